@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "checks.h"
+
+bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument) {
+    error->code = code;
+    error->argument = argument;
+    return false;
+}
+
+static bool fail_needed(ternary_error *error, int32_t code, const ternary_arg *argument, uint64_t needed) {
+    error->needed = needed;
+    return ternary_fail(error, code, argument);
+}
+
+static bool fail_range(ternary_error *error, int32_t code, const ternary_arg *argument, int32_t low,
+                       int32_t high) {
+    error->low = low;
+    error->high = high;
+    return ternary_fail(error, code, argument);
+}
+
+bool ternary_size_is(const ternary_arg *buffer, uint64_t needed, ternary_error *error) {
+    return buffer->size == needed || fail_needed(error, TERNARY_ERR_SIZE, buffer, needed);
+}
+
+bool ternary_size_at_least(const ternary_arg *buffer, uint64_t needed, ternary_error *error) {
+    return buffer->size >= needed || fail_needed(error, TERNARY_ERR_SHORT, buffer, needed);
+}
+
+bool ternary_size_multiple(const ternary_arg *buffer, uint64_t unit, ternary_error *error) {
+    return buffer->size % unit == 0 || fail_needed(error, TERNARY_ERR_MULTIPLE, buffer, unit);
+}
+
+bool ternary_value_in(const ternary_arg *number, int32_t low, int32_t high, ternary_error *error) {
+    return (number->value >= low && number->value <= high) ||
+           fail_range(error, TERNARY_ERR_VALUE, number, low, high);
+}
+
+bool ternary_value_multiple(const ternary_arg *number, int32_t unit, ternary_error *error) {
+    return number->value % unit == 0 || fail_needed(error, TERNARY_ERR_MULTIPLE, number, (uint64_t)unit);
+}
+
+bool ternary_is_channels(const ternary_arg *number, ternary_error *error) {
+    return number->value == 1 || number->value == 3 || fail_needed(error, TERNARY_ERR_CHANNELS, number, 0);
+}
+
+bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
+                        ternary_error *error) {
+    if (value >= low && value <= high) {
+        return true;
+    }
+    error->index = index;
+    error->value = value;
+    return fail_range(error, TERNARY_ERR_CONTENT, buffer, low, high);
+}
+
+bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    const int8_t *elements = buffer->data;
+    for (size_t i = 0; i < buffer->size; i++) {
+        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    const int16_t *elements = buffer->data;
+    for (size_t i = 0; i < buffer->size / sizeof(int16_t); i++) {
+        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool ternary_i32_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    const int32_t *elements = buffer->data;
+    for (size_t i = 0; i < buffer->size / sizeof(int32_t); i++) {
+        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#include <string.h>
+
+#include "checks.h"
+#include "numbers.h"
+#include "operations.h"
+#include "primitives.h"
+
+int32_t ternary_decode(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_decode_arguments *a = (const void *)arguments;
+    uint64_t needed = ternary_ceil_div(a->out.size, TERNARY_VECTOR_TRITS) * TERNARY_LANES;
+    if (!ternary_size_multiple(&a->out, TERNARY_LANES, error) ||
+        !ternary_size_is(&a->packed, needed, error)) {
+        return error->code;
+    }
+    const uint8_t *packed = a->packed.data;
+    int8_t *out = a->out.data;
+    size_t whole = a->out.size / TERNARY_VECTOR_TRITS, rest = a->out.size % TERNARY_VECTOR_TRITS;
+    ternary_decode_vectors(packed, whole, out);
+    if (rest) {
+        int8_t last[TERNARY_VECTOR_TRITS];
+        ternary_decode_vectors(packed + whole * TERNARY_LANES, 1, last);
+        memcpy(out + whole * TERNARY_VECTOR_TRITS, last, rest);
+    }
+    return 0;
+}

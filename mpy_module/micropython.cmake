@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+# For ports that build with CMake: USER_C_MODULES names this file.
+add_library(usermod_ternary INTERFACE)
+file(GLOB TERNARY_SOURCES ${CMAKE_CURRENT_LIST_DIR}/*.c)
+target_sources(usermod_ternary INTERFACE ${TERNARY_SOURCES})
+target_include_directories(usermod_ternary INTERFACE ${CMAKE_CURRENT_LIST_DIR})
+target_link_libraries(usermod INTERFACE usermod_ternary)

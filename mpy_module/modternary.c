@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// MicroPython's module `ternary`: Python objects in, ternary_call, exceptions out. Knows no operation by
+// name.
+
+#include <string.h>
+
+#include "py/binary.h"
+#include "py/objarray.h"
+#include "py/runtime.h"
+
+#include "operations.h"
+
+// Room for the arguments of any operation; one that outgrows it does not compile.
+enum { MAX_PARAMETERS = 9 };
+#define NOTHING(name, type, use)
+#define FITS(name, has_result, doc, parameters)                                                              \
+    typedef char                                                                                             \
+        name##_fits[sizeof(ternary_##name##_arguments) <= MAX_PARAMETERS * sizeof(ternary_arg) ? 1 : -1];
+TERNARY_OPERATIONS(FITS, NOTHING)
+
+typedef struct {
+    mp_obj_base_t base;
+    const ternary_operation *operation;
+} operation_obj_t;
+
+static __attribute__((noreturn)) void raise_error(const ternary_operation *operation,
+                                                  const ternary_arg *arguments, const ternary_error *error) {
+    const mp_obj_type_t *type = error->code <= TERNARY_ERR_COUNT    ? &mp_type_TypeError
+                                : error->code == TERNARY_ERR_MEMORY ? &mp_type_MemoryError
+                                                                    : &mp_type_ValueError;
+    char text[TERNARY_MESSAGE_SIZE];
+    ternary_error_message(operation, arguments, error, text, sizeof(text));
+    mp_raise_msg_varg(type, MP_ERROR_TEXT("%s"), text);
+}
+
+static __attribute__((noreturn)) void raise_code(const ternary_operation *operation,
+                                                 const ternary_arg *arguments, size_t index, int32_t code) {
+    ternary_error error = {.code = code, .argument = arguments + index};
+    raise_error(operation, arguments, &error);
+}
+
+static void check_count(const ternary_operation *operation, size_t given, size_t low) {
+    if (given < low || given > operation->parameter_count) {
+        ternary_error error = {.code = TERNARY_ERR_COUNT, .value = (int32_t)given};
+        raise_error(operation, NULL, &error);
+    }
+}
+
+static void fill_number(const ternary_operation *operation, ternary_arg *arguments, size_t index,
+                        mp_obj_t object) {
+    if (!mp_obj_is_int(object) && !mp_obj_is_bool(object)) {
+        raise_code(operation, arguments, index, TERNARY_ERR_TYPE);
+    }
+    // A big int may fit int32 where small ints have 31 bits: it does if nothing is lost on the way.
+    mp_int_t number = mp_obj_is_int(object) ? mp_obj_int_get_truncated(object) : mp_obj_get_int(object);
+    bool lost = mp_obj_is_int(object) && !mp_obj_equal(mp_obj_new_int(number), object);
+    if (lost || number != (int32_t)number) {
+        raise_code(operation, arguments, index, TERNARY_ERR_RANGE);
+    }
+    arguments[index].value = (int32_t)number;
+}
+
+static void fill_buffer(const ternary_operation *operation, ternary_arg *arguments, size_t index,
+                        mp_obj_t object) {
+    const ternary_parameter *parameter = operation->parameters + index;
+    mp_buffer_info_t buffer;
+    // MicroPython reads a str as a buffer, CPython does not.
+    if (mp_obj_is_str(object) || !mp_get_buffer(object, &buffer, MP_BUFFER_READ)) {
+        raise_code(operation, arguments, index, TERNARY_ERR_TYPE);
+    }
+    int typecode = buffer.typecode == BYTEARRAY_TYPECODE ? 'B' : buffer.typecode;
+    size_t item_size = typecode == 'h'   ? sizeof(short)
+                       : typecode == 'i' ? sizeof(int)
+                       : typecode == 'l' ? sizeof(long)
+                                         : 1;
+    if (!ternary_accepts(parameter->type, typecode, item_size)) {
+        raise_code(operation, arguments, index, TERNARY_ERR_TYPE);
+    }
+    if (parameter->use != TERNARY_IN && !mp_get_buffer(object, &buffer, MP_BUFFER_WRITE)) {
+        raise_code(operation, arguments, index, TERNARY_ERR_READONLY);
+    }
+    arguments[index].data = buffer.buf;
+    arguments[index].size = buffer.len;
+}
+
+static mp_obj_t operation_call(mp_obj_t self, size_t count, size_t keywords, const mp_obj_t *objects) {
+    const ternary_operation *operation = ((const operation_obj_t *)MP_OBJ_TO_PTR(self))->operation;
+    mp_arg_check_num(count, keywords, 0, MP_OBJ_FUN_ARGS_MAX, false); // refuses keywords
+    check_count(operation, count, operation->parameter_count);
+    ternary_arg arguments[MAX_PARAMETERS];
+    memset(arguments, 0, sizeof(arguments));
+    for (size_t i = 0; i < count; i++) {
+        if (operation->parameters[i].type == TERNARY_INT) {
+            fill_number(operation, arguments, i, objects[i]);
+        } else {
+            fill_buffer(operation, arguments, i, objects[i]);
+        }
+    }
+    ternary_error error;
+    int32_t result = ternary_call(operation, arguments, &error);
+    if (result < 0) {
+        raise_error(operation, arguments, &error);
+    }
+    return operation->has_result ? mp_obj_new_int(result) : mp_const_none;
+}
+
+static void operation_print(const mp_print_t *print, mp_obj_t self, mp_print_kind_t kind) {
+    const ternary_operation *operation = ((const operation_obj_t *)MP_OBJ_TO_PTR(self))->operation;
+    char text[TERNARY_MESSAGE_SIZE];
+    (void)kind;
+    mp_printf(print, "<function ternary.%s>", ternary_signature(operation, text, sizeof(text)));
+}
+
+static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination) {
+    const ternary_operation *operation = ((const operation_obj_t *)MP_OBJ_TO_PTR(self))->operation;
+    const char *text = attribute == MP_QSTR___name__  ? operation->name
+                       : attribute == MP_QSTR___doc__ ? operation->doc
+                                                      : NULL;
+    if (destination[0] == MP_OBJ_NULL && text) {
+        destination[0] = mp_obj_new_str(text, strlen(text));
+    }
+}
+
+static MP_DEFINE_CONST_OBJ_TYPE(operation_type, MP_QSTR_function, MP_TYPE_FLAG_NONE, call, operation_call,
+                                print, operation_print, attr, operation_attr);
+
+// Blocks of MicroPython's heap lie on multiples of 16; a memoryview of a block's head keeps the block alive.
+static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
+    const ternary_operation *operation = ternary_arena;
+    ternary_arg arguments[2] = {{0}, {.value = 'b'}};
+    check_count(operation, count, 1);
+    fill_number(operation, arguments, 0, objects[0]);
+    if (count == 2) {
+        size_t length = 0;
+        const char *typecode = mp_obj_is_str(objects[1]) ? mp_obj_str_get_data(objects[1], &length) : "";
+        arguments[1].value = length == 1 ? typecode[0] : 0;
+    }
+    ternary_error error;
+    int32_t unit = operation->call(arguments, &error);
+    if (unit < 0) {
+        raise_error(operation, arguments, &error);
+    }
+    size_t size = (size_t)arguments[0].value;
+    void *memory = m_malloc_maybe(size);
+    if (memory == NULL || (uintptr_t)memory % TERNARY_LANES) {
+        raise_code(operation, arguments, 0, TERNARY_ERR_MEMORY);
+    }
+    memset(memory, 0, size);
+    byte typecode = (byte)(arguments[1].value | MP_OBJ_ARRAY_TYPECODE_FLAG_RW);
+    return mp_obj_new_memoryview(typecode, size / (size_t)unit, memory);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR(arena_obj, 0, arena);
+
+#define FUNCTION_INDEX(name, has_result, doc, parameters) name##_index,
+enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
+
+#define FUNCTION_OBJECT(name, has_result, doc, parameters)                                                   \
+    static const operation_obj_t name##_obj = {{&operation_type}, &ternary_operations[name##_index]};
+TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
+
+#define GLOBAL(name, has_result, doc, parameters) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},
+static const mp_rom_map_elem_t ternary_globals_table[] = {
+    {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_ternary)},
+    {MP_ROM_QSTR(MP_QSTR_arena), MP_ROM_PTR(&arena_obj)},
+    TERNARY_OPERATIONS(GLOBAL, NOTHING)};
+static MP_DEFINE_CONST_DICT(ternary_globals, ternary_globals_table);
+
+const mp_obj_module_t ternary_module = {
+    .base = {&mp_type_module},
+    .globals = (mp_obj_dict_t *)&ternary_globals,
+};
+
+MP_REGISTER_MODULE(MP_QSTR_ternary, ternary_module);

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT
+// The scalar rules of SPEC 1.
+
+#ifndef TERNARY_NUMBERS_H
+#define TERNARY_NUMBERS_H
+
+#include "ternary.h"
+
+static inline uint64_t ternary_ceil_div(uint64_t a, uint64_t b) {
+    return (a + b - 1) / b;
+}
+
+// C leaves >> of negative numbers to the compiler; all that MicroPython supports round down, as 1.1 wants.
+static inline int32_t ternary_shift_right(int32_t x, int32_t count) {
+    return x >> count;
+}
+
+static inline int32_t ternary_max(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+static inline int32_t ternary_min(int32_t a, int32_t b) {
+    return a < b ? a : b;
+}
+
+static inline int8_t ternary_sat8(int32_t x) {
+    return (int8_t)ternary_max(-128, ternary_min(127, x));
+}
+
+static inline int16_t ternary_sat16(int32_t x) {
+    return (int16_t)ternary_max(-32768, ternary_min(32767, x));
+}
+
+static inline int32_t ternary_bits(uint32_t x) {
+    int32_t count = 0;
+    for (; x; x >>= 1) {
+        count++;
+    }
+    return count;
+}
+
+#endif

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+#include "operations.h"
+#include "checks.h"
+
+#define PARAMETER(name, type, use) {#name, TERNARY_##type, TERNARY_##use},
+#define PARAMETERS(name, has_result, doc, parameters)                                                        \
+    static const ternary_parameter name##_parameters[] = {parameters};
+TERNARY_OPERATIONS(PARAMETERS, PARAMETER)
+
+// The argument structs are read as arrays of ternary_arg.
+#define NOTHING(name, type, use)
+#define COUNT(name) (sizeof(name##_parameters) / sizeof(ternary_parameter))
+#define SAME_LAYOUT(name, has_result, doc, parameters)                                                       \
+    typedef char name##_is_an_array[sizeof(ternary_##name##_arguments) == COUNT(name) * sizeof(ternary_arg)  \
+                                        ? 1                                                                  \
+                                        : -1];
+TERNARY_OPERATIONS(SAME_LAYOUT, NOTHING)
+
+#define ENTRY(name, has_result, doc, parameters)                                                             \
+    {#name, doc, ternary_##name, name##_parameters, COUNT(name), has_result},
+const ternary_operation ternary_operations[] = {TERNARY_OPERATIONS(ENTRY, NOTHING){0}};
+
+static size_t item_size(int32_t type) {
+    return type == TERNARY_I16 ? 2 : type == TERNARY_I32 ? 4 : 1;
+}
+
+int32_t ternary_accepts(int32_t type, int32_t typecode, size_t size) {
+    if (type == TERNARY_INT) {
+        return 0;
+    }
+    if (typecode == 'b' || typecode == 'B') {
+        return 1;
+    }
+    if (type == TERNARY_I32) {
+        return (typecode == 'i' || typecode == 'l') && size == 4;
+    }
+    return type == TERNARY_I16 && typecode == 'h' && size == 2;
+}
+
+static bool whole_elements(const ternary_arg *argument, int32_t type, ternary_error *error) {
+    size_t unit = item_size(type);
+    if (argument->size == 0) {
+        return ternary_fail(error, TERNARY_ERR_EMPTY, argument);
+    }
+    if ((uintptr_t)argument->data % unit) {
+        error->needed = unit;
+        return ternary_fail(error, TERNARY_ERR_ALIGN, argument);
+    }
+    return ternary_size_multiple(argument, unit, error);
+}
+
+static bool overlap(const ternary_arg *a, const ternary_arg *b) {
+    uintptr_t x = (uintptr_t)a->data, y = (uintptr_t)b->data;
+    return x < y ? y - x < a->size : x - y < b->size;
+}
+
+static bool apart(const ternary_operation *operation, const ternary_arg *arguments, size_t index,
+                  ternary_error *error) {
+    const ternary_arg *written = arguments + index;
+    for (size_t i = 0; i < operation->parameter_count; i++) {
+        const ternary_arg *other = arguments + i;
+        bool same = other->data == written->data && other->size == written->size;
+        bool in_place = i == 0 && same && operation->parameters[index].use == TERNARY_IN_PLACE;
+        if (i == index || operation->parameters[i].type == TERNARY_INT || in_place) {
+            continue;
+        }
+        if (overlap(written, other)) {
+            error->other = other;
+            return ternary_fail(error, TERNARY_ERR_OVERLAP, written);
+        }
+    }
+    return true;
+}
+
+int32_t ternary_call(const ternary_operation *operation, const ternary_arg *arguments, ternary_error *error) {
+    const ternary_parameter *parameters = operation->parameters;
+    for (size_t i = 0; i < operation->parameter_count; i++) {
+        if (parameters[i].type != TERNARY_INT && !whole_elements(arguments + i, parameters[i].type, error)) {
+            return error->code;
+        }
+    }
+    for (size_t i = 0; i < operation->parameter_count; i++) {
+        if (parameters[i].use != TERNARY_IN && !apart(operation, arguments, i, error)) {
+            return error->code;
+        }
+    }
+    return operation->call(arguments, error);
+}
+
+static int32_t check_arena(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_arg *bytes = arguments, *typecode = arguments + 1;
+    int32_t code = typecode->value;
+    int32_t unit = code == 'b' || code == 'B' ? 1 : code == 'h' ? 2 : code == 'i' ? 4 : 0;
+    if (unit == 0) {
+        ternary_fail(error, TERNARY_ERR_TYPECODE, typecode);
+        return error->code;
+    }
+    bool ok = ternary_value_in(bytes, 1, INT32_MAX, error) && ternary_value_multiple(bytes, unit, error);
+    return ok ? unit : error->code;
+}
+
+static const ternary_parameter arena_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)};
+
+const ternary_operation ternary_arena[1] = {
+    {"arena", "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
+     check_arena, arena_parameters, 2, 1},
+};

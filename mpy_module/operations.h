@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// The operations, each declared here once: name, whether it returns a number, help, parameters (name, type,
+// use). From this list come the argument structs, the table in operations.c and the functions in
+// modternary.c.
+
+#ifndef TERNARY_OPERATIONS_H
+#define TERNARY_OPERATIONS_H
+
+#include "ternary.h"
+
+// clang-format off
+#define TERNARY_OPERATIONS(OPERATION, P) \
+    OPERATION(decode, 0, "Unpack trits to int8 [rows, 16] (SPEC 2.2-2.5).", \
+        P(packed, U8, IN) P(out, I8, OUT)) \
+    OPERATION(linear, 0, "TernaryBitLinear: x [rows, K] to out [rows, N] (SPEC 4.1-4.5).", \
+        P(x, I8, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) P(shift, U8, IN) \
+        P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(linear_logits, 0, "The head: x [rows, K] to logits [rows, N] (SPEC 4.7).", \
+        P(x, I8, IN) P(weight, U8, IN) P(bias, I32, IN) P(multiplier, I16, IN) \
+        P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(linear_scratch, 1, "Bytes of scratch for linear and linear_logits.", \
+        P(in_features, INT, IN)) \
+    OPERATION(patches, 0, "Cut a normalised picture into rows of a linear layer (SPEC 4.6).", \
+        P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(patch_size, INT, IN) P(out, I8, OUT)) \
+    OPERATION(layernorm, 0, "TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).", \
+        P(x, I16, IN) P(weight, U8, IN) P(bias, U8, IN) P(gain, INT, IN) P(gain_shift, INT, IN) \
+        P(beta, INT, IN) P(width, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(layernorm_scratch, 1, "Bytes of scratch for layernorm.", \
+        P(width, INT, IN)) \
+    OPERATION(attention, 0, "All heads: qkv [T, 3 D] to out [T, D] (SPEC 7).", \
+        P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(score_shift, INT, IN) P(table, I8, IN) \
+        P(value_gain, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(attention_scratch, 1, "Bytes of scratch for attention.", \
+        P(tokens, INT, IN)) \
+    OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T] (SPEC 7.1).", \
+        P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) P(score_shift, INT, IN) \
+        P(out, I8, OUT)) \
+    OPERATION(softmax, 0, "Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).", \
+        P(scores, I8, IN) P(tokens, INT, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
+    OPERATION(attention_values, 0, "Mean of one head's v under weights [T, T], to its columns of out [T, D] (SPEC 7.4-7.6).", \
+        P(weights, I8, IN) P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) \
+        P(value_gain, INT, IN) P(out, I8, INOUT)) \
+    OPERATION(lookup, 0, "out = table[x + 128], in place if wanted (SPEC 8.1).", \
+        P(x, I8, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
+    OPERATION(residual_start, 0, "residual = y * 2^shift (SPEC 5.2).", \
+        P(residual, I16, OUT) P(y, I8, IN) P(shift, INT, IN)) \
+    OPERATION(residual_add, 0, "residual += y * 2^shift, saturating (SPEC 5.1).", \
+        P(residual, I16, INOUT) P(y, I8, IN) P(shift, INT, IN)) \
+    OPERATION(convert, 0, "Grey to colour or colour to grey (SPEC 3.2).", \
+        P(pixels, U8, IN) P(channels, INT, IN) P(out, U8, OUT) P(out_channels, INT, IN)) \
+    OPERATION(resize, 0, "Resize the square (left, top, side) to out [size, size] (SPEC 3.4).", \
+        P(pixels, U8, IN) P(width, INT, IN) P(channels, INT, IN) P(left, INT, IN) P(top, INT, IN) \
+        P(side, INT, IN) P(out, U8, OUT) P(size, INT, IN) P(scratch, I32, SCRATCH)) \
+    OPERATION(resize_scratch, 1, "Bytes of scratch for resize.", \
+        P(side, INT, IN) P(channels, INT, IN)) \
+    OPERATION(normalize, 0, "Pixels to int8, in place if wanted (SPEC 3.5).", \
+        P(pixels, U8, IN) P(multiplier, I32, IN) P(offset, I32, IN) P(out, I8, IN_PLACE)) \
+    OPERATION(topk, 0, "Indices of the largest logits, best first (SPEC 9.4).", \
+        P(logits, I32, IN) P(out, I32, OUT))
+// clang-format on
+
+#define TERNARY_FIELD(name, type, use) ternary_arg name;
+#define TERNARY_DECLARE(name, has_result, doc, parameters)                                                   \
+    typedef struct {                                                                                         \
+        parameters                                                                                           \
+    } ternary_##name##_arguments;                                                                            \
+    int32_t ternary_##name(const ternary_arg *arguments, ternary_error *error);
+
+TERNARY_OPERATIONS(TERNARY_DECLARE, TERNARY_FIELD)
+
+#undef TERNARY_FIELD
+#undef TERNARY_DECLARE
+
+#endif
