@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Stand-in for MicroPython's module `ternary` under CPython, over the same C files.
+
+With host_sim/ on sys.path, `import ternary` works as on a board: the same functions, checks, exceptions and
+messages. TERNARY_LIBRARY names another build of the library (tests/sanitize.py uses one with sanitizers).
+"""
+
+import inspect
+import operator
+import os
+import re
+import sys
+from pathlib import Path
+
+import cffi
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from host_sim import build  # noqa: E402
+
+ffi = cffi.FFI()
+ffi.cdef(re.sub(r"^#.*$", "", (build.SOURCE / "ternary.h").read_text(), flags=re.MULTILINE))
+library = ffi.dlopen(os.environ.get("TERNARY_LIBRARY") or str(build.library()))
+
+NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
+
+
+def text_of(write, *arguments):
+    """The text that a C function of (..., text, size) writes."""
+    buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
+    return ffi.string(write(*arguments, buffer, len(buffer))).decode()
+
+
+def exception(operation, arguments, error):
+    """What the binding raises for an error of C."""
+    message = text_of(library.ternary_error_message, operation, arguments, error)
+    if error.code == library.TERNARY_ERR_MEMORY:
+        return MemoryError(message)
+    return (TypeError if error.code <= library.TERNARY_ERR_COUNT else ValueError)(message)
+
+
+def failure(operation, arguments, index, code, value=0):
+    """The exception for an error that only a binding can see."""
+    error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
+    return exception(operation, arguments, error)
+
+
+def fill_number(operation, arguments, index, value):
+    """Set an argument to an int."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise failure(operation, arguments, index, library.TERNARY_ERR_TYPE) from None
+    if not -(2**31) <= number < 2**31:
+        raise failure(operation, arguments, index, library.TERNARY_ERR_RANGE)
+    arguments[index].value = number
+
+
+def fill_buffer(operation, arguments, index, value):
+    """Set an argument to a buffer; returns what keeps the buffer alive."""
+    parameter = operation.parameters[index]
+    try:
+        view = memoryview(value)
+    except TypeError:
+        raise failure(operation, arguments, index, library.TERNARY_ERR_TYPE) from None
+    typecode = view.format.lstrip(NATIVE)
+    accepted = len(typecode) == 1 and library.ternary_accepts(parameter.type, ord(typecode), view.itemsize)
+    if not (accepted and view.c_contiguous):
+        raise failure(operation, arguments, index, library.TERNARY_ERR_TYPE)
+    if parameter.use != library.TERNARY_IN and view.readonly:
+        raise failure(operation, arguments, index, library.TERNARY_ERR_READONLY)
+    if not view.nbytes:
+        return None
+    data = ffi.from_buffer(view)
+    arguments[index].data = data
+    arguments[index].size = view.nbytes
+    return data
+
+
+def call(operation, values):
+    """Run an operation on Python's arguments; returns its result."""
+    count = operation.parameter_count
+    arguments = ffi.new("ternary_arg[]", count)
+    if len(values) != count:
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    alive = []
+    for index, value in enumerate(values):
+        if operation.parameters[index].type == library.TERNARY_INT:
+            fill_number(operation, arguments, index, value)
+        else:
+            alive.append(fill_buffer(operation, arguments, index, value))
+    error = ffi.new("ternary_error *")
+    result = library.ternary_call(operation, arguments, error)
+    if result < 0:
+        raise exception(operation, arguments, error)
+    return result
+
+
+def function(operation):
+    """The Python function of an operation."""
+    has_result = operation.has_result
+
+    def wrapper(*values):
+        result = call(operation, values)
+        return result if has_result else None
+
+    names = [ffi.string(operation.parameters[i].name).decode() for i in range(operation.parameter_count)]
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
+    wrapper.__name__ = wrapper.__qualname__ = ffi.string(operation.name).decode()
+    wrapper.__doc__ = ffi.string(operation.doc).decode()
+    wrapper.__signature__ = inspect.Signature(parameters)
+    return wrapper
+
+
+OPERATIONS = {}
+while (operation := library.ternary_operations + len(OPERATIONS)).name:
+    OPERATIONS[ffi.string(operation.name).decode()] = operation
+globals().update({name: function(operation) for name, operation in OPERATIONS.items()})
+
+
+def arena(*values):
+    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b)."""
+    operation = library.ternary_arena + 0
+    arguments = ffi.new("ternary_arg[2]")
+    if len(values) not in (1, 2):
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    size, typecode = (*values, "b")[:2]
+    fill_number(operation, arguments, 0, size)
+    if not (isinstance(typecode, str) and len(typecode) == 1):
+        raise failure(operation, arguments, 1, library.TERNARY_ERR_TYPECODE)
+    arguments[1].value = ord(typecode)
+    error = ffi.new("ternary_error *")
+    if operation.call(arguments, error) < 0:
+        raise exception(operation, arguments, error)
+    try:
+        memory = ffi.new("char[]", arguments[0].value + 15)
+    except MemoryError:
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY) from None
+    start = -int(ffi.cast("uintptr_t", memory)) % 16
+    view = memoryview(ffi.buffer(memory))[start : start + arguments[0].value]
+    return view.cast("B").cast(typecode)
+
+
+__all__ = ["arena", *OPERATIONS]

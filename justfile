@@ -1,0 +1,61 @@
+# FTerViT for MicroPython. Environment variables: PYTHON, a Python 3.11 or newer to make .venv with
+# (default python3); MPY_DIR, a MicroPython source tree to build the virtual board from (default: fetched).
+
+set positional-arguments
+
+system_python := env("PYTHON", "python3")
+python := ".venv/bin/python"
+
+# Show the recipes
+default:
+    @"{{ just_executable() }}" --list --unsorted
+
+# Classify ten pictures on the virtual board: real MicroPython with the ternary module, through mpremote
+[no-exit-message]
+demo: (prepare "demo")
+    @{{ python }} host_sim/board.py demo
+
+# Everything that must hold: lint, the tests (ARGS go to pytest), the sanitizers
+test *ARGS: lint (prepare "test") && asan
+    {{ python }} -m pytest "$@"
+
+# Check style and spelling, change nothing
+lint: (prepare "lint")
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    find mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
+    .venv/bin/codespell .
+
+# Bring Python and C sources into style
+format: (prepare "lint")
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .
+    find mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
+
+# Measure the shipped model on all 10,000 test pictures (writes build/eval.json)
+[no-exit-message]
+eval *ARGS: (prepare "eval")
+    {{ python }} -m trainer evaluate "$@"
+
+# Make the shipped model from nothing; resumes where it was interrupted
+[no-exit-message]
+train *ARGS: (prepare "train")
+    {{ python }} -m trainer train "$@"
+
+# Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: --flash DIR, --heap SIZE)
+[no-exit-message]
+board *ARGS: (prepare "demo")
+    @{{ python }} host_sim/board.py serve "$@"
+
+# Run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: (prepare "test")
+    {{ python }} -m tests.sanitize
+
+# Remove what building left behind (not .venv, and not build/train: unfinished training resumes from it)
+clean:
+    [ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name train -exec rm -rf {} +
+
+[no-exit-message]
+[private]
+prepare TASK:
+    @{{ system_python }} host_sim/environment.py {{ TASK }}
