@@ -1,0 +1,37 @@
+"""Fully ternary vision transformers: open a model file, call its layers, change them.
+
+from ftervit import VisionTransformer, read_image
+model = VisionTransformer.load("models/fashion_mnist.safetensors")
+print(model.predict(read_image("images/0_t-shirt_top.pgm")))
+"""
+
+from ftervit.image import Image, read_image
+from ftervit.layers import (
+    Activation,
+    Attention,
+    Block,
+    Mlp,
+    Softmax,
+    TernaryBitConv2d,
+    TernaryBitLinear,
+    TernaryHead,
+    TernaryLayerNorm,
+)
+from ftervit.modelfile import ModelFile
+from ftervit.vit import VisionTransformer
+
+__all__ = (
+    "Activation",
+    "Attention",
+    "Block",
+    "Image",
+    "Mlp",
+    "ModelFile",
+    "Softmax",
+    "TernaryBitConv2d",
+    "TernaryBitLinear",
+    "TernaryHead",
+    "TernaryLayerNorm",
+    "VisionTransformer",
+    "read_image",
+)

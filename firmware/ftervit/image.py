@@ -1,0 +1,86 @@
+"""Pictures: PGM and PPM files, the way from pixels to the network's int8, and a look at them in a terminal."""
+
+import ternary
+
+from ftervit.modelfile import open_named
+
+RAMP = b" .,:;-~+=*o%#@"  # dark to light
+
+
+class Image:
+    """pixels: uint8 [height, width, channels], channels 1 (grey) or 3 (red, green, blue)."""
+
+    def __init__(self, pixels, width, height, channels):
+        if len(pixels) != width * height * channels:
+            raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
+        self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
+
+    def square(self, size, channels):
+        """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
+        pixels = self.pixels
+        if channels != self.channels:
+            pixels = ternary.arena(self.width * self.height * channels, "B")
+            ternary.convert(self.pixels, self.channels, pixels, channels)
+        side = min(self.width, self.height)
+        left, top = (self.width - side) // 2, (self.height - side) // 2
+        out = ternary.arena(size * size * channels, "B")
+        work = ternary.arena(ternary.resize_scratch(side, channels))
+        ternary.resize(pixels, self.width, channels, left, top, side, out, size, work)
+        return out
+
+    def show(self, columns=56):
+        """Print the middle square with characters from dark to light."""
+        size = columns // 2 * 2
+        square = self.square(size, 1)
+        table = bytearray(256)
+        for pixel in range(256):
+            # ternary.lookup reads its bytes as int8: pixel 128 is -128, the table's first entry.
+            table[(pixel + 128) % 256] = RAMP[pixel * len(RAMP) // 256]
+        text = ternary.arena(size * size, "B")
+        ternary.lookup(square, table, text)
+        # A character is about twice as high as wide: every second row.
+        for row in range(0, size, 2):
+            print(bytes(text[row * size : (row + 1) * size]).decode())
+
+
+def _token(file, path):
+    """The next word of a PNM header; comments are skipped."""
+    word = b""
+    while True:
+        byte = file.read(1)
+        if byte == b"#":
+            while byte not in (b"\n", b""):
+                byte = file.read(1)
+        if byte in (b" ", b"\t", b"\n", b"\r", b""):
+            if word:
+                return word
+            if not byte:
+                raise ValueError("%s: header ends early" % path)
+        else:
+            word += byte
+
+
+def read_image(path):
+    """Read a binary PGM (P5) or PPM (P6) with 8 bits per value.
+
+    Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
+    """
+    with open_named(path) as file:
+        magic = file.read(2)
+        if magic not in (b"P5", b"P6"):
+            raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
+        words = [_token(file, path) for _ in range(3)]
+        for name, word in zip(("width", "height", "maximum"), words):
+            if not word.isdigit() or len(word) > 5:
+                raise ValueError("%s: %s '%s' is not a number" % (path, name, word.decode()))
+        width, height, maximum = (int(word) for word in words)
+        if maximum != 255:
+            raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
+        if not (1 <= width <= 4096 and 1 <= height <= 4096):
+            raise ValueError("%s: %d x %d pixels, sides must be 1 to 4096" % (path, width, height))
+        channels = 1 if magic == b"P5" else 3
+        pixels = ternary.arena(width * height * channels, "B")
+        count = file.readinto(pixels)
+        if count != len(pixels):
+            raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))
+    return Image(pixels, width, height, channels)

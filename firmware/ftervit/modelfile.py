@@ -1,0 +1,319 @@
+"""Reader of the model file (SPEC 10). Checks all of it, builds no tree, hands out views of the file itself."""
+
+import json
+from binascii import crc32
+
+import ternary
+
+FORMAT = "ftervit"
+VERSION = "1"
+PACKING = "base3-5x16"
+SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_hidden")
+METADATA = (
+    "format",
+    "version",
+    "crc32",
+    "packing",
+    "architecture",
+    "labels",
+    "preprocessing",
+    "scales",
+    "shapes",
+)
+ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
+# What the kernels take: SPEC 3.1, 4, 7 and 7.1.
+MAX_PICTURE = 4096
+MAX_IN_FEATURES = 4032
+MAX_TOKENS = 2048
+MAX_HEAD_WIDTH = 1024
+LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
+
+
+def open_named(path):
+    """Open a file for reading; the OSError of a file that cannot be opened names it on MicroPython too."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise OSError(error.errno, "%s cannot be opened" % path)
+
+
+def map_file(path):
+    """The bytes of a file: in place where the file system can (ROMFS), else read into 16-byte aligned memory."""
+    with open_named(path) as file:
+        try:
+            return memoryview(file)
+        except TypeError:
+            pass
+        size = file.seek(0, 2)
+        file.seek(0)
+        if size == 0:
+            return memoryview(b"")
+        data = ternary.arena(size, "B")
+        if file.readinto(data) != size:
+            raise OSError("%s: read less than its %d bytes" % (path, size))
+        return data
+
+
+def padded(size):
+    """`size` rounded up to a multiple of 16."""
+    return (size + 15) // 16 * 16
+
+
+def packed_shape(shape):
+    """Stored shape of trits with the logical shape [N, K] (SPEC 2.6) or [D] (SPEC 2.7)."""
+    if len(shape) == 2:
+        return [(shape[0] + 15) // 16, (shape[1] + 4) // 5, 16]
+    return [((shape[0] + 15) // 16 + 4) // 5, 16]
+
+
+def product(shape):
+    """Number of elements of a shape."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+class ModelFile:
+    """A checked model file.
+
+    architecture: dict of sizes; labels: list of class names; preprocessing: multiplier and offset; all of SPEC 10.4.
+    Raises ValueError that names file and field for any breach of SPEC 10, OSError if the file cannot be read.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._data = map_file(path)
+        self._taken = 0
+        self._read_header()
+        self._check_crc32()
+        self._check_entries()
+        self.architecture = self._json("architecture")
+        self.labels = self._json("labels")
+        self.preprocessing = self._json("preprocessing")
+        self._scales = self._json("scales")
+        self._shapes = self._metadata["shapes"].replace(" ", "")
+        self._check_architecture()
+
+    def refuse(self, field, why):
+        """Raise the ValueError for a breach of the format."""
+        raise ValueError("%s: %s: %s" % (self.path, field, why))
+
+    # The header is walked by position: what is expected must stand there, byte for byte (SPEC 10.2).
+
+    def _read_header(self):
+        size = len(self._data)
+        if size < 16:
+            self.refuse("size", "%d bytes, a model file has more than 16" % size)
+        length = int.from_bytes(bytes(self._data[:8]), "little")
+        if not 2 <= length <= min(size - 8, LARGEST_HEADER):
+            self.refuse("header length", "%d does not fit a file of %d bytes" % (length, size))
+        if (length + 8) % 16:
+            self.refuse("header length", "%d: data would not start on a multiple of 16" % length)
+        self._header = bytes(self._data[8 : 8 + length])
+        self._base = 8 + length
+        self._metadata = {}
+        self._crc32_at = 0
+        position = self._expect(0, b'{"__metadata__":{', "header")
+        while True:
+            key, position = self._string(position, "header")
+            position = self._expect(position, b":", key)
+            if key == "crc32":
+                self._crc32_at = position + 1
+            value, position = self._string(position, key)
+            if key in self._metadata or key not in METADATA:
+                self.refuse(key, "unknown or repeated metadata")
+            self._metadata[key] = value
+            if self._header[position : position + 1] != b",":
+                break
+            position += 1
+        self._entries_at = self._expect(position, b"}", "__metadata__")
+        for key in METADATA:
+            if key not in self._metadata:
+                self.refuse(key, "missing from the metadata")
+        for key, value in (("format", FORMAT), ("version", VERSION), ("packing", PACKING)):
+            if self._metadata[key] != value:
+                self.refuse(key, "is '%s', this reader knows '%s'" % (self._metadata[key], value))
+
+    def _expect(self, position, text, field):
+        end = position + len(text)
+        if self._header[position:end] != text:
+            self.refuse(field, "expected %s at byte %d of the header" % (text.decode(), position))
+        return end
+
+    def _string(self, position, field):
+        start = self._expect(position, b'"', field)
+        end = start
+        while True:
+            end = self._header.find(b'"', end)
+            if end < 0:
+                self.refuse(field, "a string without end in the header")
+            backslashes = 0
+            while self._header[end - 1 - backslashes] == 0x5C:
+                backslashes += 1
+            if backslashes % 2 == 0:
+                break
+            end += 1
+        try:
+            return json.loads(self._header[start - 1 : end + 1].decode()), end + 1
+        except ValueError:
+            self.refuse(field, "not a JSON string")
+
+    def _numbers(self, position, field):
+        """The list of integers whose first digit or closing bracket stands at `position`."""
+        end = self._header.find(b"]", position)
+        text = self._header[position:end].decode() if end >= 0 else "x"
+        numbers = text.split(",") if text else []
+        for number in numbers:
+            if not number.isdigit() or len(number) > 10:
+                self.refuse(field, "'%s' is not a list of whole numbers" % text[:40])
+        return [int(number) for number in numbers], end + 1
+
+    def _entry(self, position, name):
+        """dtype, shape, begin, end and the position after the entry whose "{" stands at `position`."""
+        field = "tensor '%s'" % name
+        position = self._expect(position, b'{"dtype":', field)
+        dtype, position = self._string(position, field)
+        if dtype not in ITEM_SIZE:
+            self.refuse(field, "dtype %s, must be one of U8, I8, I16, I32" % dtype)
+        shape, position = self._numbers(self._expect(position, b',"shape":[', field), field + " shape")
+        position = self._expect(position, b',"data_offsets":[', field)
+        offsets, position = self._numbers(position, field + " data_offsets")
+        if len(offsets) != 2:
+            self.refuse(field + " data_offsets", "must be two numbers")
+        return dtype, shape, offsets[0], offsets[1], self._expect(position, b"}", field)
+
+    def _check_entries(self):
+        """SPEC 10.3 for all tensors."""
+        position, free, self._count = self._entries_at, 0, 0
+        while self._header[position : position + 1] == b",":
+            name, position = self._string(position + 1, "header")
+            dtype, shape, begin, end, position = self._entry(self._expect(position, b":", name), name)
+            field = "tensor '%s' " % name
+            if begin != free:
+                self.refuse(field + "data_offsets", "begins at %d, the one before ended at %d" % (begin, free))
+            if end - begin != product(shape) * ITEM_SIZE[dtype]:
+                self.refuse(field + "shape", "%s %s does not fill %d bytes" % (dtype, shape, end - begin))
+            if (end - begin) % 16:
+                self.refuse(field + "data_offsets", "%d bytes, not a multiple of 16" % (end - begin))
+            free = end
+            self._count += 1
+        self._expect(position, b"}", "header")
+        if self._header[position + 1 :].strip(b" "):
+            self.refuse("header", "something other than spaces after its end")
+        if self._base + free != len(self._data):
+            self.refuse("size", "%d bytes, the header describes %d" % (len(self._data), self._base + free))
+
+    def _check_crc32(self):
+        stored, at = self._metadata["crc32"], 8 + self._crc32_at
+        if len(stored) != 8:
+            self.refuse("crc32", "'%s' is not 8 hex digits" % stored)
+        found = crc32(self._data[:at])
+        found = crc32(b"00000000", found)
+        found = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
+        if found != stored:
+            self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, found))
+
+    def _json(self, key):
+        try:
+            return json.loads(self._metadata.pop(key))
+        except ValueError:
+            self.refuse(key, "not valid JSON")
+
+    def _check_architecture(self):
+        sizes = self.architecture
+        if not isinstance(sizes, dict):
+            self.refuse("architecture", "must be a JSON object")
+        for key in SIZES:
+            if not isinstance(sizes.get(key), int) or not 1 <= sizes[key] <= 65535:
+                self.refuse("architecture " + key, "%s is not a whole number from 1 to 65535" % sizes.get(key))
+        if sizes.get("pool") != "token":
+            self.refuse("architecture pool", "%s, only 'token' is known" % sizes.get("pool"))
+        if sizes["in_chans"] not in (1, 3):
+            self.refuse("architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"])
+        if sizes["img_size"] % sizes["patch_size"]:
+            self.refuse("architecture patch_size", "img_size must be a multiple of it")
+        if sizes["embed_dim"] % sizes["num_heads"]:
+            self.refuse("architecture num_heads", "embed_dim must be a multiple of it")
+        self._check_limits(sizes)
+        if not isinstance(self.labels, list) or len(self.labels) != sizes["num_classes"]:
+            self.refuse("labels", "must be a list of num_classes (%d) names" % sizes["num_classes"])
+        for key in ("multiplier", "offset"):
+            values = self.preprocessing.get(key) if isinstance(self.preprocessing, dict) else None
+            if not isinstance(values, list) or len(values) != sizes["in_chans"]:
+                self.refuse("preprocessing " + key, "must be a list of in_chans (%d) numbers" % sizes["in_chans"])
+            low, high = (0, (1 << 22) - 1) if key == "multiplier" else (-(1 << 30), (1 << 30) - 1)
+            for value in values:
+                if not isinstance(value, int) or not low <= value <= high:
+                    self.refuse("preprocessing " + key, "%s is not from %d to %d" % (value, low, high))
+
+    def _check_limits(self, sizes):
+        pixels = sizes["patch_size"] * sizes["patch_size"] * sizes["in_chans"]
+        tokens = 1 + (sizes["img_size"] // sizes["patch_size"]) ** 2
+        for field, value, limit in (
+            ("img_size", sizes["img_size"], MAX_PICTURE),
+            ("patch_size, values of a patch", pixels, MAX_IN_FEATURES),
+            ("patch_size, tokens", tokens, MAX_TOKENS),
+            ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
+            ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
+            ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),
+        ):
+            if value > limit:
+                self.refuse("architecture " + field, "%d, at most %d" % (value, limit))
+
+    # What layers ask for.
+
+    def scale(self, layer, key, low, high):
+        """The integer `key` of `layer` from the metadata `scales`, refused outside low..high."""
+        field = "scales %s %s" % (layer, key)
+        try:
+            value = self._scales[layer][key]
+        except (KeyError, TypeError):
+            self.refuse(field, "missing")
+        if not isinstance(value, int) or not low <= value <= high:
+            self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
+        return value
+
+    def _logical_shape(self, name):
+        at = self._shapes.find('"%s":[' % name)
+        if at < 0:
+            self.refuse("shapes", "'%s' is missing" % name)
+        start = at + len(name) + 4
+        text = self._shapes[start : self._shapes.find("]", start)]
+        try:
+            return [int(size) for size in text.split(",")]
+        except ValueError:
+            self.refuse("shapes", "'%s': '%s' is not a list of whole numbers" % (name, text[:40]))
+
+    def tensor(self, name, dtype, shape, trits=False):
+        """View of the tensor `name` as bytes, without its padding; trits come packed.
+
+        Refused unless dtype and logical shape are these, the stored shape follows from them and the padding is zero.
+        """
+        field = "tensor '%s'" % name
+        at = self._header.find(b'"%s":{"dtype"' % name.encode())
+        if at < 0:
+            self.refuse(field, "missing")
+        found, stored, begin, end, _ = self._entry(at + len(name) + 3, name)
+        if found != dtype:
+            self.refuse(field, "dtype %s, must be %s" % (found, dtype))
+        logical = self._logical_shape(name)
+        if logical != shape:
+            self.refuse(field, "logical shape %s, the architecture needs %s" % (logical, shape))
+        size = product(shape) * ITEM_SIZE[dtype]
+        expected = packed_shape(shape) if trits else [padded(size) // ITEM_SIZE[dtype]]
+        if stored != expected:
+            self.refuse(field, "stored shape %s, must be %s" % (stored, expected))
+        self._taken += 1
+        begin += self._base
+        end += self._base
+        if trits:
+            return self._data[begin:end]
+        if any(self._data[begin + size : end]):
+            self.refuse(field, "padding is not zero")
+        return self._data[begin : begin + size]
+
+    def finish(self):
+        """Refuse a file that holds tensors nobody asked for; call when all layers are made."""
+        if self._taken != self._count:
+            self.refuse("header", "%d tensors, the architecture has %d" % (self._count, self._taken))

@@ -1,0 +1,100 @@
+"""A fully ternary vision transformer (SPEC 9)."""
+
+import gc
+from array import array
+from math import exp
+
+import ternary
+
+from ftervit.layers import Block, TernaryBitConv2d, TernaryHead, TernaryLayerNorm
+from ftervit.modelfile import ModelFile
+
+
+def _check_room(needed, what):
+    """Raise MemoryError with both numbers if the heap cannot hold `needed` bytes."""
+    if not hasattr(gc, "mem_free"):
+        return
+    gc.collect()
+    free = gc.mem_free()
+    if needed > free:
+        raise MemoryError("%s: needs %d bytes, %d are free" % (what, needed, free))
+
+
+class VisionTransformer:
+    """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head.
+
+    Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
+    """
+
+    def __init__(self, file):
+        sizes = file.architecture
+        self.labels = file.labels
+        self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
+        self.embed_dim = width = sizes["embed_dim"]
+        hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
+        self.tokens = 1 + (self.img_size // sizes["patch_size"]) ** 2
+        # Both int32 arrays of SPEC 3.5.
+        self.multiplier = array("i", file.preprocessing["multiplier"])
+        self.offset = array("i", file.preprocessing["offset"])
+        self.patch_embed = TernaryBitConv2d.load_patches(
+            file, "patch_embed.proj", sizes["patch_size"], self.in_chans, width
+        )
+        self.cls_token = file.tensor("cls_token", "I8", [width])
+        self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens, width])
+        self.shifts = [
+            file.scale(name, "residual_shift", 0, 8) for name in ("cls_token", "patch_embed.proj", "pos_embed")
+        ]
+        self.blocks = [Block.load(file, "blocks.%d" % i, width, hidden, heads) for i in range(sizes["depth"])]
+        self.norm = TernaryLayerNorm.load(file, "norm", width)
+        self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
+        file.finish()
+        self._allocate(max(4 * width, hidden))
+
+    @classmethod
+    def load(cls, path):
+        """Open and check a model file, and make the model; its weights stay where the file lies."""
+        return cls(ModelFile(path))
+
+    def _allocate(self, wide):
+        """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
+        stream = self.tokens * self.embed_dim
+        self.activation_bytes = stream * 3 + self.tokens * wide
+        _check_room(self.activation_bytes, "activations")
+        self._stream = ternary.arena(stream * 2, "h")
+        self._normed = ternary.arena(stream)
+        self._wide = ternary.arena(self.tokens * wide)
+
+    def preprocess(self, image):
+        """Image -> int8 picture [img_size, img_size, in_chans] (SPEC 3)."""
+        square = image.square(self.img_size, self.in_chans)
+        picture = ternary.arena(len(square))
+        ternary.normalize(square, self.multiplier, self.offset, picture)
+        return picture
+
+    def embed(self, picture):
+        """int8 picture -> int16 residual stream [tokens, embed_dim] (SPEC 5.2); valid until the next call."""
+        x, width = self._stream, self.embed_dim
+        cls_shift, patch_shift, pos_shift = self.shifts
+        ternary.residual_start(x[:width], self.cls_token, cls_shift)
+        patches = self.patch_embed(picture, self.img_size, self._normed[width:])
+        ternary.residual_start(x[width:], patches, patch_shift)
+        ternary.residual_add(x, self.pos_embed, pos_shift)
+        return x
+
+    def __call__(self, picture):
+        """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
+        x = self.embed(picture)
+        for block in self.blocks:
+            block(x, self._normed, self._wide)
+        return self.head(self.norm(x[: self.embed_dim]))
+
+    def predict(self, image, top=3):
+        """The `top` most likely (label, probability) of an Image."""
+        logits = self(self.preprocess(image))
+        best = array("i", [0] * min(top, len(logits)))
+        ternary.topk(logits, best)
+        # Probabilities are for people; the order comes from the integers.
+        unit = 2.0**-self.head.frac
+        powers = [exp((logit - logits[best[0]]) * unit) for logit in logits]
+        total = sum(powers)
+        return [(self.labels[index], powers[index] / total) for index in best]
