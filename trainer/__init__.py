@@ -1,0 +1,1 @@
+"""Distils timm vision transformers into fully ternary W2A8 models (see SPEC.md)."""

@@ -1,0 +1,53 @@
+"""Checkpoints that a power cut cannot spoil, and the committed fp16 copies of them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from trainer.errors import TrainerError
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """Write a training state so that `path` always holds either the old or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half_written = path.with_suffix(".tmp")
+    with open(half_written, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(half_written, path)
+
+
+def load_if_present(path: Path) -> dict[str, Any] | None:
+    """The training state at `path`, or None when there is none."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:
+        raise TrainerError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
+
+
+def save_fp16(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write a model's state as safetensors, floating-point tensors as fp16."""
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(state, path, metadata)
+
+
+def load_fp16(model: nn.Module, path: Path) -> None:
+    """Fill a model from `save_fp16`'s file. Raises TrainerError that names the file and the tensors at odds."""
+    if not path.exists():
+        raise TrainerError(f"{path}: not found; `just train` makes it")
+    state = load_file(path)
+    expected = model.state_dict()
+    odd = sorted(set(state) ^ set(expected)) or [n for n in state if state[n].shape != expected[n].shape]
+    if odd:
+        raise TrainerError(f"{path}: tensors do not fit the model: {', '.join(odd[:4])}")
+    model.load_state_dict(state)

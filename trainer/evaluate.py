@@ -1,0 +1,129 @@
+"""Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from tqdm import tqdm
+
+from trainer.checkpoint import load_fp16
+from trainer.data import Split
+from trainer.errors import TrainerError
+from trainer.fit import predictions
+from trainer.student import Architecture, Student
+from trainer.teacher import Teacher
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def import_ftervit():
+    """The MicroPython package over host_sim/ternary.py."""
+    for folder in ("firmware", "host_sim"):
+        if str(ROOT / folder) not in sys.path:
+            sys.path.insert(0, str(ROOT / folder))
+    import ftervit
+
+    return ftervit
+
+
+def open_model(path: Path):
+    """The VisionTransformer of a model file; a file it refuses becomes a TrainerError."""
+    try:
+        return import_ftervit().VisionTransformer.load(str(path))
+    except (OSError, ValueError) as error:
+        raise TrainerError(str(error)) from None
+
+
+def exported_logits(path: Path, images: torch.Tensor, label: str = "exported file") -> np.ndarray:
+    """int32 logits [count, classes] of uint8 pictures [count, height, width], one by one as on the board."""
+    ftervit = import_ftervit()
+    model = open_model(path)
+    logits = np.empty((len(images), len(model.labels)), np.int32)
+    for row, image in zip(logits, tqdm(images.numpy(), label, leave=False, disable=not label), strict=True):
+        height, width = image.shape
+        picture = ftervit.Image(image.tobytes(), width, height, 1)
+        row[:] = model(model.preprocess(picture))
+    return logits
+
+
+def load_student(path: Path) -> Student:
+    """The student of a committed checkpoint, calibrated."""
+    metadata = checkpoint_metadata(path)
+    student = Student(Architecture(**json.loads(metadata["architecture"])), **json.loads(metadata["pixels"]))
+    load_fp16(student, path)
+    student.fracs = json.loads(metadata["fracs"])
+    return student.eval()
+
+
+def load_teacher(path: Path) -> Teacher:
+    """The teacher of a committed checkpoint."""
+    teacher = Teacher(**json.loads(checkpoint_metadata(path)["teacher"]))
+    load_fp16(teacher, path)
+    return teacher.eval()
+
+
+def checkpoint_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; raises TrainerError if there is no such file."""
+    if not path.exists():
+        raise TrainerError(f"{path}: not found; `just train` makes it")
+    with safe_open(path, "np") as file:
+        return file.metadata()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies in percent; agreement = the exported file's top-1 against the student's."""
+
+    images: int
+    teacher_top1: float
+    student_top1: float
+    exported_top1: float
+    agreement: float
+    equal_logits: int
+    images_per_s: float
+    model_bytes: int
+
+    def table(self) -> str:
+        """The result as lines for people."""
+        return "\n".join(
+            (
+                f"{self.images} test pictures",
+                f"  FP32 teacher               {self.teacher_top1:6.2f} %",
+                f"  ternary student in torch   {self.student_top1:6.2f} %",
+                f"  exported file              {self.exported_top1:6.2f} %   "
+                f"({self.model_bytes} bytes, {self.images_per_s:.0f} pictures/s on the host simulator)",
+                f"  agreement                  {self.agreement:6.2f} %   "
+                f"(logits equal bit for bit on {self.equal_logits})",
+            )
+        )
+
+
+def evaluate(model: Path, student: Student, teacher: Teacher, test: Split) -> Evaluation:
+    """Run all three on the test pictures."""
+    labels = test.labels.numpy()
+    teacher_top1 = torch.cat(list(predictions(teacher, test.images, label="teacher"))).argmax(1).numpy()
+    unit = 2.0 ** student.fracs["head"]
+    fake = torch.cat(list(predictions(student, test.images, label="student"))).numpy() * unit
+    started = time.perf_counter()
+    exported = exported_logits(model, test.images)
+    seconds = time.perf_counter() - started
+
+    def percent(hits: np.ndarray) -> float:
+        return round(100 * float(hits.mean()), 2)
+
+    student_top1, exported_top1 = fake.argmax(1), exported.argmax(1)
+    return Evaluation(
+        images=len(test),
+        teacher_top1=percent(teacher_top1 == labels),
+        student_top1=percent(student_top1 == labels),
+        exported_top1=percent(exported_top1 == labels),
+        agreement=percent(exported_top1 == student_top1),
+        equal_logits=int((fake == exported).all(1).sum()),
+        images_per_s=round(len(test) / seconds, 1),
+        model_bytes=model.stat().st_size,
+    )
