@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The reader of the model file: good files, damaged files on host and board, random damage."""
+
+import contextlib
+import random
+import re
+
+import ftervit
+import pytest
+from ftervit import modelfile
+
+from tests.firmware.damage import DAMAGES, split, with_crc
+
+BOARD_SCRIPT = """
+import os
+from ftervit import VisionTransformer
+for name in sorted(os.listdir("damaged")):
+    try:
+        VisionTransformer.load("damaged/" + name)
+        print(name, "| loaded")
+    except Exception as error:
+        print(name, "|", type(error).__name__, "|", error)
+"""
+
+
+@pytest.fixture(scope="module")
+def damaged(odd_model, tmp_path_factory):
+    """A folder that mounts as a board's root: damaged/NN.safetensors in the order of DAMAGES."""
+    root = tmp_path_factory.mktemp("mounted")
+    (root / "damaged").mkdir()
+    content = odd_model.read_bytes()
+    for index, (damage, _) in enumerate(DAMAGES.values()):
+        (root / "damaged" / f"{index:02}.safetensors").write_bytes(damage(content))
+    (root / "script.py").write_text(BOARD_SCRIPT)
+    return root
+
+
+def message_on_host(path):
+    with pytest.raises(ValueError) as caught:
+        ftervit.VisionTransformer.load(str(path))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("index", range(len(DAMAGES)), ids=list(DAMAGES))
+def test_damage_is_refused_with_file_and_field(damaged, index):
+    path = damaged / "damaged" / f"{index:02}.safetensors"
+    _, field = list(DAMAGES.values())[index]
+    message = message_on_host(path)
+    assert message.startswith(f"{path}: ")
+    assert re.search(field, message.removeprefix(str(path))), message
+
+
+def test_the_board_says_the_same(damaged, board):
+    # The scripts run on a copy in the board's flash: a mount would load each file through the terminal.
+    board.mpremote("fs", "cp", "-r", damaged / "damaged", ":")
+    result = board.mpremote("run", damaged / "script.py")
+    lines = [line for line in result.stdout.splitlines() if "|" in line]
+    assert len(lines) == len(DAMAGES), result.stdout
+    for line in lines:
+        name, kind, message = (part.strip() for part in line.split("|"))
+        assert kind == "ValueError", line
+        on_host = message_on_host(damaged / "damaged" / name)
+        assert message == on_host.replace(str(damaged) + "/", ""), line
+
+
+def test_random_damage_never_passes_unseen(odd_model, tmp_path):
+    content = odd_model.read_bytes()
+    chance = random.Random(1)
+    path = tmp_path / "x.safetensors"
+    for _ in range(150):
+        changed = bytearray(content)
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        assert str(path) in message_on_host(path)
+
+
+def test_random_header_damage_with_a_right_crc32_never_crashes(odd_model, tmp_path):
+    """What the checks let through must still be safe to compute with."""
+    content = odd_model.read_bytes()
+    header_end = 8 + int.from_bytes(content[:8], "little")
+    chance = random.Random(2)
+    path = tmp_path / "x.safetensors"
+    image = ftervit.Image(bytes(784), 28, 28, 1)
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(chance.randrange(1, 3)):
+            changed[chance.randrange(8, header_end)] = chance.choice(b'0123456789,[]{}":x-')
+        path.write_bytes(with_crc(bytes(changed)))
+        with contextlib.suppress(ValueError):
+            ftervit.VisionTransformer.load(str(path)).predict(image)
+
+
+def test_missing_file():
+    with pytest.raises(OSError, match="nowhere"):
+        ftervit.VisionTransformer.load("nowhere.safetensors")
+
+
+def test_tensors_are_views_of_the_file(odd_model):
+    file = ftervit.ModelFile(str(odd_model))
+    header, data = split(odd_model.read_bytes())
+    begin, end = header["blocks.0.mlp.act.table"]["data_offsets"]
+    table = file.tensor("blocks.0.mlp.act.table", "I8", [256])
+    assert bytes(table) == data[begin:end]
+    assert table.obj is file._data.obj
+
+
+def test_padding_is_left_out(odd_model):
+    file = ftervit.ModelFile(str(odd_model))
+    assert len(file.tensor("head.bias", "I32", [7])) == 28
+
+
+def test_packed_shapes():
+    assert modelfile.packed_shape([17, 6]) == [2, 2, 16]
+    assert modelfile.packed_shape([16, 5]) == [1, 1, 16]
+    assert modelfile.packed_shape([1]) == [1, 16]
+    assert modelfile.packed_shape([81]) == [2, 16]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""classify.py and tinker.py, as a maker runs them, and what a maker meets when something is wrong."""
+
+import re
+
+from tests.conftest import ROOT
+
+FIRMWARE = ROOT / "firmware"
+
+
+def test_classify(board):
+    result = board.mpremote("run", FIRMWARE / "classify.py")
+    assert result.returncode == 0, result.stdout
+    assert len(re.findall(r"images/\d_.*\.pgm: [\d.]+ ms", result.stdout)) == 10
+    assert re.search(r"RAM: \d+ bytes", result.stdout)
+    assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
+
+
+def test_classify_from_a_mounted_folder(board):
+    result = board.mpremote("mount", FIRMWARE, "run", FIRMWARE / "classify.py", timeout=120)
+    assert result.returncode == 0, result.stdout
+    assert "of 10 right" in result.stdout
+
+
+def test_tinker(board):
+    result = board.mpremote("run", FIRMWARE / "tinker.py")
+    assert result.returncode == 0, result.stdout
+    assert "same bits as at the start, still: Ankle boot" in result.stdout
+    assert re.search(r"\[384 x 96 weights, \d+\.\d % zero\]", result.stdout)
+
+
+def test_classify_without_a_model_names_the_file(board):
+    script = """
+import os
+os.rename("models", "elsewhere")
+try:
+    exec(open("classify.py").read())
+finally:
+    os.rename("elsewhere", "models")
+"""
+    board.mpremote("fs", "cp", FIRMWARE / "classify.py", ":classify.py")
+    result = board.mpremote("exec", script)
+    assert result.returncode != 0
+    assert "models/fashion_mnist.safetensors" in result.stdout.splitlines()[-1]
+
+
+def test_an_inference_can_be_repeated_without_losing_memory(board):
+    script = """
+import gc
+from ftervit import VisionTransformer, read_image
+model = VisionTransformer.load("models/fashion_mnist.safetensors")
+picture = model.preprocess(read_image("images/0_t-shirt_top.pgm"))
+model(picture); gc.collect(); before = gc.mem_alloc()
+for _ in range(200): model(picture)
+gc.collect(); print("grown by", gc.mem_alloc() - before)
+"""
+    assert "grown by 0" in board.mpremote("exec", script).stdout

@@ -1,0 +1,304 @@
+"""The virtual board, as mpremote and a terminal see it."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import tty
+from pathlib import Path
+
+import pytest
+
+from host_sim import board as board_module
+from host_sim.board import Board
+from host_sim.environment import Failure
+
+ALL_BYTES = bytes(range(256)) * 40
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def running(pid: int) -> bool:
+    """Whether a process exists and is not just waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, seconds: float = 10) -> bool:
+    """Wait for a condition; returns whether it came true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Terminal:
+    """Bytes to and from a terminal: the board's device, or one that mpremote runs on."""
+
+    def __init__(self, fd: int):
+        self.fd, self.unread = fd, b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+
+    def send(self, data: bytes) -> None:
+        os.write(self.fd, data)
+
+    def read_until(self, ending: bytes, seconds: float = 10) -> bytes:
+        """Everything up to `ending`; fails the test when that does not come."""
+        while ending not in self.unread:
+            readable, _, _ = select.select([self.fd], [], [], seconds)
+            assert readable, f"{ending!r} did not come, only {self.unread!r}"
+            self.unread += os.read(self.fd, 4096)
+        before, _, self.unread = self.unread.partition(ending)
+        return before + ending
+
+    def fresh_prompt(self) -> None:
+        """Leave whatever the last client was doing."""
+        self.send(b"\r\x03\x03\x02")
+        self.read_until(b"for more information.\r\n>>> ")
+
+
+@pytest.fixture
+def terminal(board):
+    """A plain client at the board's friendly prompt, without mpremote."""
+    fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(fd)
+    with Terminal(fd) as terminal:
+        terminal.fresh_prompt()
+        yield terminal
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "script.py"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_run(board, script):
+    result = board.mpremote("run", script("import sys\nprint(sys.implementation.name, 'ä')\n"))
+    assert (result.returncode, result.stdout) == (0, "micropython ä\n")
+
+
+def test_eval_and_exec(board):
+    assert board.mpremote("eval", "6 * 7").stdout == "42\n"
+    assert board.mpremote("exec", "print('one'); print('two')").stdout == "one\ntwo\n"
+
+
+def test_failing_script(board, script):
+    result = board.mpremote("run", script("print('before')\n1 / 0\n"))
+    assert result.returncode == 1
+    assert "before" in result.stdout
+    assert "ZeroDivisionError" in result.stdout
+
+
+def test_long_script(board, script):
+    lines = [f"x{i} = '{'y' * 50}'" for i in range(500)]
+    result = board.mpremote("run", script("\n".join([*lines, "print(len(x499))"])))
+    assert result.stdout == "50\n"
+
+
+def test_two_soft_resets(board):
+    board.mpremote("exec", "kept = 1")
+    assert board.mpremote("resume", "exec", "print(kept)").stdout == "1\n"
+    for _ in range(2):
+        assert board.mpremote("soft-reset").returncode == 0
+    assert board.mpremote("resume", "exec", "print('kept' in globals())").stdout == "False\n"
+
+
+def test_soft_reset_at_the_friendly_prompt(terminal):
+    terminal.send(b"\x04")
+    assert b"MPY: soft reboot\r\n" in terminal.read_until(b">>> ")
+
+
+def test_system_exit_resets(board):
+    assert board.mpremote("exec", "print('bye'); raise SystemExit").stdout == "bye\n"
+    assert board.mpremote("exec", "print('again')").stdout == "again\n"
+
+
+def test_mount_passes_every_byte(board, tmp_path):
+    (tmp_path / "data.bin").write_bytes(ALL_BYTES)
+    (tmp_path / "helper.py").write_text("def copy(data):\n    open('copy.bin', 'wb').write(data)\n")
+    (tmp_path / "main.py").write_text("import helper\nhelper.copy(open('data.bin', 'rb').read())\n")
+    result = board.mpremote("mount", tmp_path, "run", tmp_path / "main.py")
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "copy.bin").read_bytes() == ALL_BYTES
+
+
+def test_mounted_repl_survives_a_soft_reset(board, tmp_path):
+    (tmp_path / "helper.py").write_text("print('from', 'host')\n")
+    master, slave = os.openpty()
+    command = board.command("mount", tmp_path, "repl")
+    with (
+        subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave) as client,
+        Terminal(master) as terminal,
+    ):
+        os.close(slave)
+        terminal.read_until(b">>> ")
+        terminal.send(b"import helper\r")
+        terminal.read_until(b"from host\r\n>>> ")
+        terminal.send(b"\x04")
+        terminal.read_until(b"Remount")
+        terminal.read_until(b">>> ")
+        terminal.send(b"import helper\r")
+        terminal.read_until(b"from host\r\n>>> ")
+        terminal.send(b"\x1d")
+        assert client.wait(10) == 0
+
+
+def test_flash_is_a_directory_of_its_own(board, script, tmp_path):
+    source = script("print('from flash')\n")
+    board.mpremote("fs", "cp", source, ":copied.py")
+    assert "copied.py" in board.mpremote("fs", "ls").stdout
+    assert board.mpremote("exec", "import copied").stdout == "from flash\n"
+    board.mpremote("fs", "cp", ":copied.py", tmp_path / "back.py")
+    assert (tmp_path / "back.py").read_bytes() == source.read_bytes()
+    listing = board.mpremote("exec", "import os; print('etc' in os.listdir('/'), os.getcwd())").stdout
+    assert listing == "False /\n"
+
+
+def test_flash_starts_with_the_package(monkeypatch, tmp_path):
+    package = tmp_path / "firmware" / "ftervit"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "firmware" / "classify.py").touch()
+    monkeypatch.setattr(board_module, "ROOT", tmp_path)
+    board_module.fill_flash(tmp_path / "flash")
+    assert [path.name for path in (tmp_path / "flash").iterdir()] == ["ftervit"]
+    assert (tmp_path / "flash" / "ftervit" / "__init__.py").exists()
+
+
+def test_kept_flash(program, tmp_path):
+    (tmp_path / "mine.py").write_text("print('kept')\n")
+    for _ in range(2):
+        with Board(flash=tmp_path, program=program) as board:
+            assert board.mpremote("exec", "import mine").stdout == "kept\n"
+
+
+@pytest.mark.parametrize("busy", ["while True: pass", "import time; time.sleep(60)"])
+def test_interrupt(terminal, busy):
+    terminal.send(f"{busy}\r\r".encode())
+    terminal.read_until(b"\r\n")
+    time.sleep(0.1)
+    terminal.send(b"\x03")
+    terminal.read_until(b"KeyboardInterrupt")
+    terminal.read_until(b">>> ")
+    terminal.send(b"print(6 * 7)\r")
+    terminal.read_until(b"42\r\n")
+
+
+def test_interrupt_at_the_prompt(terminal):
+    terminal.send(b"half a line\x03")
+    terminal.read_until(b"\r\n>>> ")
+
+
+@pytest.mark.parametrize("busy", ["while True: pass", "while True: print('x' * 1000)"])
+def test_reconnect_to_a_busy_board(board, busy):
+    assert board.mpremote("exec", "--no-follow", busy).returncode == 0
+    time.sleep(0.3)
+    assert board.mpremote("exec", "print('free')").stdout == "free\n"
+
+
+def test_client_killed_while_it_follows(board):
+    command = board.command("exec", "print('on')\nwhile True: pass")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
+        client.stdout.readline()
+        client.kill()
+    assert board.mpremote("eval", "'still here'").stdout == "still here\n"
+
+
+def test_crash_is_reported_and_the_board_comes_back(own_board):
+    command = own_board.command("exec", "print('on')\nwhile True: pass")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as client:
+        client.stdout.readline()
+        os.kill(children(own_board.process.pid)[0], signal.SIGSEGV)
+        assert "MicroPython ended with SIGSEGV" in client.stdout.read()
+    assert client.returncode == 1
+    assert own_board.mpremote("eval", "1").stdout == "1\n"
+
+
+def test_program_that_does_not_start():
+    with Board(program=Path("/bin/false")) as board:
+        assert board.process.wait(10) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_when_the_server_ends(own_board, number):
+    own_board.mpremote("exec", "--no-follow", "while True: pass")
+    [interpreter] = children(own_board.process.pid)
+    own_board.process.send_signal(number)
+    own_board.process.wait(10)
+    assert wait_until(lambda: not running(interpreter))
+
+
+def test_nothing_is_left_when_the_parent_dies(program, tmp_path):
+    code = (
+        "import os, sys, pathlib\n"
+        "from host_sim.board import Board\n"
+        "program, flash = map(pathlib.Path, sys.argv[1:])\n"
+        "with Board(program=program, flash=flash) as board:\n"
+        "    print(board.process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, program, tmp_path], capture_output=True, text=True)
+    server = int(result.stdout)
+    assert wait_until(lambda: not running(server)), result.stderr
+
+
+def test_command_line_serves_until_interrupted(program):
+    command = [sys.executable, board_module.__file__, "serve", "--program", program]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+        path = server.stdout.readline().strip()
+        assert Path(path).is_char_device()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0
+
+
+@pytest.fixture
+def demo(monkeypatch, tmp_path, program):
+    """Run the demo in a tree whose classify.py is the given text."""
+    (tmp_path / "firmware").mkdir()
+    monkeypatch.setattr(board_module, "ROOT", tmp_path)
+    monkeypatch.setattr(board_module, "BUILD", tmp_path)
+    monkeypatch.setattr(board_module, "firmware", lambda: program)
+
+    def run(text: str) -> dict:
+        (tmp_path / "firmware" / "classify.py").write_text(text)
+        board_module.demo(None)
+        return json.loads((tmp_path / "demo.json").read_text())
+
+    return run
+
+
+def test_demo(demo, capfdbinary):
+    assert demo("print('1 of 2 right')\nprint('9 of 10 right')\n") == {"right": 9, "of": 10, "board": "unix"}
+    assert capfdbinary.readouterr().out == b"1 of 2 right\n9 of 10 right\n"
+
+
+@pytest.mark.parametrize("text", ["print('no count')\n", "print('9 of 10 right')\n1 / 0\n"])
+def test_demo_that_fails(demo, text):
+    with pytest.raises(Failure, match=r"classify\.py"):
+        demo(text)

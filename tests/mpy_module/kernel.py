@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Calls kernels as a stranger would: read-only inputs, outputs between guard bytes, scratch of exact size."""
+
+import numpy as np
+import pytest
+import ternary
+
+GUARD = 64
+I8, U8, I16, I32 = np.int8, np.uint8, np.int16, np.int32
+
+
+class Guarded:
+    """An array on a multiple of 16, with GUARD bytes of noise before and after it."""
+
+    def __init__(self, shape, dtype, values=None):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        whole = np.random.default_rng(size).integers(0, 256, size + 2 * GUARD + 16).astype(U8)
+        start = -whole.ctypes.data % 16
+        self.memory = whole[start : start + size + 2 * GUARD]
+        self.array = self.memory[GUARD : GUARD + size].view(dtype).reshape(shape)
+        if values is not None:
+            self.array[...] = values
+        self.before = self.memory.copy()
+
+    def check(self):
+        """Nothing around the array has changed."""
+        assert np.array_equal(self.memory[:GUARD], self.before[:GUARD]), "written before its start"
+        assert np.array_equal(self.memory[-GUARD:], self.before[-GUARD:]), "written beyond its end"
+
+    def untouched(self):
+        """Nothing in or around the array has changed."""
+        return np.array_equal(self.memory, self.before)
+
+
+class Out(Guarded):
+    """An output, full of noise."""
+
+
+class Updated(Guarded):
+    """An argument that the kernel updates."""
+
+    def __init__(self, values):
+        super().__init__(values.shape, values.dtype, values)
+
+
+class Scratch(Guarded):
+    """Scratch, full of noise."""
+
+    def __init__(self, size):
+        super().__init__((size,), U8)
+
+
+class In(Guarded):
+    """An input that the kernel may not write; without guards, so that a sanitizer sees where it ends."""
+
+    def __init__(self, values):
+        self.array = np.array(values, order="C")
+        self.before = self.array.copy()
+        self.array.flags.writeable = False
+
+    def untouched(self):
+        return np.array_equal(self.array, self.before)
+
+
+def prepare(arguments):
+    """Arrays become guarded inputs; numbers stay."""
+    return [In(a) if isinstance(a, np.ndarray) else a for a in arguments]
+
+
+def call(name, arguments):
+    """ternary.<name> with the arrays of prepared arguments."""
+    return getattr(ternary, name)(*[a.array if isinstance(a, Guarded) else a for a in arguments])
+
+
+def run(name, *arguments):
+    """Runs a kernel, checks everything around it; returns a copy of its output."""
+    arguments = prepare(arguments)
+    call(name, arguments)
+    for argument in arguments:
+        if isinstance(argument, In):
+            assert argument.untouched(), "an input was modified"
+        elif isinstance(argument, Guarded):
+            argument.check()
+    return next(a.array.copy() for a in arguments if isinstance(a, Out | Updated))
+
+
+def refused(name, *arguments, match=None):
+    """The kernel raises ValueError or TypeError and has written nothing."""
+    arguments = prepare(arguments)
+    with pytest.raises((ValueError, TypeError), match=match):
+        call(name, arguments)
+    for argument in arguments:
+        if isinstance(argument, Scratch):
+            argument.check()
+        elif isinstance(argument, Guarded):
+            assert argument.untouched(), "written before the arguments were checked"
+
+
+def equal(actual, expected):
+    """Bit for bit, shape and type included."""
+    expected = np.asarray(expected)
+    assert actual.dtype == expected.dtype and actual.shape == expected.shape
+    assert np.array_equal(actual, expected), np.argwhere(actual != expected)[:5].tolist()

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""attention and its parts (SPEC 7)."""
+
+import numpy as np
+import pytest
+import ternary
+
+from tests import oracle
+from tests.mpy_module.kernel import I8, Out, Scratch, Updated, equal, refused, run
+
+EXPONENTIAL = np.array([round(127 * 2 ** (-i / 16)) for i in range(256)], I8)
+FLAT = np.full(256, 127, I8)
+ONE_HOT = np.array([127] + [0] * 255, I8)
+
+
+def random_qkv(rng, tokens, heads, width, largest=None):
+    """int8 [T, 3 D] with q within 7.7, k and v over the whole range."""
+    qkv = rng.integers(-128, 128, (tokens, 3, heads * width))
+    largest = min(127, 4095 // width) if largest is None else largest
+    qkv[:, 0] = rng.integers(-largest, largest or 1, (tokens, heads * width))
+    return qkv.reshape(tokens, -1).astype(I8)
+
+
+def fused(qkv, heads, score_shift, table, value_gain):
+    """ternary.attention -> int8 [T, D]."""
+    tokens = len(qkv)
+    scratch = Scratch(ternary.attention_scratch(tokens))
+    out = Out((tokens, qkv.shape[1] // 3), I8)
+    return run("attention", qkv, tokens, heads, score_shift, table, value_gain, out, scratch)
+
+
+def parts(qkv, heads, score_shift, table, value_gain):
+    """The same through scores, softmax and values, each checked; every head writes its own columns only."""
+    tokens, width = len(qkv), qkv.shape[1] // 3 // heads
+    q, k, v = oracle.split_heads(qkv, heads)
+    out = np.full((tokens, heads * width), 77, I8)
+    for head in range(heads):
+        square = (tokens, tokens)
+        scores = run("attention_scores", qkv, tokens, heads, head, score_shift, Out(square, I8))
+        equal(scores, oracle.attention_scores(q[head], k[head], score_shift))
+        weights = run("softmax", scores, tokens, table, Out(square, I8))
+        equal(weights, oracle.softmax(scores, table))
+        columns = slice(head * width, (head + 1) * width)
+        expected = out.copy()
+        expected[:, columns] = oracle.attention_values(weights, v[head], value_gain)
+        out = run("attention_values", weights, qkv, tokens, heads, head, value_gain, Updated(out))
+        equal(out, expected)
+    return out
+
+
+def check(qkv, heads, score_shift, table, value_gain):
+    """Kernel, kernel parts and oracle agree."""
+    expected = oracle.attention(qkv, heads, score_shift, table, value_gain)
+    equal(fused(qkv, heads, score_shift, table, value_gain), expected)
+    equal(parts(qkv, heads, score_shift, table, value_gain), expected)
+
+
+@pytest.mark.parametrize("width", [1, 15, 16, 33, 64])
+@pytest.mark.parametrize("tokens", [1, 2, 17, 50])
+def test_random(tokens, width):
+    rng = np.random.default_rng(tokens * 100 + width)
+    for heads, score_shift, value_gain in ((1, 3, -1), (2, 5, 0), (3, 8, 2), (2, 11, 6)):
+        check(random_qkv(rng, tokens, heads, width), heads, score_shift, EXPONENTIAL, value_gain)
+
+
+@pytest.mark.parametrize(("tokens", "width"), [(197, 64), (577, 16)])
+def test_many_tokens(tokens, width):
+    check(random_qkv(np.random.default_rng(tokens), tokens, 1, width), 1, 9, EXPONENTIAL, 3)
+
+
+@pytest.mark.parametrize("tokens", [1, 32, 33, 64, 65, 129, 258, 577, 1024, 1033])
+@pytest.mark.parametrize("v", [-128, 127])
+def test_flat_rows(tokens, v):
+    """Equal scores: the largest W0 for each T, so that h goes from 0 to 6; sums of 7.4 at their bound."""
+    qkv = np.zeros((tokens, 6), I8)
+    qkv[:, 4], qkv[:, 5] = v, 127 - np.arange(tokens) % 256
+    check(qkv, 1, 0, FLAT, -1)
+    equal(fused(qkv, 1, 0, FLAT, 6), oracle.attention(qkv, 1, 0, FLAT, 6))
+
+
+@pytest.mark.parametrize("table", [FLAT, EXPONENTIAL, ONE_HOT])
+@pytest.mark.parametrize("value_gain", range(-1, 7))
+def test_every_value_gain(table, value_gain):
+    rng = np.random.default_rng(value_gain + 1)
+    check(random_qkv(rng, 40, 2, 5), 2, 4, table, value_gain)
+
+
+@pytest.mark.parametrize("score_shift", range(16))
+def test_every_score_shift(score_shift):
+    check(random_qkv(np.random.default_rng(score_shift), 9, 1, 32), 1, score_shift, EXPONENTIAL, 1)
+
+
+@pytest.mark.parametrize("width", [1, 16, 32, 64, 1024])
+def test_largest_scores(width):
+    """7.7 at its bound: sums of +-524160 or nearly so."""
+    largest = min(127, 4095 // width)
+    qkv = np.zeros((4, 3, width), I8)
+    qkv[:, 0] = np.array([-largest, largest - 1, -largest, 0])[:, None]
+    qkv[:, 1] = np.array([-128, 127, -128, 1])[:, None]
+    qkv[:, 2] = np.array([-128, 127, 5, -5])[:, None]
+    for score_shift in (0, 6, 12, 15):
+        check(qkv.reshape(4, -1), 1, score_shift, EXPONENTIAL, 0)
+
+
+def test_table_ends():
+    """top - c_ij reaches 0 and 255."""
+    table = EXPONENTIAL.copy()
+    table[255] = 126
+    check(np.array([[127, -128, 1], [127, 127, 2], [-1, 0, 3]], I8), 1, 0, table, 1)
+
+
+def test_refuses_more_tokens():
+    """T = 2049 with buffers of the right size."""
+    qkv = np.zeros((2049, 3), I8)
+    refused("attention", qkv, 2049, 1, 0, EXPONENTIAL, 0, Out((2049, 1), I8), Scratch(1 << 16))
+    refused("softmax", np.zeros((1, 2049), I8), 2049, EXPONENTIAL, Out((1, 2049), I8))
+
+
+def test_most_tokens():
+    """T = 2048, d = 1."""
+    qkv = random_qkv(np.random.default_rng(1), 2048, 1, 1, largest=2)
+    equal(fused(qkv, 1, 1, EXPONENTIAL, 2), oracle.attention(qkv, 1, 1, EXPONENTIAL, 2))
+
+
+def test_softmax_of_some_rows_in_place():
+    scores = np.random.default_rng(1).integers(-128, 128, (7, 33)).astype(I8)
+    expected = oracle.softmax(scores, EXPONENTIAL)
+    equal(run("softmax", scores, 33, EXPONENTIAL, Out((7, 33), I8)), expected)
+    both = Updated(scores)
+    ternary.softmax(both.array, 33, EXPONENTIAL, both.array)
+    both.check()
+    equal(both.array, expected)
+
+
+def test_refuses_a_wrong_table():
+    qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
+    scratch = Scratch(ternary.attention_scratch(3))
+    for position, value in ((0, 126), (0, 0), (0, -1), (1, -1), (255, -128)):
+        table = EXPONENTIAL.copy()
+        table[position] = value
+        refused("attention", qkv, 3, 1, 0, table, 0, Out((3, 4), I8), scratch, match="table")
+        refused("softmax", np.zeros((3, 3), I8), 3, table, Out((3, 3), I8), match="table")
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL[:255], 0, Out((3, 4), I8), scratch)
+
+
+def test_refuses_numbers_out_of_range():
+    qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
+    scratch = Scratch(ternary.attention_scratch(3))
+    good = [3, 1, 0, EXPONENTIAL, 0]
+    wrong = [(0, v) for v in (0, -3, 5, 2049, 2**31 - 1)] + [(1, v) for v in (0, -1, 3, 5)]
+    wrong += [(2, v) for v in (-1, 16)] + [(4, v) for v in (-2, 7)]
+    for position, value in wrong:
+        arguments = [*good[:position], value, *good[position + 1 :]]
+        refused("attention", qkv, *arguments, Out((3, 4), I8), scratch)
+    for head in (-1, 1, 2**31 - 1):
+        refused("attention_scores", qkv, 3, 1, head, 0, Out((3, 3), I8))
+        refused("attention_values", np.full((3, 3), 64, I8), qkv, 3, 1, head, 0, Out((3, 4), I8))
+
+
+def test_refuses_wrong_sizes():
+    qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
+    size = ternary.attention_scratch(3)
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 5), I8), Scratch(size))
+    refused("attention", qkv[:, :11].copy(), 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), Scratch(size))
+    refused("attention", np.zeros((1, 3 * 1025), I8), 1, 1, 0, EXPONENTIAL, 0, Out((1, 1025), I8), Scratch(size))
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), Scratch(2))
+    for tokens in (0, -1, 2049):
+        with pytest.raises(ValueError):
+            ternary.attention_scratch(tokens)
+    refused("attention_scores", qkv, 3, 1, 0, 0, Out((8,), I8))
+    refused("softmax", np.zeros(8, I8), 3, EXPONENTIAL, Out((8,), I8))
+    refused("attention_values", np.full(8, 64, I8), qkv, 3, 1, 0, 0, Out((3, 4), I8))
+
+
+@pytest.mark.parametrize("total", [64, 65, 127, 128, 129, 1023, 2047, 2048, 4094, 4095])
+@pytest.mark.parametrize("v", [-128, 127])
+def test_values_under_weights_of_every_sum(total, v):
+    """SPEC 7.4, 7.5 alone, at both ends of B; the second column has noise."""
+    rng = np.random.default_rng(total)
+    weights = np.zeros((70, 70), I8)
+    for row in weights:
+        for _ in range(total // 64):
+            row[rng.choice(np.flatnonzero(row <= 63))] += 64
+        row[rng.choice(np.flatnonzero(row <= 63))] += total % 64
+    assert (weights.sum(axis=1, dtype=int) == total).all()
+    qkv = rng.integers(-128, 128, (70, 6)).astype(I8)
+    qkv[:, 4] = v
+    for value_gain in range(-1, 7):
+        out = run("attention_values", weights, qkv, 70, 1, 0, value_gain, Out((70, 2), I8))
+        equal(out, oracle.attention_values(weights, qkv[:, 4:], value_gain))
+
+
+@pytest.mark.parametrize("value", [-128, -1, 0, 1, 127])
+def test_values_survive_weights_that_no_softmax_makes(value):
+    """Such weights break 7.4; whatever comes out, nothing around it changes."""
+    qkv = random_qkv(np.random.default_rng(1), 40, 1, 4)
+    try:
+        run("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8))
+    except ValueError:
+        refused("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8))

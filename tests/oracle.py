@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: MIT
+"""SPEC.md sections 2 to 9, slowly and obviously: int64 and Python integers, no float, no code of the project.
+
+Written from SPEC.md alone, so that the kernels and it can only agree by both following the rules. Every bound
+that SPEC claims is asserted where it is claimed.
+"""
+
+import json
+from math import isqrt
+
+import numpy as np
+
+LANES = 16
+ACCUMULATOR_MAX = 2**19 - 1  # 4.3: 20-bit accumulators
+
+
+def integers(values):
+    """An int64 copy of an integer array; floats are refused."""
+    values = np.asarray(values)
+    assert values.dtype.kind in "iu", values.dtype
+    return values.astype(np.int64)
+
+
+def narrow(values, dtype):
+    """`values` as dtype, which must hold every one of them."""
+    limits = np.iinfo(dtype)
+    assert np.all((values >= limits.min) & (values <= limits.max)), (dtype, values)
+    return np.asarray(values).astype(dtype)
+
+
+def fits(values, bits):
+    """Asserts that signed integers of that many bits hold all values; returns the values."""
+    assert np.all((values >= -(2 ** (bits - 1))) & (values < 2 ** (bits - 1))), f"a value needs over {bits} bits"
+    return values
+
+
+def sat8(values):
+    """SPEC 1.2."""
+    return np.clip(values, -128, 127)
+
+
+def sat16(values):
+    """SPEC 1.2."""
+    return np.clip(values, -32768, 32767)
+
+
+def ceil_div(a, b):
+    """a / b rounded up."""
+    return -(-a // b)
+
+
+# 2. Trits and their packing
+
+
+def pack_byte(digits):
+    """SPEC 2.2: five digits (0..2) -> byte."""
+    v = 0
+    for digit in digits:
+        assert 0 <= digit <= 2
+        v = 3 * v + int(digit)
+    assert 0 <= v <= 242
+    return (256 * v + 242) // 243
+
+
+def unpack_byte(byte):
+    """SPEC 2.3: byte -> five digits (0..2)."""
+    return [(((byte * 3**i) % 256) * 3) >> 8 for i in range(5)]
+
+
+TRITS_OF_BYTE = np.array([unpack_byte(byte) for byte in range(256)], np.int64) - 1  # [256, 5]
+
+
+def pack_tile(trits):
+    """SPEC 2.4, 2.5: trits [R, 16] -> uint8 [ceil(R / 5), 16]."""
+    rows = len(trits)
+    padded = np.zeros((ceil_div(rows, 5) * 5, LANES), np.int64)
+    padded[:rows] = trits
+    vectors = np.zeros((len(padded) // 5, LANES), np.uint8)
+    for number in range(len(vectors)):
+        for lane in range(LANES):
+            vectors[number, lane] = pack_byte(padded[5 * number : 5 * number + 5, lane] + 1)
+    return vectors
+
+
+def unpack_tile(vectors, rows=None):
+    """SPEC 2.3 to 2.5: uint8 [V, 16] -> trits [5 V, 16], or its first `rows` rows."""
+    trits = TRITS_OF_BYTE[np.asarray(vectors)]  # [V, 16, 5]
+    return trits.transpose(0, 2, 1).reshape(-1, LANES)[:rows]
+
+
+def pack_weight(trits):
+    """SPEC 2.6: trits [N, K] -> uint8 [ceil(N / 16), ceil(K / 5), 16]."""
+    outputs, inputs = trits.shape
+    padded = np.zeros((ceil_div(outputs, LANES) * LANES, inputs), np.int64)
+    padded[:outputs] = trits
+    return np.stack([pack_tile(padded[n : n + LANES].T) for n in range(0, len(padded), LANES)])
+
+
+def unpack_weight(packed, outputs, inputs):
+    """SPEC 2.6: uint8 [ceil(N / 16), ceil(K / 5), 16] -> trits [N, K]."""
+    assert packed.shape == (ceil_div(outputs, LANES), ceil_div(inputs, 5), LANES)
+    return np.concatenate([unpack_tile(tile, inputs).T for tile in packed])[:outputs]
+
+
+def pack_channels(trits):
+    """SPEC 2.7: trits [D] -> uint8 [ceil(ceil(D / 16) / 5), 16]."""
+    rows = np.zeros(ceil_div(len(trits), LANES) * LANES, np.int64)
+    rows[: len(trits)] = trits
+    return pack_tile(rows.reshape(-1, LANES))
+
+
+def unpack_channels(packed, width):
+    """SPEC 2.7: uint8 [ceil(ceil(D / 16) / 5), 16] -> trits [D]."""
+    assert packed.shape == (ceil_div(ceil_div(width, LANES), 5), LANES)
+    return unpack_tile(packed).reshape(-1)[:width]
+
+
+# 3. From a picture to int8
+
+
+def convert(picture, channels):
+    """SPEC 3.2: uint8 [h, w, 1 or 3] -> uint8 [h, w, channels]."""
+    pixels = integers(picture)
+    if pixels.shape[2] == channels:
+        return picture.copy()
+    if channels == 3:
+        return np.repeat(picture, 3, axis=2)
+    red, green, blue = pixels[:, :, 0:1], pixels[:, :, 1:2], pixels[:, :, 2:3]
+    return narrow((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16, np.uint8)
+
+
+def middle(width, height):
+    """SPEC 3.3: (left, top, side) of the largest square in the middle."""
+    side = min(width, height)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+def crop(picture, left, top, side):
+    """SPEC 3.3: uint8 [h, w, C] -> uint8 [side, side, C]."""
+    return picture[top : top + side, left : left + side].copy()
+
+
+def resize_weights(side, size):
+    """SPEC 3.4: w(i, j), int64 [size, side]."""
+    assert 1 <= side <= 4096 and 1 <= size <= 4096 and side * side // size <= 2**22, "refused by SPEC 3.4"
+    i = np.arange(size)[:, None]
+    j = np.arange(side)[None, :]
+    return np.maximum(0, 2 * max(side, size) - abs((2 * j + 1) * size - (2 * i + 1) * side))
+
+
+def resize_lines(lines, size):
+    """SPEC 3.4 along the first axis: uint8 [side, anything] -> uint8 [size, anything]."""
+    resized = np.zeros((size, lines.shape[1]), np.uint8)
+    for i, weights in enumerate(resize_weights(len(lines), size)):
+        j = np.flatnonzero(weights)
+        total = int(weights.sum())
+        sums = weights[j] @ integers(lines[j]) + total // 2
+        assert total > 0 and sums.max() < 2**32
+        resized[i] = narrow(sums // total, np.uint8)
+    return resized
+
+
+def resize(square, size):
+    """SPEC 3.4: uint8 [side, side, C] -> uint8 [size, size, C], down the columns, then along the rows."""
+    side, _, channels = square.shape
+    columns = resize_lines(square.reshape(side, side * channels), size).reshape(size, side, channels)
+    rows = resize_lines(columns.transpose(1, 0, 2).reshape(side, size * channels), size)
+    resized = rows.reshape(size, size, channels).transpose(1, 0, 2)
+    assert side != size or np.array_equal(resized, square)
+    return resized.copy()
+
+
+def normalize(pixels, multiplier, offset):
+    """SPEC 3.5: uint8 [..., C], multiplier and offset [C] -> int8 [..., C]."""
+    multiplier, offset = integers(multiplier), integers(offset)
+    assert np.all((multiplier >= 0) & (multiplier < 2**22))
+    assert np.all((offset >= -(2**30)) & (offset < 2**30))
+    return narrow(sat8(fits(integers(pixels) * multiplier + offset, 32) >> 16), np.int8)
+
+
+# 4. TernaryBitLinear
+
+
+def accumulate(x, trits, bias):
+    """SPEC 4.2, 4.3: x int8 [rows, K], trits [N, K], bias [N] in full -> 20-bit sums [rows, N]."""
+    inputs = trits.shape[1]
+    assert 1 <= inputs <= 4032 and x.shape[1] == inputs
+    assert np.all(abs(bias) + 128 * inputs <= ACCUMULATOR_MAX), "refused by SPEC 4.3"
+    return fits(bias + integers(x) @ integers(trits).T, 20)
+
+
+def linear(x, trits, bias, multiplier, shift):
+    """SPEC 4.1 to 4.5: x int8 [rows, K], trits [N, K], bias, multiplier [N], shift [tiles] -> [rows, N]."""
+    m = integers(multiplier)
+    assert np.all((m >= 0) & (m <= 127)) and np.all((shift >= 0) & (shift <= 15))
+    assert len(shift) == ceil_div(len(trits), LANES)
+    s = integers(shift)[np.arange(len(trits)) // LANES]
+    acc = accumulate(x, trits, integers(bias) * 2 ** np.maximum(s - 6, 0))
+    v = sat8(acc >> s)
+    y = (v * m) >> 7
+    assert np.all((y >= -m) & (y <= np.maximum(m - 1, 0)))
+    return narrow(y, np.int8)
+
+
+def patches(picture, size):
+    """SPEC 4.6: int8 [height, width, channels] -> int8 [patches, P P channels]."""
+    height, width, _ = picture.shape
+    assert height % size == 0 and width % size == 0
+    corners = [(top, left) for top in range(0, height, size) for left in range(0, width, size)]
+    return np.stack([picture[top : top + size, left : left + size].reshape(-1) for top, left in corners])
+
+
+def linear_logits(x, trits, bias, multiplier):
+    """SPEC 4.7: x int8 [rows, K], trits [N, K], bias int32 [N], multiplier int16 [N] -> int32 [rows, N]."""
+    multiplier = integers(multiplier)
+    assert np.all((multiplier >= 0) & (multiplier <= 4095))
+    return narrow(accumulate(x, trits, integers(bias)) * multiplier, np.int32)
+
+
+# 5. Residual stream
+
+
+def residual_add(residual, y, shift):
+    """SPEC 5.1: int16 [...] and int8 [...] -> int16 [...]."""
+    assert 0 <= shift <= 8
+    return narrow(sat16(integers(residual) + integers(y) * 2**shift), np.int16)
+
+
+def residual_start(y, shift):
+    """SPEC 5.2: int8 [...] -> int16 [...]."""
+    assert 0 <= shift <= 8
+    return narrow(integers(y) * 2**shift, np.int16)
+
+
+# 6. TernaryLayerNorm
+
+
+def layernorm_row(x, g, b, gain, gain_shift, beta):
+    """SPEC 6.1 to 6.6: x int16 [D], trits g and b [D] -> int8 [D]."""
+    width = len(x)
+    x = integers(x)
+    assert 1 <= width <= 4096
+    assert 2**14 <= gain < 2**15 and 0 <= gain_shift <= 15 and 0 <= beta <= 32639
+    mean = int(2 * x.sum() + width) // (2 * width)
+    e = sat16(x - mean)
+    variance_sum = int((e * e).sum())
+    assert variance_sum < 2**42
+    a = variance_sum // width + 1
+    z = 0
+    while a * 4 ** (z + 1) < 2**32:
+        z += 1
+    root = isqrt(a * 4**z)
+    assert a * 4**z < 2**32 and 0 <= z <= 15 and 2**15 <= root < 2**16
+    m = 2**30 // root
+    assert 2**14 <= m <= 2**15
+    p = (m * gain) >> 15
+    n = 15 + gain_shift - z
+    assert 2**13 <= p < 2**15 and 0 <= n <= 30
+    u = sat16(fits(e * g * p, 32) >> n)
+    return narrow(sat16(u + b * beta + 128) >> 8, np.int8)
+
+
+def layernorm(x, g, b, gain, gain_shift, beta):
+    """SPEC 6: int16 [rows, D] -> int8 [rows, D]."""
+    g, b = integers(g), integers(b)
+    return np.stack([layernorm_row(row, g, b, gain, gain_shift, beta) for row in x])
+
+
+# 7. Attention
+
+
+def split_heads(qkv, heads):
+    """SPEC 7: int8 [T, 3 D] -> q, k and v, each [H, T, d]."""
+    tokens, columns = qkv.shape
+    assert 1 <= tokens <= 2048 and columns % (3 * heads) == 0
+    return integers(qkv).reshape(tokens, 3, heads, -1).transpose(1, 2, 0, 3)
+
+
+def attention_scores(q, k, score_shift):
+    """SPEC 7.1, 7.7: q and k [T, d] of a head -> c int8 [T, T]."""
+    assert q.shape[1] <= 1024 and 0 <= score_shift <= 15
+    return narrow(sat8(fits(integers(q) @ integers(k).T, 20) >> score_shift), np.int8)
+
+
+def softmax(scores, table):
+    """SPEC 7.2, 7.3: c int8 [T, T], table E [256] -> a int8 [T, T]."""
+    scores, table = integers(scores), integers(table)
+    assert table[0] == 127 and np.all((table >= 0) & (table <= 127))
+    weights = np.zeros_like(scores)
+    for i, row in enumerate(scores):
+        w = table[row.max() - row]
+        h = max(int(w.sum()).bit_length() - 12, 0)
+        assert h <= 6
+        weights[i] = w >> h
+    assert weights.sum(axis=1).max() <= 4095
+    return narrow(weights, np.int8)
+
+
+def attention_values(weights, v, value_gain):
+    """SPEC 7.4, 7.5: a int8 [T, T], v [T, d] of a head -> int8 [T, d]."""
+    assert -1 <= value_gain <= 6
+    y = np.zeros(v.shape, np.int64)
+    for i, a in enumerate(integers(weights)):
+        total = int(a.sum())
+        o = fits(a @ integers(v), 20)
+        b = total.bit_length()
+        assert 1 <= b <= 12, f"SPEC 7.4: bits(W) is {b}"
+        n = max(b - 1 - value_gain, 0)
+        m = min(127, 2 ** (b + 6) // total)
+        assert 0 <= n <= 12 and 64 <= m <= 127
+        y[i] = (sat8(o >> n) * m) >> 7
+    return narrow(y, np.int8)
+
+
+def attention(qkv, heads, score_shift, table, value_gain):
+    """SPEC 7: int8 [T, 3 D] -> int8 [T, D], heads side by side (7.6)."""
+    q, k, v = split_heads(qkv, heads)
+    outputs = []
+    for head in range(heads):
+        weights = softmax(attention_scores(q[head], k[head], score_shift), table)
+        outputs.append(attention_values(weights, v[head], value_gain))
+    return np.concatenate(outputs, axis=1)
+
+
+# 8. Table
+
+
+def lookup(x, table):
+    """SPEC 8.1: int8 [...], table int8 [256] -> int8 [...]."""
+    return table[integers(x) + 128]
+
+
+# 9. The network
+
+
+def topk(logits, count):
+    """SPEC 9.4: the indices of the `count` largest logits."""
+    return sorted(range(len(logits)), key=lambda n: (-int(logits[n]), n))[:count]
+
+
+class Network:
+    """SPEC 9 on the tensors and the metadata of a model file, as safetensors.safe_open gives them."""
+
+    def __init__(self, tensors, metadata):
+        self.tensors = tensors
+        self.architecture = json.loads(metadata["architecture"])
+        self.preprocessing = json.loads(metadata["preprocessing"])
+        self.scales = json.loads(metadata["scales"])
+        self.shapes = json.loads(metadata["shapes"])
+
+    def plain(self, name):
+        """A tensor that is not packed, without its padding (10.3), in its logical shape."""
+        shape = self.shapes[name]
+        count = int(np.prod(shape))
+        assert not self.tensors[name][count:].any(), f"SPEC 10.3: padding of {name}"
+        return self.tensors[name][:count].reshape(shape)
+
+    def trits(self, name):
+        """A packed tensor's trits, [N, K] or [D]."""
+        unpack = unpack_weight if len(self.shapes[name]) == 2 else unpack_channels
+        return unpack(self.tensors[name], *self.shapes[name])
+
+    def linear(self, name, x):
+        """TernaryBitLinear `name` (4)."""
+        parts = [self.plain(f"{name}.{part}") for part in ("bias", "multiplier", "shift")]
+        return linear(x, self.trits(f"{name}.weight"), *parts)
+
+    def layernorm(self, name, x):
+        """TernaryLayerNorm `name` (6)."""
+        scales = [self.scales[name][key] for key in ("gain", "gain_shift", "beta")]
+        return layernorm(x, self.trits(f"{name}.weight"), self.trits(f"{name}.bias"), *scales)
+
+    def add(self, name, residual, y):
+        """Adds the branch that ends in `name` (5.1)."""
+        return residual_add(residual, y, self.scales[name]["residual_shift"])
+
+    def preprocess(self, picture):
+        """SPEC 3.6: uint8 [h, w, 1 or 3] -> int8 [img_size, img_size, in_chans]."""
+        height, width, _ = picture.shape
+        assert 1 <= height <= 4096 and 1 <= width <= 4096
+        square = crop(convert(picture, self.architecture["in_chans"]), *middle(width, height))
+        resized = resize(square, self.architecture["img_size"])
+        return normalize(resized, self.preprocessing["multiplier"], self.preprocessing["offset"])
+
+    def embed(self, x):
+        """SPEC 9.1, 5.2: int8 [img_size, img_size, in_chans] -> residual stream int16 [T, D]."""
+        y = self.linear("patch_embed.proj", patches(x, self.architecture["patch_size"]))
+        cls_token = self.plain("cls_token")[None]
+        shifts = [self.scales[name]["residual_shift"] for name in ("cls_token", "patch_embed.proj")]
+        residual = np.concatenate([residual_start(cls_token, shifts[0]), residual_start(y, shifts[1])])
+        return self.add("pos_embed", residual, self.plain("pos_embed"))
+
+    def block(self, name, residual):
+        """SPEC 9.2: int16 [T, D] -> int16 [T, D]."""
+        heads, scales = self.architecture["num_heads"], self.scales[f"{name}.attn"]
+        width = self.architecture["embed_dim"] // heads
+        multiplier = integers(self.plain(f"{name}.attn.qkv.multiplier"))[: heads * width]
+        assert 128 * width * int(multiplier.max()) <= ACCUMULATOR_MAX, "SPEC 7.7"
+        qkv = self.linear(f"{name}.attn.qkv", self.layernorm(f"{name}.norm1", residual))
+        table = self.plain(f"{name}.attn.softmax.table")
+        y = attention(qkv, heads, scales["score_shift"], table, scales["value_gain"])
+        residual = self.add(f"{name}.attn.proj", residual, self.linear(f"{name}.attn.proj", y))
+        hidden = self.linear(f"{name}.mlp.fc1", self.layernorm(f"{name}.norm2", residual))
+        y = self.linear(f"{name}.mlp.fc2", lookup(hidden, self.plain(f"{name}.mlp.act.table")))
+        return self.add(f"{name}.mlp.fc2", residual, y)
+
+    def head(self, residual):
+        """SPEC 9.3: int16 [T, D] -> int32 [num_classes]."""
+        parts = [self.plain(f"head.{part}") for part in ("bias", "multiplier")]
+        return linear_logits(self.layernorm("norm", residual[:1]), self.trits("head.weight"), *parts)[0]
+
+    def forward(self, picture):
+        """uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+        residual = self.embed(self.preprocess(picture))
+        for i in range(self.architecture["depth"]):
+            residual = self.block(f"blocks.{i}", residual)
+        return self.head(residual)
+
+
+def forward(tensors, metadata, picture):
+    """SPEC 9: tensors by name and metadata of a model file, uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+    return Network(tensors, metadata).forward(picture)
+
+
+def load(path):
+    """(tensors, metadata) of a model file, read by the safetensors library."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118

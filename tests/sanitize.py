@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The tests of the kernels and their CPython binding under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+python -m tests.sanitize [ARGS]      build the sanitized library, see that it catches faults, run pytest ARGS
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from host_sim import build
+from host_sim.environment import ROOT, Failure, one_line_errors, step
+
+TESTS = ("tests/mpy_module", "tests/host_sim/test_ternary.py")
+
+# Two lies that ternary_call cannot see, and what a sanitizer says of each: a buffer shorter than stated, and
+# an odd address behind the door.
+START = """
+import sys
+sys.path.insert(0, "host_sim")
+import ternary
+ffi, library = ternary.ffi, ternary.library
+"""
+BEYOND_THE_END = """
+x, table, out = bytearray(16), bytearray(256), bytearray(64)
+sizes = ((x, 64), (table, 256), (out, 64))
+arguments = ffi.new("ternary_arg[]", [(ffi.from_buffer(b), n, 0) for b, n in sizes])
+library.ternary_call(ternary.OPERATIONS["lookup"], arguments, ffi.new("ternary_error *"))
+"""
+ODD_ADDRESS = """
+y, residual = ffi.new("char[8]"), ffi.new("char[17]")
+arguments = ffi.new("ternary_arg[3]", [(residual + 1, 16, 0), (y, 8, 0), (ffi.NULL, 0, 0)])
+ternary.OPERATIONS["residual_start"].call(arguments, ffi.new("ternary_error *"))
+"""
+FAULTS = ((BEYOND_THE_END, "AddressSanitizer: heap-buffer-overflow"), (ODD_ADDRESS, "misaligned address"))
+
+
+def runtime() -> Path:
+    """The compiler's libasan, which must be loaded before Python."""
+    command = [build.compiler(), "-print-file-name=libasan.so"]
+    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    if not path.is_absolute() or not path.exists():
+        raise Failure("the compiler has no libasan: the sanitizers need gcc (set CC=gcc)")
+    return path.resolve()
+
+
+def environment() -> dict[str, str]:
+    """Makes Python allocate every object by malloc, and host_sim/ternary.py load the sanitized library."""
+    return os.environ | {
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "LD_PRELOAD": str(runtime()),
+        "PYTHONMALLOC": "malloc",
+        "TERNARY_LIBRARY": str(build.library(sanitize=True)),
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+
+
+def check_that_faults_are_caught(env: dict[str, str]) -> None:
+    """Fail unless each lie ends its process with the sanitizer's report."""
+    for fault, report in FAULTS:
+        command = [sys.executable, "-c", START + fault]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+        if done.returncode == 0 or report not in done.stderr:
+            last = (done.stderr.strip().splitlines() or ["it ended quietly"])[-1]
+            raise Failure(f"the sanitizers are not at work: no '{report}' in a faulty program ({last})")
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    with step("building the kernels with sanitizers"):
+        env = environment()
+    check_that_faults_are_caught(env)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, *sys.argv[1:]]
+    status = subprocess.run(command, cwd=ROOT, env=env).returncode
+    if status:
+        raise Failure(f"the tests under the sanitizers failed (pytest's status {status})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
