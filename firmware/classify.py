@@ -21,6 +21,12 @@ def ram_used():
     return gc.mem_alloc() if hasattr(gc, "mem_alloc") else None
 
 
+def ram_text():
+    """What a line about a picture says of memory."""
+    used = ram_used()
+    return "" if used is None else ", %d bytes of RAM in use" % used
+
+
 def milliseconds():
     """A clock in milliseconds."""
     return time.ticks_ms() if hasattr(time, "ticks_ms") else time.time() * 1000
@@ -38,7 +44,8 @@ def classify(model, path):
     image.show()
     started = milliseconds()
     best = model.predict(image)
-    print("%s: %.1f ms" % (path, milliseconds() - started))
+    took = milliseconds() - started
+    print("%s: %.1f ms%s" % (path, took, ram_text()))
     for label, probability in best:
         bar = "#" * int(probability * BAR + 0.5)
         print("  %-12s %5.1f %%  %s" % (label, 100 * probability, bar))
