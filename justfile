@@ -37,6 +37,11 @@ format: (prepare "lint")
 eval *ARGS: (prepare "eval")
     {{ python }} -m trainer evaluate "$@"
 
+# Measure the shipped model and the demo again, and write README's table
+[no-exit-message]
+numbers: eval demo
+    {{ python }} -m trainer numbers
+
 # Make the shipped model from nothing; resumes where it was interrupted
 [no-exit-message]
 train *ARGS: (prepare "train")

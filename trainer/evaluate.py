@@ -14,11 +14,10 @@ from tqdm import tqdm
 from trainer.checkpoint import load_fp16
 from trainer.data import Split
 from trainer.errors import TrainerError
+from trainer.files import ROOT
 from trainer.fit import predictions
 from trainer.student import Architecture, Student
 from trainer.teacher import Teacher
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def import_ftervit():
@@ -39,10 +38,12 @@ def open_model(path: Path):
         raise TrainerError(str(error)) from None
 
 
-def exported_logits(path: Path, images: torch.Tensor, label: str = "exported file") -> np.ndarray:
-    """int32 logits [count, classes] of uint8 pictures [count, height, width], one by one as on the board."""
+def exported_logits(model, images: torch.Tensor, label: str = "exported file") -> np.ndarray:
+    """int32 logits [count, classes] of uint8 pictures [count, height, width], one by one as on the board.
+
+    model: what `open_model` gives.
+    """
     ftervit = import_ftervit()
-    model = open_model(path)
     logits = np.empty((len(images), len(model.labels)), np.int32)
     for row, image in zip(logits, tqdm(images.numpy(), label, leave=False, disable=not label), strict=True):
         height, width = image.shape
@@ -105,12 +106,12 @@ class Evaluation:
 
 def evaluate(model: Path, student: Student, teacher: Teacher, test: Split) -> Evaluation:
     """Run all three on the test pictures."""
-    labels = test.labels.numpy()
+    labels, exported_model = test.labels.numpy(), open_model(model)
     teacher_top1 = torch.cat(list(predictions(teacher, test.images, label="teacher"))).argmax(1).numpy()
     unit = 2.0 ** student.fracs["head"]
     fake = torch.cat(list(predictions(student, test.images, label="student"))).numpy() * unit
     started = time.perf_counter()
-    exported = exported_logits(model, test.images)
+    exported = exported_logits(exported_model, test.images)
     seconds = time.perf_counter() - started
 
     def percent(hits: np.ndarray) -> float:

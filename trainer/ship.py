@@ -1,42 +1,16 @@
 """The whole way to the shipped files: teacher, student, recovery, export and the record of how they were made."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint import save_fp16
 from trainer.data import FASHION_MNIST_LABELS
-from trainer.evaluate import ROOT, load_student
+from trainer.evaluate import load_student
 from trainer.export import export
+from trainer.files import Files
 from trainer.fit import accuracy
 from trainer.train import Recipe, recover, train_student, train_teacher
-
-MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
-CHECKPOINTS = ROOT / "trainer" / "checkpoints"
-
-
-@dataclass(frozen=True)
-class Files:
-    """What is shipped: the model file (SPEC 10), and beside the trainer what it was made from."""
-
-    model: Path = MODEL
-    checkpoints: Path = CHECKPOINTS
-
-    @property
-    def student(self) -> Path:
-        """The student's fp16 checkpoint."""
-        return self.checkpoints / "student.fp16.safetensors"
-
-    @property
-    def teacher(self) -> Path:
-        """The teacher's fp16 checkpoint."""
-        return self.checkpoints / "teacher.fp16.safetensors"
-
-    @property
-    def record(self) -> Path:
-        """How the model was made."""
-        return self.checkpoints / "record.json"
 
 
 def labels() -> list[str]:

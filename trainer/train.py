@@ -73,8 +73,11 @@ class Recipe:
         """Run the section `name` of the configuration; returns the best validation accuracy in percent."""
         settings = self.config[name]
         steps = len(self.training) // settings["batch"] * settings["epochs"]
+        warmup = settings["warmup"]
+        if steps * warmup <= 1:
+            raise TrainerError(f"{name}: {steps} steps are too few for a warm-up of {warmup}; use a smaller batch")
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings["learning_rate"], total_steps=steps, pct_start=settings.get("warmup", 0.1)
+            optimizer, settings["learning_rate"], total_steps=steps, pct_start=warmup
         )
         run = Run(
             name=name,
