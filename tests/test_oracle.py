@@ -278,7 +278,7 @@ def test_the_flattest_row_of_2048_tokens_meets_the_clamp_of_7_5():
     row = np.array([0] * 32 + [-1] * 2016)
     weights = oracle.softmax(row[None], table)
     assert weights.sum() == 32
-    assert oracle.attention_values(weights, np.ones((2048, 1), I8), 6).tolist() == [[31]]
+    assert oracle.attention_values(weights, np.ones((2048, 1), I8), 6)[0] == 31
 
 
 # 8 and 9

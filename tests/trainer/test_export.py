@@ -12,7 +12,7 @@ from tests import oracle
 from tests.tiny import ARCHITECTURES, ODD, calibrated, pictures, untrained
 from trainer.checkpoint import save_fp16
 from trainer.errors import TrainerError
-from trainer.evaluate import exported_logits, load_student
+from trainer.evaluate import exported_logits, load_student, open_model
 from trainer.export import export, padded
 from trainer.integer import MAX_ACCUMULATOR, IntegerNetwork, fold_linear, integer_logits
 from trainer.layers import TernaryBitConv2d, TernaryBitLinear
@@ -39,7 +39,7 @@ def test_student_file_and_oracle_give_the_same_logits(student, model_file):
     images = pictures(20, seed=5)
     with torch.no_grad():
         fake = integer_logits(student, images).numpy()
-    exported = exported_logits(model_file, images, label="")
+    exported = exported_logits(open_model(model_file), images, label="")
     assert np.array_equal(fake, exported)
     tensors, metadata = oracle.load(model_file)
     for image, logits in zip(images.numpy()[:5], exported, strict=False):
