@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def run_train(arguments: argparse.Namespace, files: Files) -> None:
     """`trainer train`."""
     from trainer import ship
-    from trainer.train import load_config
+    from trainer.config import load_config
 
     ship.train(load_config(arguments.config), arguments.data, arguments.run, files)
 

@@ -1,25 +1,33 @@
 """Checkpoints that a power cut cannot spoil, and the committed fp16 copies of them."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from trainer.errors import TrainerError
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """Write a training state so that `path` always holds either the old or the new one, whole."""
+def write_atomically(content: bytes, path: Path) -> None:
+    """Write a file so that `path` always holds either the old or the new content, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half_written = path.with_suffix(".tmp")
+    half_written = path.with_name(path.name + ".tmp")
     with open(half_written, "wb") as file:
-        torch.save(state, file)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(half_written, path)
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a training state, whole or not at all."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomically(content.getvalue(), path)
 
 
 def load_if_present(path: Path) -> dict[str, Any] | None:
@@ -38,7 +46,7 @@ def save_fp16(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    save_file(state, path, metadata)
+    write_atomically(save(state, metadata), path)
 
 
 def load_fp16(model: nn.Module, path: Path) -> None:

@@ -1,7 +1,6 @@
 """From a calibrated student to the model file of SPEC 10."""
 
 import json
-import os
 import struct
 import zlib
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from trainer.checkpoint import write_atomically
 from trainer.errors import TrainerError
 from trainer.integer import (
     IntegerNetwork,
@@ -188,8 +188,5 @@ def export(student: Student, labels: list[str], path: Path) -> int:
     exporter = Exporter(student.eval())
     exporter.run()
     content = model_file_bytes(exporter.tensors, exporter.metadata(labels))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half_written = path.with_suffix(".tmp")
-    half_written.write_bytes(content)
-    os.replace(half_written, path)
+    write_atomically(content, path)
     return len(content)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainer.checkpoint import load_if_present, save_atomically
+from trainer.checkpoint import load_if_present, save_state
 from trainer.data import Split, batches
 
 
@@ -100,7 +100,7 @@ def fit(run: Run) -> float:
         if eligible and top1 > best:
             best = top1
             best_weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-        save_atomically(
+        save_state(
             {
                 "model": run.model.state_dict(),
                 "optimizer": run.optimizer.state_dict(),

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-from trainer.checkpoint import save_fp16
+from trainer.checkpoint import save_fp16, write_atomically
+from trainer.config import Config
 from trainer.data import FASHION_MNIST_LABELS
 from trainer.evaluate import load_student
 from trainer.export import export
@@ -18,14 +18,13 @@ def labels() -> list[str]:
     return list(FASHION_MNIST_LABELS)
 
 
-def train(config: dict[str, Any], data: Path | None, run: Path, files: Files) -> None:
+def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
     """Make all shipped files from a configuration; resumes from the checkpoints in `run`."""
     recipe = Recipe.load(config, data, run)
     teacher, teacher_top1 = train_teacher(recipe)
     student, ternary_top1 = train_student(recipe, teacher)
     recovered_top1 = recover(recipe, teacher, student)
 
-    files.student.parent.mkdir(parents=True, exist_ok=True)
     save_fp16(teacher, files.teacher, teacher.description())
     save_fp16(student, files.student, student.description())
     # The fp16 copy is what a fresh clone can evaluate, so the model file is made from it.
@@ -33,7 +32,7 @@ def train(config: dict[str, Any], data: Path | None, run: Path, files: Files) ->
     size = export(student, labels(), files.model)
     record = {
         "command": "just train",
-        "configuration": config,
+        "configuration": config.settings(),
         "validation_top1": {
             "teacher": teacher_top1,
             "ternary, float activations": ternary_top1,
@@ -43,7 +42,7 @@ def train(config: dict[str, Any], data: Path | None, run: Path, files: Files) ->
         "epochs_log": {name: read_log(run / f"{name}.jsonl") for name in ("teacher", "student", "recovery")},
         "model_bytes": size,
     }
-    files.record.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically((json.dumps(record, indent=1) + "\n").encode(), files.record)
     print(f"{files.model}: {size} bytes")
 
 

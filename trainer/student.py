@@ -28,10 +28,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if self.pool != "token":
-            raise TrainerError(f"architecture.pool is {self.pool!r}; only 'token' is supported")
+            raise TrainerError(f"pool is {self.pool!r}; only 'token' is supported")
         if self.embed_dim % self.num_heads or self.img_size % self.patch_size:
             raise TrainerError(
-                "architecture: embed_dim must be a multiple of num_heads, img_size of patch_size; "
+                "embed_dim must be a multiple of num_heads, img_size of patch_size; "
                 f"got {self.embed_dim}/{self.num_heads} and {self.img_size}/{self.patch_size}"
             )
 

@@ -1,40 +1,42 @@
 """From nothing to the shipped model: teacher, ternary student, recovery under SPEC's integers."""
 
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainer.calibrate import calibrate
+from trainer.checkpoint import write_atomically
+from trainer.config import Config, Phase
 from trainer.data import Split, load_fashion_mnist
 from trainer.distill import distillation_loss
 from trainer.errors import TrainerError
 from trainer.fit import Run, fit
 from trainer.layers import set_full_precision
-from trainer.student import Architecture, Student
+from trainer.student import Student
 from trainer.teacher import Teacher, pixel_statistics
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a TOML configuration; raises TrainerError that names the file and the line."""
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise TrainerError(f"{path}: no such configuration") from None
-    except tomllib.TOMLDecodeError as error:
-        raise TrainerError(f"{path}: {error}") from None
+def keep_settings(config: Config, path: Path) -> None:
+    """Note a run's settings beside its checkpoints; refuse to resume them with other settings."""
+    settings = json.dumps(config.settings(), indent=1)
+    if not path.exists():
+        write_atomically(settings.encode(), path)
+    elif path.read_text() != settings:
+        raise TrainerError(
+            f"{path.parent} holds checkpoints made with other settings than {config.source}'s: "
+            "pass another --run, or delete it"
+        )
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A configuration with its data; `directory` receives checkpoints and logs."""
 
-    config: dict[str, Any]
+    config: Config
     training: Split
     validation: Split
     mean: float
@@ -42,42 +44,44 @@ class Recipe:
     directory: Path
 
     @classmethod
-    def load(cls, config: dict[str, Any], data: Path | None, directory: Path) -> "Recipe":
+    def load(cls, config: Config, data: Path | None, directory: Path) -> "Recipe":
         """Read the training pictures and hold the validation part out of them."""
         everything = load_fashion_mnist("train", data)
-        held_out = config["data"]["validation"]
+        held_out = config.data.validation
+        if not 0 < held_out < len(everything):
+            raise TrainerError(f"[data] validation must be from 1 to {len(everything) - 1} pictures")
         training, validation = everything.part(None, -held_out), everything.part(-held_out, None)
         directory.mkdir(parents=True, exist_ok=True)
+        keep_settings(config, directory / "settings.json")
         return cls(config, training, validation, *pixel_statistics(training), directory)
 
     @property
     def seed(self) -> int:
         """Seed of initial weights, order and augmentation."""
-        return self.config["seed"]
+        return self.config.seed
 
     def new_teacher(self) -> Teacher:
         """An untrained teacher."""
         torch.manual_seed(self.seed)
-        settings = self.config["teacher"]
-        model = Teacher(settings["layers"], settings["channels"], 10, self.mean, self.std)
+        settings, classes = self.config.teacher, self.config.architecture.num_classes
+        model = Teacher(settings.layers, settings.channels, classes, self.mean, self.std)
         return model.to(memory_format=torch.channels_last)
 
     def new_student(self) -> Student:
         """An untrained student."""
         torch.manual_seed(self.seed)
-        return Student(Architecture(**self.config["architecture"]), self.mean, self.std)
+        return Student(self.config.architecture, self.mean, self.std)
 
     def fit(
         self, name: str, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer, **hooks: Callable
     ) -> float:
         """Run the section `name` of the configuration; returns the best validation accuracy in percent."""
-        settings = self.config[name]
-        steps = len(self.training) // settings["batch"] * settings["epochs"]
-        warmup = settings["warmup"]
-        if steps * warmup <= 1:
-            raise TrainerError(f"{name}: {steps} steps are too few for a warm-up of {warmup}; use a smaller batch")
+        settings: Phase = getattr(self.config, name)
+        steps = len(self.training) // settings.batch * settings.epochs
+        if steps * settings.warmup <= 1:
+            raise TrainerError(f"[{name}] {steps} steps are too few for a warm-up of {settings.warmup}: smaller batch?")
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings["learning_rate"], total_steps=steps, pct_start=warmup
+            optimizer, settings.learning_rate, total_steps=steps, pct_start=settings.warmup
         )
         run = Run(
             name=name,
@@ -87,8 +91,8 @@ class Recipe:
             schedule=schedule,
             training=self.training,
             validation=self.validation,
-            epochs=settings["epochs"],
-            batch=settings["batch"],
+            epochs=settings.epochs,
+            batch=settings.batch,
             seed=self.seed,
             directory=self.directory,
             **hooks,
@@ -98,14 +102,14 @@ class Recipe:
 
 def train_teacher(recipe: Recipe) -> tuple[Teacher, float]:
     """Train the FP32 teacher with cross-entropy; returns it with its validation accuracy in percent."""
-    settings = recipe.config["teacher"]
+    settings = recipe.config.teacher
     model = recipe.new_teacher()
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=settings["learning_rate"],
+        lr=settings.learning_rate,
         momentum=0.9,
         nesterov=True,
-        weight_decay=settings["weight_decay"],
+        weight_decay=settings.weight_decay,
     )
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -116,40 +120,40 @@ def train_teacher(recipe: Recipe) -> tuple[Teacher, float]:
     return model, recipe.fit("teacher", model, loss, optimizer)
 
 
-def adamw(model: nn.Module, settings: dict[str, Any]) -> torch.optim.Optimizer:
+def adamw(model: nn.Module, settings: Phase) -> torch.optim.Optimizer:
     """AdamW with weight decay on matrices only."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
-        {"params": matrices, "weight_decay": settings["weight_decay"]},
+        {"params": matrices, "weight_decay": settings.weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings["learning_rate"])
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
 def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, float]:
     """Phase 1: distil into ternary weights with float activations; returns the student and its accuracy."""
-    settings = recipe.config["student"]
+    settings = recipe.config.student
     model = recipe.new_student()
 
     def start_epoch(epoch: int) -> bool:
-        full_precision = epoch < settings["full_precision_epochs"]
+        full_precision = epoch < settings.full_precision_epochs
         set_full_precision(model, full_precision)
         return not full_precision
 
-    loss = distillation_loss(teacher, **recipe.config["distillation"])
+    loss = distillation_loss(teacher, recipe.config.distillation)
     return model, recipe.fit("student", model, loss, adamw(model, settings), start_epoch=start_epoch)
 
 
 def recover(recipe: Recipe, teacher: Teacher, student: Student) -> float:
     """Phase 2: calibrate the static scales, then train on under SPEC's integers; returns the accuracy."""
-    settings = recipe.config["recovery"]
+    settings = recipe.config.recovery
     set_full_precision(student, False)
     fracs = recipe.directory / "fracs.json"
     if fracs.exists():
         student.fracs = json.loads(fracs.read_text())
     else:
-        calibrate(student, recipe.training.images[: settings["calibration"]])
-        fracs.write_text(json.dumps(student.fracs, indent=1))
-    loss = distillation_loss(teacher, **recipe.config["distillation"])
+        calibrate(student, recipe.training.images[: settings.calibration])
+        write_atomically(json.dumps(student.fracs, indent=1).encode(), fracs)
+    loss = distillation_loss(teacher, recipe.config.distillation)
     return recipe.fit("recovery", student, loss, adamw(student, settings))

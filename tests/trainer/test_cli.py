@@ -142,7 +142,7 @@ def test_evaluate_agrees_and_writes_json(trained):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "--config", "nowhere.toml"], "nowhere.toml: no such configuration"),
+        (["train", "--config", "nowhere.toml"], "nowhere.toml: cannot be read (No such file"),
         (["evaluate", "--data", "nowhere"], "nowhere/t10k-images-idx3-ubyte.gz: not found; install"),
         (["export", "--checkpoints", "nowhere"], "nowhere/student.fp16.safetensors: not found; `just train` makes it"),
         (["evaluate", "--model", "README.md"], "README.md: header length"),

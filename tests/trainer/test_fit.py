@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.checkpoint import load_if_present, save_atomically
+from trainer.checkpoint import load_if_present, save_state
 from trainer.data import Split
 from trainer.errors import TrainerError
 from trainer.fit import Run, accuracy, fit
@@ -103,9 +103,9 @@ def test_ineligible_epochs_are_never_the_best(tmp_path):
 
 def test_a_half_written_checkpoint_never_replaces_a_good_one(tmp_path):
     path = tmp_path / "state.pt"
-    save_atomically({"epoch": 1}, path)
+    save_state({"epoch": 1}, path)
     with pytest.raises(Exception, match=r"pickle|lambda"):
-        save_atomically({"epoch": lambda: None}, path)
+        save_state({"epoch": lambda: None}, path)
     assert load_if_present(path) == {"epoch": 1}
 
 
