@@ -1,22 +1,13 @@
 # A walk through a network that can be changed: mpremote connect PORT run firmware/tinker.py
-# Change first: `relu` below, or the block that is skipped. Each step says what it changed and shows the logits;
-# the last one puts everything back and compares bit for bit. Any part of the model can be replaced by a function
-# or an object that is called the same way: model.blocks[i].attn.softmax, .mlp.act, .norm1, model.head and so on.
-# Buffers hold int8, two's complement: in a bytearray 255 is -1. model.blocks[2].mlp.fc1.frac says what they mean.
+# Change first: `make_relu` below, or BLOCK. Each step says what it changes and shows the logits; at the end everything
+# is back and the logits are compared bit for bit. Any part can be replaced by something called the same way, see
+# ftervit/layers.py: model.blocks[i].attn.softmax, .mlp.act, .norm1, model.head and so on.
+# Buffers hold int8, two's complement: in a bytearray 255 is -1. The `frac` of a layer says what its numbers mean.
 
 import ternary
 from ftervit import Softmax, TernaryBitLinear, VisionTransformer, read_image
 
 BLOCK = 2
-
-
-def numbers(logits):
-    """A copy of a logits buffer that outlives the next call."""
-    return [logit for logit in logits]
-
-
-def show(what, logits, unit):
-    print("%-34s" % what, " ".join("%6.2f" % (logit * unit) for logit in logits))
 
 
 class ShowZeros(TernaryBitLinear):
@@ -26,15 +17,24 @@ class ShowZeros(TernaryBitLinear):
         zeros = 0
         for tile in range((self.out_features + 15) // 16):
             # Outputs beyond the last are padding and always zero.
-            lanes = min(16, self.out_features - 16 * tile)
-            zeros += bytes(self.trits(tile)).count(b"\0") - (16 - lanes) * self.in_features
+            padding = max(0, 16 * (tile + 1) - self.out_features)
+            zeros += bytes(self.trits(tile)).count(b"\0") - padding * self.in_features
         share = zeros / (self.in_features * self.out_features)
         print("  [%d x %d weights, %.1f %% zero]" % (self.out_features, self.in_features, 100 * share))
         return super().__call__(x, out)
 
 
+class SoftmaxThatLooks(Softmax):
+    """Gives the same weights as ever and remembers those of the class token."""
+
+    def __call__(self, scores, tokens, out=None):
+        weights = super().__call__(scores, tokens, out)
+        self.seen = bytes(weights[:tokens])
+        return weights
+
+
 def make_relu(in_frac, out_frac):
-    """max(x, 0) between the scales of the GELU that it replaces; a plain function on a buffer of int8."""
+    """max(x, 0) between the scales of the GELU that it replaces: a plain function on a buffer of int8."""
     shift = out_frac - in_frac
 
     def relu(x):
@@ -48,77 +48,88 @@ def make_relu(in_frac, out_frac):
     return relu
 
 
-class SoftmaxThatLooks(Softmax):
-    """Gives the same weights as ever and remembers those of the class token."""
+class Bench:
+    """A model, a picture, and the logits as they were at the start."""
 
-    def __call__(self, scores, tokens, out=None):
-        weights = super().__call__(scores, tokens, out)
-        self.seen = bytes(weights[:tokens])
-        return weights
+    def __init__(self):
+        self.model = VisionTransformer.load("models/fashion_mnist.safetensors")
+        self.picture = self.model.preprocess(read_image("images/9_ankle_boot.pgm"))
+        self.block = self.model.blocks[BLOCK]
+        self.first = None
+        self.first = self.show("the model as shipped")
+
+    def show(self, what, changed=None):
+        """Print the logits; `changed` says whether they must differ from the first ones."""
+        logits = list(self.model(self.picture))
+        unit = 2.0**-self.model.logit_frac
+        print("%-34s" % what, " ".join("%6.2f" % (logit * unit) for logit in logits))
+        if changed is not None and (logits != self.first) is not changed:
+            raise AssertionError("%s: the logits %s" % (what, "stayed" if changed else "changed"))
+        return logits
 
 
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
+def call_a_layer(bench):
+    """A layer is a callable: a row of zeros through a linear layer gives what its bias alone gives."""
+    fc1 = bench.block.mlp.fc1
+    y = fc1(bytes(fc1.in_features))
+    print("fc1 of a row of zeros, first outputs:", list(y[:8]))
+
+
+def replace_gelu(bench):
+    """A MicroPython function in the place of the block's GELU."""
+    mlp = bench.block.mlp
+    gelu = mlp.act
+    mlp.act = make_relu(mlp.fc1.frac, gelu.frac)
+    bench.show("ReLU for GELU in block %d" % BLOCK, changed=True)
+    mlp.act = gelu
+
+
+def subclass_a_layer(bench):
+    """A subclass that prints something and computes the same."""
+    mlp = bench.block.mlp
+    fc1 = mlp.fc1
+    mlp.fc1 = ShowZeros.like(fc1)
+    bench.show("fc1 that shows its zeros", changed=False)
+    mlp.fc1 = fc1
+
+
+def look_into_softmax(bench):
+    """Attention now runs head by head instead of in one call: same bits."""
+    attn = bench.block.attn
+    softmax = attn.softmax
+    attn.softmax = SoftmaxThatLooks(softmax.table)
+    bench.show("softmax that can be looked into", changed=False)
+    print("  the class token looks at", list(attn.softmax.seen))
+    attn.softmax = softmax
+
+
+def skip_a_block(bench):
+    """One block less."""
+    bench.model.blocks.pop(BLOCK)
+    bench.show("without block %d" % BLOCK, changed=True)
+    bench.model.blocks.insert(BLOCK, bench.block)
+
+
+def go_by_hand(bench):
+    """What model(picture) does, one call after the other."""
+    model = bench.model
+    stream = model.embed(bench.picture)
+    for block in model.blocks:
+        stream = block(stream)
+    logits = model.head(model.norm(stream[: model.embed_dim]))
+    if list(logits) != bench.first:
+        raise AssertionError("by hand: the logits changed")
+    best = ternary.arena(4, "i")
+    ternary.topk(logits, best)
+    print("layer by layer, the same logits:", model.labels[best[0]])
 
 
 def main():
-    model = VisionTransformer.load("models/fashion_mnist.safetensors")
-    picture = model.preprocess(read_image("images/9_ankle_boot.pgm"))
-    unit = 2.0**-model.head.frac
-    first = numbers(model(picture))
-    show("the model as shipped", first, unit)
-
-    # A layer is a callable: one row of zeros through block 2's first linear gives what its bias alone gives.
-    block = model.blocks[BLOCK]
-    fc1 = block.mlp.fc1
-    y = fc1(bytes(fc1.in_features))
-    print("fc1 of a row of zeros, first outputs:", [y[i] for i in range(8)])
-
-    # 1. A MicroPython function in place of block 2's GELU.
-    gelu = block.mlp.act
-    block.mlp.act = make_relu(fc1.frac, gelu.frac)
-    changed = numbers(model(picture))
-    show("block 2 with ReLU for GELU", changed, unit)
-    check(changed != first, "ReLU changed nothing")
-    block.mlp.act = gelu
-
-    # 2. A subclass that prints the share of zeros; the numbers stay the same.
-    block.mlp.fc1 = ShowZeros(fc1.weight, fc1.bias, fc1.multiplier, fc1.shift, fc1.in_features, fc1.frac)
-    same = numbers(model(picture))
-    show("fc1 that shows its zeros", same, unit)
-    check(same == first, "ShowZeros changed the logits")
-    block.mlp.fc1 = fc1
-
-    # 3. A softmax that can be looked into. Attention now runs head by head instead of in one call: same bits.
-    softmax = block.attn.softmax
-    block.attn.softmax = SoftmaxThatLooks(softmax.table)
-    same = numbers(model(picture))
-    show("softmax that can be looked into", same, unit)
-    print("  the class token looks at", list(block.attn.softmax.seen))
-    check(same == first, "attention in parts changed the logits")
-    block.attn.softmax = softmax
-
-    # 4. Without block 2.
-    model.blocks.pop(BLOCK)
-    changed = numbers(model(picture))
-    show("without block 2", changed, unit)
-    check(changed != first, "skipping a block changed nothing")
-    model.blocks.insert(BLOCK, block)
-
-    # 5. By hand: what model(picture) does, one call after the other.
-    stream = model.embed(picture)
-    for part in model.blocks:
-        part(stream)
-    normed = model.norm(stream[: model.embed_dim])
-    show("layer by layer at the REPL", model.head(normed), unit)
-
-    last = numbers(model(picture))
-    show("everything back", last, unit)
-    check(last == first, "the logits did not come back")
-    best = ternary.arena(4, "i")
-    ternary.topk(model(picture), best)
-    print("same bits as at the start, still:", model.labels[best[0]])
+    """All steps, each of which puts back what it changed."""
+    bench = Bench()
+    for step in (call_a_layer, replace_gelu, subclass_a_layer, look_into_softmax, skip_a_block, go_by_hand):
+        step(bench)
+    bench.show("everything back, bit for bit", changed=False)
 
 
 main()

@@ -1,4 +1,4 @@
-"""Command line of the trainer: `python -m trainer train|export|evaluate|numbers`.
+"""Command line of the trainer: `python -m trainer train|export|evaluate|images|numbers`.
 
 Each command imports what it needs when it runs, so that --help does not wait for torch.
 """
@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--images", type=int, help="only the first IMAGES test pictures (default: all)")
     evaluate.set_defaults(run_command=run_evaluate)
 
+    images = commands.add_parser("images", help="write the demo's ten pictures, the first of each class")
+    images.add_argument("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)")
+    images.add_argument("--folder", type=Path, default=ROOT / "firmware" / "images", help="(default: %(default)s)")
+    images.set_defaults(run_command=run_images)
+
     numbers = commands.add_parser(
         "numbers", parents=[shared], help="write README's table from build/eval.json and build/demo.json"
     )
@@ -52,29 +57,40 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def run_train(arguments: argparse.Namespace, files: Files) -> None:
+def run_images(arguments: argparse.Namespace) -> None:
+    """`trainer images`."""
+    from trainer.images import write_demo_images
+
+    for path in write_demo_images(arguments.folder, arguments.data):
+        print(path)
+
+
+def run_train(arguments: argparse.Namespace) -> None:
     """`trainer train`."""
     from trainer import ship
     from trainer.config import load_config
 
+    files = Files(arguments.model, arguments.checkpoints)
     ship.train(load_config(arguments.config), arguments.data, arguments.run, files)
 
 
-def run_export(arguments: argparse.Namespace, files: Files) -> None:
+def run_export(arguments: argparse.Namespace) -> None:
     """`trainer export`."""
     from trainer.evaluate import load_student
     from trainer.export import export
     from trainer.ship import labels
 
+    files = Files(arguments.model, arguments.checkpoints)
     size = export(load_student(files.student), labels(), files.model)
     print(f"{files.model}: {size} bytes")
 
 
-def run_evaluate(arguments: argparse.Namespace, files: Files) -> None:
+def run_evaluate(arguments: argparse.Namespace) -> None:
     """`trainer evaluate`."""
     from trainer.data import load_fashion_mnist
     from trainer.evaluate import evaluate, load_student, load_teacher
 
+    files = Files(arguments.model, arguments.checkpoints)
     if arguments.images is not None and arguments.images < 1:
         raise TrainerError(f"--images {arguments.images}: must be at least 1")
     test = load_fashion_mnist("t10k", arguments.data).part(None, arguments.images)
@@ -84,10 +100,11 @@ def run_evaluate(arguments: argparse.Namespace, files: Files) -> None:
     print(result.table())
 
 
-def run_numbers(arguments: argparse.Namespace, files: Files) -> None:
+def run_numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
     from trainer.numbers import read, table, write_numbers
 
+    files = Files(arguments.model, arguments.checkpoints)
     evaluation, demo = read(BUILD / "eval.json", "eval"), read(BUILD / "demo.json", "demo")
     write_numbers(ROOT / "README.md", table(evaluation, demo, read(files.record, "train")))
 
@@ -98,12 +115,13 @@ def main() -> int:
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     arguments = parser().parse_args()
     try:
-        arguments.run_command(arguments, Files(arguments.model, arguments.checkpoints))
-    except TrainerError as error:
+        arguments.run_command(arguments)
+    except (TrainerError, OSError) as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("trainer: interrupted; the same command resumes", file=sys.stderr)
+        more = "; the same command resumes" if arguments.command == "train" else ""
+        print(f"trainer: interrupted{more}", file=sys.stderr)
         return 130
     return 0
 

@@ -1,11 +1,13 @@
 """Checkpoints that a power cut cannot spoil, and the committed fp16 copies of them."""
 
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -15,7 +17,7 @@ from trainer.errors import TrainerError
 def write_atomically(content: bytes, path: Path) -> None:
     """Write a file so that `path` always holds either the old or the new content, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half_written = path.with_name(path.name + ".tmp")
+    half_written = path.with_name(f".{path.name}.tmp")
     with open(half_written, "wb") as file:
         file.write(content)
         file.flush()
@@ -49,10 +51,23 @@ def save_fp16(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     write_atomically(save(state, metadata), path)
 
 
-def load_fp16(model: nn.Module, path: Path) -> None:
-    """Fill a model from `save_fp16`'s file. Raises TrainerError that names the file and the tensors at odds."""
+def checkpoint_metadata(path: Path, *keys: str) -> dict[str, Any]:
+    """The JSON values under `keys` of a file that `save_fp16` wrote; TrainerError names a file that lacks them."""
     if not path.exists():
         raise TrainerError(f"{path}: not found; `just train` makes it")
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata()
+        return {key: json.loads(metadata[key]) for key in keys}
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise TrainerError(f"{path}: not a checkpoint of this trainer ({error})") from None
+
+
+def load_fp16(model: nn.Module, path: Path) -> None:
+    """Fill a model from a file of `save_fp16` that checkpoint_metadata has read.
+
+    Raises TrainerError that names the file and the tensors at odds.
+    """
     state = load_file(path)
     expected = model.state_dict()
     odd = sorted(set(state) ^ set(expected)) or [n for n in state if state[n].shape != expected[n].shape]

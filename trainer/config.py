@@ -10,11 +10,20 @@ from trainer.errors import TrainerError
 from trainer.student import Architecture
 
 
+def require(condition: bool, what: str) -> None:
+    """Refuse a setting."""
+    if not condition:
+        raise TrainerError(what)
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """validation: pictures held out of the training set, from its end."""
 
     validation: int
+
+    def __post_init__(self) -> None:
+        require(self.validation >= 1, "validation must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,10 @@ class DistillationSettings:
 
     temperature: float
     label_weight: float
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "temperature must be above 0")
+        require(self.label_weight >= 0, "label_weight must not be negative")
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,11 @@ class Phase:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or not 0 < self.warmup < 1:
-            raise TrainerError("epochs and batch must be at least 1, warmup between 0 and 1")
+        require(self.epochs >= 1, "epochs must be at least 1")
+        require(self.batch >= 1, "batch must be at least 1")
+        require(self.learning_rate > 0, "learning_rate must be above 0")
+        require(0 < self.warmup < 1, "warmup must be between 0 and 1")
+        require(self.weight_decay >= 0, "weight_decay must not be negative")
 
 
 @dataclass(frozen=True)
@@ -49,8 +65,9 @@ class TeacherPhase(Phase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.layers) != 4 or len(self.channels) != 4:
-            raise TrainerError("layers and channels must have four numbers each")
+        for name in ("layers", "channels"):
+            sizes = getattr(self, name)
+            require(len(sizes) == 4 and min(sizes) >= 1, f"{name} must be four numbers from 1")
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,8 @@ class StudentPhase(Phase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.full_precision_epochs < self.epochs:
-            raise TrainerError(f"full_precision_epochs must be from 0 to {self.epochs - 1} (epochs - 1)")
+        last = self.epochs - 1
+        require(0 <= self.full_precision_epochs <= last, f"full_precision_epochs must be from 0 to {last} (epochs - 1)")
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,10 @@ class RecoveryPhase(Phase):
     """calibration: training pictures that choose the activation scales."""
 
     calibration: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.calibration >= 1, "calibration must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -113,9 +134,9 @@ def build(kind: type, values: Any, name: str) -> Any:
     where = f"[{name}] " if name else ""
     types = {key: hint for key, hint in get_type_hints(kind).items() if hint is not Path}
     optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
-    for key in values.keys() - types.keys():
+    for key in sorted(values.keys() - types.keys()):
         raise TrainerError(f"{where}{key} is no setting; there are {', '.join(types)}")
-    for key in types.keys() - values.keys() - optional:
+    for key in sorted(types.keys() - values.keys() - optional):
         raise TrainerError(f"{where}{key} is missing")
     arguments = {}
     for key, value in values.items():

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,9 @@ def read_idx(path: Path) -> np.ndarray:
         raise TrainerError(
             f"{path}: not found; install Debian's package dataset-fashion-mnist or pass --data DIR"
         ) from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TrainerError(f"{path}: not a whole gzip file ({error})") from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or not raw[3]:
         raise TrainerError(f"{path}: idx magic is {raw[:4].hex()}, expected 000008NN (unsigned bytes)")
     header = 4 + 4 * raw[3]
     shape = struct.unpack_from(f">{raw[3]}I", raw, 4) if len(raw) >= header else (0,)
@@ -71,6 +72,8 @@ def load_fashion_mnist(split: str, directory: Path | None = None) -> Split:
     labels = read_idx(directory / f"{split}-labels-idx1-ubyte.gz")
     if len(images) != len(labels):
         raise TrainerError(f"{directory}: {len(images)} {split} images but {len(labels)} labels")
+    if images.shape[1:] != (28, 28) or labels.ndim != 1 or labels.max(initial=0) >= len(FASHION_MNIST_LABELS):
+        raise TrainerError(f"{directory}: {split} is not Fashion-MNIST: 28 x 28 pixels, labels 0 to 9")
     return Split(torch.tensor(images), torch.tensor(labels, dtype=torch.int64))
 
 

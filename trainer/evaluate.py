@@ -1,33 +1,20 @@
 """Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from tqdm import tqdm
 
-from trainer.checkpoint import load_fp16
+from trainer.checkpoint import checkpoint_metadata, load_fp16
 from trainer.data import Split
 from trainer.errors import TrainerError
-from trainer.files import ROOT
 from trainer.fit import predictions
+from trainer.package import import_ftervit
 from trainer.student import Architecture, Student
 from trainer.teacher import Teacher
-
-
-def import_ftervit():
-    """The MicroPython package over host_sim/ternary.py."""
-    for folder in ("firmware", "host_sim"):
-        if str(ROOT / folder) not in sys.path:
-            sys.path.insert(0, str(ROOT / folder))
-    import ftervit
-
-    return ftervit
 
 
 def open_model(path: Path):
@@ -54,26 +41,18 @@ def exported_logits(model, images: torch.Tensor, label: str = "exported file") -
 
 def load_student(path: Path) -> Student:
     """The student of a committed checkpoint, calibrated."""
-    metadata = checkpoint_metadata(path)
-    student = Student(Architecture(**json.loads(metadata["architecture"])), **json.loads(metadata["pixels"]))
+    metadata = checkpoint_metadata(path, "architecture", "pixels", "fracs")
+    student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
     load_fp16(student, path)
-    student.fracs = json.loads(metadata["fracs"])
+    student.fracs = metadata["fracs"]
     return student.eval()
 
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of a committed checkpoint."""
-    teacher = Teacher(**json.loads(checkpoint_metadata(path)["teacher"]))
+    teacher = Teacher(**checkpoint_metadata(path, "teacher")["teacher"])
     load_fp16(teacher, path)
     return teacher.eval()
-
-
-def checkpoint_metadata(path: Path) -> dict[str, str]:
-    """Metadata of a safetensors file; raises TrainerError if there is no such file."""
-    if not path.exists():
-        raise TrainerError(f"{path}: not found; `just train` makes it")
-    with safe_open(path, "np") as file:
-        return file.metadata()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tempfile
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from trainer.integer import (
     value_gain,
 )
 from trainer.layers import TernaryBitConv2d, TernaryBitLinear, TernaryLayerNorm
+from trainer.package import import_ftervit
 from trainer.quantize import pack_matrix, pack_vector
 from trainer.student import Student
 
@@ -155,7 +157,9 @@ class Exporter:
             "shapes": {name: entry.shape for name, entry in self.tensors.items()},
         }
         texts = {name: compact_json(value) for name, value in values.items()}
-        return {"format": "ftervit", "version": "1", "crc32": "0" * 8, "packing": "base3-5x16", **texts}
+        reader = import_ftervit().modelfile
+        identity = {"format": reader.FORMAT, "version": reader.VERSION, "packing": reader.PACKING}
+        return {**identity, "crc32": "0" * 8, **texts}
 
 
 def compact_json(value: object) -> str:
@@ -183,10 +187,22 @@ def model_file_bytes(tensors: dict[str, Entry], metadata: dict[str, str]) -> byt
     return content.replace(zeros, b'"crc32":"%08x"' % zlib.crc32(content), 1)
 
 
+def check_readable(content: bytes, path: Path) -> None:
+    """Let the package that ships read a model file before it takes the place of another."""
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(content)
+        file.flush()
+        try:
+            import_ftervit().VisionTransformer.load(file.name)
+        except ValueError as error:
+            raise TrainerError(f"{path} is not written, the reader refuses it: {error}") from None
+
+
 def export(student: Student, labels: list[str], path: Path) -> int:
     """Write the model file of a calibrated student, whole or not at all; returns its size in bytes."""
     exporter = Exporter(student.eval())
     exporter.run()
     content = model_file_bytes(exporter.tensors, exporter.metadata(labels))
+    check_readable(content, path)
     write_atomically(content, path)
     return len(content)

@@ -3,15 +3,17 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from trainer.checkpoint import load_if_present, save_state
+from trainer.checkpoint import load_if_present, save_state, write_atomically
 from trainer.data import Split, batches
+
+STATEFUL = ("model", "optimizer", "schedule")  # the parts of a Run that a checkpoint holds
 
 
 @dataclass
@@ -78,42 +80,56 @@ def train_epoch(run: Run, epoch: int) -> float:
     return total / steps
 
 
-def fit(run: Run) -> float:
+@dataclass
+class Progress:
+    """How far a run has come: epochs done, the best one's validation top-1 in percent and weights, a row each."""
+
+    epoch: int = 0
+    best: float = -1.0
+    best_weights: dict[str, Tensor] | None = None
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+def resume(run: Run) -> Progress:
+    """Load the run's last checkpoint into model, optimizer and schedule; without one, start from nothing."""
+    state = load_if_present(run.checkpoint)
+    if state is None:
+        return Progress()
+    for name in STATEFUL:
+        getattr(run, name).load_state_dict(state[name])
+    progress = Progress(**state["progress"])
+    if progress.epoch < run.epochs:
+        print(f"{run.name}: resuming after epoch {progress.epoch} of {run.epochs}")
+    return progress
+
+
+def save(run: Run, progress: Progress) -> None:
+    """Write the checkpoint, and the log that people and tools read beside it."""
+    state = {name: getattr(run, name).state_dict() for name in STATEFUL}
+    save_state({**state, "progress": vars(progress)}, run.checkpoint)
+    rows = "".join(json.dumps(row) + "\n" for row in progress.log)
+    write_atomically(rows.encode(), run.directory / f"{run.name}.jsonl")
+
+
+def fit(run: Run) -> Progress:
     """Train to the end, or from the last checkpoint to the end; leaves the best epoch's weights in the model.
 
-    The best epoch is the one with the highest validation accuracy; returned in percent.
+    The best epoch is the one with the highest validation accuracy.
     """
-    state = load_if_present(run.checkpoint)
-    first, best, best_weights = 0, -1.0, None
-    if state is not None:
-        run.model.load_state_dict(state["model"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.schedule.load_state_dict(state["schedule"])
-        first, best, best_weights = state["epoch"], state["best"], state["best_weights"]
-        print(f"{run.name}: resuming after epoch {first} of {run.epochs}")
-    for epoch in range(first, run.epochs):
+    progress = resume(run)
+    for epoch in range(progress.epoch, run.epochs):
         started = time.time()
         torch.manual_seed(run.seed * 1_000_003 + epoch)
         eligible = run.start_epoch(epoch)
         loss = train_epoch(run, epoch)
         top1 = accuracy(run.model, run.validation)
-        if eligible and top1 > best:
-            best = top1
-            best_weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-        save_state(
-            {
-                "model": run.model.state_dict(),
-                "optimizer": run.optimizer.state_dict(),
-                "schedule": run.schedule.state_dict(),
-                "epoch": epoch + 1,
-                "best": best,
-                "best_weights": best_weights,
-            },
-            run.checkpoint,
-        )
-        row = {"epoch": epoch + 1, "loss": loss, "validation_top1": top1, "seconds": time.time() - started}
-        with open(run.directory / f"{run.name}.jsonl", "a") as log:
-            log.write(json.dumps(row) + "\n")
+        if eligible and top1 > progress.best:
+            progress.best = top1
+            progress.best_weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+        progress.epoch = epoch + 1
+        seconds = time.time() - started
+        progress.log.append({"epoch": epoch + 1, "loss": loss, "validation_top1": top1, "seconds": seconds})
+        save(run, progress)
         print(f"{run.name} {epoch + 1}/{run.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %")
-    run.model.load_state_dict(best_weights)
-    return best
+    run.model.load_state_dict(progress.best_weights)
+    return progress

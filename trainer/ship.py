@@ -1,6 +1,8 @@
 """The whole way to the shipped files: teacher, student, recovery, export and the record of how they were made."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 
 from trainer.checkpoint import save_fp16, write_atomically
@@ -21,9 +23,9 @@ def labels() -> list[str]:
 def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
     """Make all shipped files from a configuration; resumes from the checkpoints in `run`."""
     recipe = Recipe.load(config, data, run)
-    teacher, teacher_top1 = train_teacher(recipe)
-    student, ternary_top1 = train_student(recipe, teacher)
-    recovered_top1 = recover(recipe, teacher, student)
+    teacher, teacher_progress = train_teacher(recipe)
+    student, student_progress = train_student(recipe, teacher)
+    recovery_progress = recover(recipe, teacher, student)
 
     save_fp16(teacher, files.teacher, teacher.description())
     save_fp16(student, files.student, student.description())
@@ -31,22 +33,25 @@ def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
     student = load_student(files.student)
     size = export(student, labels(), files.model)
     record = {
-        "command": "just train",
+        "command": shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
         "configuration": config.settings(),
         "validation_top1": {
-            "teacher": teacher_top1,
-            "ternary, float activations": ternary_top1,
-            "after recovery": recovered_top1,
+            "teacher": teacher_progress.best,
+            "ternary, float activations": student_progress.best,
+            "after recovery": recovery_progress.best,
             "fp16 checkpoint, as exported": accuracy(student, recipe.validation),
         },
-        "epochs_log": {name: read_log(run / f"{name}.jsonl") for name in ("teacher", "student", "recovery")},
+        "epochs_log": {
+            "teacher": rounded(teacher_progress.log),
+            "student": rounded(student_progress.log),
+            "recovery": rounded(recovery_progress.log),
+        },
         "model_bytes": size,
     }
     write_atomically((json.dumps(record, indent=1) + "\n").encode(), files.record)
     print(f"{files.model}: {size} bytes")
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Epochs of a run: epoch, loss, validation top-1 in percent."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{key: round(row[key], 4) for key in ("epoch", "loss", "validation_top1")} for row in rows]
+def rounded(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Epochs of a run without their seconds: epoch, loss, validation top-1 in percent."""
+    return [{key: round(row[key], 4) for key in ("epoch", "loss", "validation_top1")} for row in log]

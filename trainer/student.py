@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainer.errors import TrainerError
 from trainer.integer import integer_logits
 from trainer.layers import convert_to_ternary
+from trainer.package import import_ftervit
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,9 @@ class Architecture:
     pool: str = "token"
 
     def __post_init__(self) -> None:
-        if self.pool != "token":
-            raise TrainerError(f"pool is {self.pool!r}; only 'token' is supported")
-        if self.embed_dim % self.num_heads or self.img_size % self.patch_size:
-            raise TrainerError(
-                "embed_dim must be a multiple of num_heads, img_size of patch_size; "
-                f"got {self.embed_dim}/{self.num_heads} and {self.img_size}/{self.patch_size}"
-            )
+        problem = import_ftervit().modelfile.architecture_problem(asdict(self))
+        if problem:
+            raise TrainerError(": ".join(problem))
 
 
 class Student(nn.Module):
@@ -54,7 +51,8 @@ class Student(nn.Module):
             embed_dim=architecture.embed_dim,
             depth=architecture.depth,
             num_heads=architecture.num_heads,
-            mlp_ratio=architecture.mlp_hidden / architecture.embed_dim,
+            # timm truncates width * ratio: half a feature more keeps rounding from losing one.
+            mlp_ratio=(architecture.mlp_hidden + 0.5) / architecture.embed_dim,
             global_pool=architecture.pool,
         )
         convert_to_ternary(self.vit)

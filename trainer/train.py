@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from trainer.calibrate import calibrate
 from trainer.checkpoint import write_atomically
 from trainer.config import Config, Phase
-from trainer.data import Split, load_fashion_mnist
+from trainer.data import FASHION_MNIST_LABELS, Split, load_fashion_mnist
 from trainer.distill import distillation_loss
 from trainer.errors import TrainerError
-from trainer.fit import Run, fit
+from trainer.fit import Progress, Run, fit
 from trainer.layers import set_full_precision
 from trainer.student import Student
 from trainer.teacher import Teacher, pixel_statistics
+
+PHASES = ("teacher", "student", "recovery")
 
 
 def keep_settings(config: Config, path: Path) -> None:
@@ -48,8 +50,15 @@ class Recipe:
         """Read the training pictures and hold the validation part out of them."""
         everything = load_fashion_mnist("train", data)
         held_out = config.data.validation
-        if not 0 < held_out < len(everything):
-            raise TrainerError(f"[data] validation must be from 1 to {len(everything) - 1} pictures")
+        sizes = config.architecture
+        if held_out >= len(everything):
+            raise TrainerError(
+                f"{config.source}: [data] validation must be below {len(everything)}, the pictures there are"
+            )
+        if (sizes.img_size, sizes.in_chans, sizes.num_classes) != (28, 1, len(FASHION_MNIST_LABELS)):
+            raise TrainerError(
+                f"{config.source}: [architecture] Fashion-MNIST needs img_size 28, in_chans 1, num_classes 10"
+            )
         training, validation = everything.part(None, -held_out), everything.part(-held_out, None)
         directory.mkdir(parents=True, exist_ok=True)
         keep_settings(config, directory / "settings.json")
@@ -74,8 +83,8 @@ class Recipe:
 
     def fit(
         self, name: str, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer, **hooks: Callable
-    ) -> float:
-        """Run the section `name` of the configuration; returns the best validation accuracy in percent."""
+    ) -> Progress:
+        """Run the section `name` of the configuration, or what is left of it."""
         settings: Phase = getattr(self.config, name)
         steps = len(self.training) // settings.batch * settings.epochs
         if steps * settings.warmup <= 1:
@@ -97,11 +106,15 @@ class Recipe:
             directory=self.directory,
             **hooks,
         )
+        if not run.checkpoint.exists():
+            # What was made from an earlier run of this phase is stale.
+            for later in PHASES[PHASES.index(name) + 1 :]:
+                (self.directory / f"{later}.pt").unlink(missing_ok=True)
         return fit(run)
 
 
-def train_teacher(recipe: Recipe) -> tuple[Teacher, float]:
-    """Train the FP32 teacher with cross-entropy; returns it with its validation accuracy in percent."""
+def train_teacher(recipe: Recipe) -> tuple[Teacher, Progress]:
+    """Train the teacher with cross-entropy: FP32 weights, bfloat16 arithmetic in the forward pass."""
     settings = recipe.config.teacher
     model = recipe.new_teacher()
     optimizer = torch.optim.SGD(
@@ -131,8 +144,8 @@ def adamw(model: nn.Module, settings: Phase) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, float]:
-    """Phase 1: distil into ternary weights with float activations; returns the student and its accuracy."""
+def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
+    """Phase 1: distil into ternary weights with float activations."""
     settings = recipe.config.student
     model = recipe.new_student()
 
@@ -145,15 +158,11 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, float]:
     return model, recipe.fit("student", model, loss, adamw(model, settings), start_epoch=start_epoch)
 
 
-def recover(recipe: Recipe, teacher: Teacher, student: Student) -> float:
-    """Phase 2: calibrate the static scales, then train on under SPEC's integers; returns the accuracy."""
+def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
+    """Phase 2: calibrate the static scales, then train on under SPEC's integers."""
     settings = recipe.config.recovery
     set_full_precision(student, False)
-    fracs = recipe.directory / "fracs.json"
-    if fracs.exists():
-        student.fracs = json.loads(fracs.read_text())
-    else:
-        calibrate(student, recipe.training.images[: settings.calibration])
-        write_atomically(json.dumps(student.fracs, indent=1).encode(), fracs)
+    # Not kept: it takes seconds, and gives the same scales from the same weights.
+    calibrate(student, recipe.training.images[: settings.calibration])
     loss = distillation_loss(teacher, recipe.config.distillation)
     return recipe.fit("recovery", student, loss, adamw(student, settings))

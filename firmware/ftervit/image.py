@@ -2,8 +2,9 @@
 
 import ternary
 
-from ftervit.modelfile import open_named
+from ftervit.modelfile import check_room, open_named
 
+LONGEST_WORD = 5  # digits of a header's number: sides go to 4096
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
 
 
@@ -56,6 +57,8 @@ def _token(file, path):
                 return word
             if not byte:
                 raise ValueError("%s: header ends early" % path)
+        elif len(word) == LONGEST_WORD:
+            raise ValueError("%s: %s.. is no number of a PGM or PPM header" % (path, word))
         else:
             word += byte
 
@@ -71,14 +74,15 @@ def read_image(path):
             raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
         words = [_token(file, path) for _ in range(3)]
         for name, word in zip(("width", "height", "maximum"), words):
-            if not word.isdigit() or len(word) > 5:
-                raise ValueError("%s: %s '%s' is not a number" % (path, name, word.decode()))
+            if not word.isdigit():
+                raise ValueError("%s: %s %s is not a number" % (path, name, word))
         width, height, maximum = (int(word) for word in words)
         if maximum != 255:
             raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
         if not (1 <= width <= 4096 and 1 <= height <= 4096):
             raise ValueError("%s: %d x %d pixels, sides must be 1 to 4096" % (path, width, height))
         channels = 1 if magic == b"P5" else 3
+        check_room(width * height * channels, path)
         pixels = ternary.arena(width * height * channels, "B")
         count = file.readinto(pixels)
         if count != len(pixels):

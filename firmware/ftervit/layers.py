@@ -1,10 +1,13 @@
 """The layers of a fully ternary vision transformer, over the C module `ternary`.
 
 Buffers are bytes-like: int8 activations [rows, features], the int16 residual stream as typecode "h". Every layer can
-be called on its own: without `out` it allocates its result.
+be called on its own: without `out` it allocates its result. Containers call their parts as part(x, out); a part of
+your own may fill `out` or ignore it and return a buffer that it made, of the same size.
 """
 
 import ternary
+
+FRAC = (-64, 64)  # range of a frac, which nothing is computed from
 
 
 class Scratch:
@@ -16,7 +19,7 @@ class Scratch:
     def get(self, size):
         """At least `size` bytes, 16-byte aligned, with any content."""
         if len(self._buffer) < size:
-            self._buffer = None
+            self._buffer = b""  # freed first, and still a buffer if the next line fails
             self._buffer = ternary.arena(size)
         return self._buffer
 
@@ -24,11 +27,28 @@ class Scratch:
 scratch = Scratch()
 
 
+def rows_of(x, features):
+    """Number of rows in a buffer of int8 [rows, features]; ValueError if they are not whole."""
+    size = len(x)
+    if not size or size % features:
+        raise ValueError("x has %d bytes, needs a multiple of %d" % (size, features))
+    return size // features
+
+
+def probe(file, name, layer, *arguments):
+    """Let a layer check its own tensors by a first call; what it refuses, the file is refused for."""
+    try:
+        layer(*arguments)
+    except ValueError as error:
+        file.refuse("layer '%s'" % name, error)
+    return layer
+
+
 class TernaryBitLinear:
     """int8 [rows, in_features] -> int8 [rows, out_features] (SPEC 4.1 to 4.5).
 
     weight: packed trits; bias int16, multiplier int8 [out_features]; shift uint8 per 16 outputs;
-    frac: the output means y * 2^-frac (for information; None if unknown).
+    frac: the output means y * 2^-frac (for people: an int, a list of three for qkv, None if unknown).
     """
 
     def __init__(self, weight, bias, multiplier, shift, in_features, frac=None):
@@ -39,7 +59,7 @@ class TernaryBitLinear:
     @classmethod
     def load(cls, file, name, in_features, out_features, frac=None):
         """Take the layer `name` from a ModelFile."""
-        return cls(
+        layer = cls(
             file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True),
             file.tensor(name + ".bias", "I16", [out_features]),
             file.tensor(name + ".multiplier", "I8", [out_features]),
@@ -47,10 +67,18 @@ class TernaryBitLinear:
             in_features,
             frac,
         )
+        return probe(file, name, layer, bytes(in_features))
+
+    @classmethod
+    def like(cls, layer):
+        """A layer of this class with the tensors of another TernaryBitLinear: for subclasses."""
+        return cls(layer.weight, layer.bias, layer.multiplier, layer.shift, layer.in_features, layer.frac)
 
     def __call__(self, x, out=None):
+        """x: int8 [rows, in_features]; out: int8 [rows, out_features], returned."""
+        rows = rows_of(x, self.in_features)
         if out is None:
-            out = ternary.arena(len(x) // self.in_features * self.out_features)
+            out = ternary.arena(rows * self.out_features)
         work = scratch.get(ternary.linear_scratch(self.in_features))
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
@@ -63,48 +91,55 @@ class TernaryBitLinear:
         return out
 
 
-class TernaryBitConv2d(TernaryBitLinear):
-    """Patch embedding: int8 picture [height, width, channels] -> int8 [patches, out_features] (SPEC 4.6)."""
+class TernaryBitConv2d:
+    """Patch embedding: int8 picture [height, width, channels] -> int8 [patches, out_features] (SPEC 4.6).
 
-    def __init__(self, weight, bias, multiplier, shift, in_features, frac=None, patch_size=1, channels=1):
-        super().__init__(weight, bias, multiplier, shift, in_features, frac)
-        self.patch_size, self.channels = patch_size, channels
+    linear: the TernaryBitLinear that each patch goes through.
+    """
+
+    def __init__(self, linear, patch_size, channels):
+        self.linear, self.patch_size, self.channels = linear, patch_size, channels
 
     @classmethod
-    def load_patches(cls, file, name, patch_size, channels, out_features, frac=None):
-        """Take the convolution `name` with a square kernel from a ModelFile."""
-        layer = cls.load(file, name, patch_size * patch_size * channels, out_features, frac)
-        layer.patch_size, layer.channels = patch_size, channels
-        return layer
+    def load(cls, file, name, patch_size, channels, out_features):
+        """Take the convolution `name` from a ModelFile."""
+        frac = file.scale(name, "frac", *FRAC)
+        linear = TernaryBitLinear.load(file, name, patch_size * patch_size * channels, out_features, frac)
+        return cls(linear, patch_size, channels)
 
     def __call__(self, picture, width, out=None):
+        """picture: int8 [height, width, channels]; out: int8 [patches, out_features], returned."""
         rows = ternary.arena(len(picture))
         ternary.patches(picture, width, self.channels, self.patch_size, rows)
-        return super().__call__(rows, out)
+        return self.linear(rows, out)
 
 
 class TernaryHead:
     """int8 [rows, in_features] -> int32 logits [rows, out_features] (SPEC 4.7); a logit means y * 2^-frac."""
 
-    def __init__(self, weight, bias, multiplier, in_features, frac):
+    def __init__(self, weight, bias, multiplier, in_features, out_features, frac):
         self.weight, self.bias, self.multiplier = weight, bias, multiplier
-        self.in_features, self.out_features = in_features, len(multiplier) // 2
+        self.in_features, self.out_features = in_features, out_features
         self.frac = frac
 
     @classmethod
     def load(cls, file, name, in_features, out_features):
         """Take the layer `name` from a ModelFile."""
-        return cls(
+        layer = cls(
             file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True),
             file.tensor(name + ".bias", "I32", [out_features]),
             file.tensor(name + ".multiplier", "I16", [out_features]),
             in_features,
-            file.scale(name, "frac", -64, 64),
+            out_features,
+            file.scale(name, "frac", *FRAC),
         )
+        return probe(file, name, layer, bytes(in_features))
 
     def __call__(self, x, out=None):
+        """x: int8 [rows, in_features]; out: int32 [rows, out_features], returned."""
+        rows = rows_of(x, self.in_features)
         if out is None:
-            out = ternary.arena(len(x) // self.in_features * self.out_features * 4, "i")
+            out = ternary.arena(rows * self.out_features * 4, "i")
         work = scratch.get(ternary.linear_scratch(self.in_features))
         ternary.linear_logits(x, self.weight, self.bias, self.multiplier, out, work)
         return out
@@ -128,10 +163,11 @@ class TernaryLayerNorm:
             file.scale(name, "gain_shift", 0, 15),
             file.scale(name, "beta", 0, 32639),
             width,
-            file.scale(name, "frac", -64, 64),
+            file.scale(name, "frac", *FRAC),
         )
 
     def __call__(self, x, out=None):
+        """x: int16 [rows, width] of typecode "h"; out: int8 [rows, width], returned."""
         if out is None:
             out = ternary.arena(len(x))
         work = scratch.get(ternary.layernorm_scratch(self.width))
@@ -140,7 +176,7 @@ class TernaryLayerNorm:
 
 
 class Activation:
-    """A function int8 -> int8 as a table of 256 values (SPEC 8); works in place."""
+    """A function int8 -> int8 as a table of 256 values (SPEC 8)."""
 
     def __init__(self, table, frac=None):
         self.table = table
@@ -149,9 +185,10 @@ class Activation:
     @classmethod
     def load(cls, file, name):
         """Take the activation `name` from a ModelFile."""
-        return cls(file.tensor(name + ".table", "I8", [256]), file.scale(name, "frac", -64, 64))
+        return cls(file.tensor(name + ".table", "I8", [256]), file.scale(name, "frac", *FRAC))
 
     def __call__(self, x):
+        """x: int8, of any shape; changed in place and returned."""
         ternary.lookup(x, self.table, x)
         return x
 
@@ -162,7 +199,13 @@ class Softmax:
     def __init__(self, table):
         self.table = table
 
+    @classmethod
+    def load(cls, file, name):
+        """Take the softmax `name` from a ModelFile."""
+        return probe(file, name, cls(file.tensor(name + ".table", "I8", [256])), bytes(1), 1)
+
     def __call__(self, scores, tokens, out=None):
+        """scores: int8 [rows, tokens]; out: int8 of the same shape, returned."""
         if out is None:
             out = ternary.arena(len(scores))
         ternary.softmax(scores, tokens, self.table, out)
@@ -172,42 +215,42 @@ class Softmax:
 class Attention:
     """int8 [tokens, width] -> int8 [tokens, width] before the residual addition (SPEC 7 between two linears).
 
-    While `softmax` is a plain Softmax one C call computes all heads; any other callable is called head by head with
-    the scores, and the same bits come out if it computes the same.
+    While this is a plain Attention with a plain Softmax, one C call computes all heads. With any other softmax, or in
+    a subclass, it goes head by head through `scores`, `softmax` and `values`; the same bits come out if those compute
+    the same.
     """
 
-    def __init__(self, qkv, softmax, proj, heads, score_shift, value_gain):
+    def __init__(self, qkv, softmax, proj, heads, width, score_shift, value_gain):
         self.qkv, self.softmax, self.proj = qkv, softmax, proj
-        self.heads, self.score_shift, self.value_gain = heads, score_shift, value_gain
+        self.heads, self.width = heads, width
+        self.score_shift, self.value_gain = score_shift, value_gain
 
     @classmethod
     def load(cls, file, name, width, heads):
         """Take the layer `name` from a ModelFile."""
         return cls(
-            TernaryBitLinear.load(file, name + ".qkv", width, 3 * width),
-            Softmax(file.tensor(name + ".softmax.table", "I8", [256])),
-            TernaryBitLinear.load(file, name + ".proj", width, width, file.scale(name + ".proj", "frac", -64, 64)),
+            TernaryBitLinear.load(file, name + ".qkv", width, 3 * width, file.fracs(name + ".qkv", 3)),
+            Softmax.load(file, name + ".softmax"),
+            TernaryBitLinear.load(file, name + ".proj", width, width, file.scale(name + ".proj", "frac", *FRAC)),
             heads,
+            width,
             file.scale(name, "score_shift", 0, 15),
             file.scale(name, "value_gain", -1, 6),
         )
 
-    def __call__(self, x, wide=None, out=None):
-        """wide: memory to work in, int8 [tokens, 4 * width]: q, k, v and the heads' output; out may be x."""
-        size = len(x)
-        tokens = size // self.qkv.in_features
+    def __call__(self, x, out=None, wide=None):
+        """x, out: int8 [tokens, width], out may be x; wide: memory to work in, at least int8 [tokens, 4 * width]."""
+        tokens, size = rows_of(x, self.width), len(x)
         if wide is None:
             wide = ternary.arena(4 * size)
         qkv, mixed = self.qkv(x, wide[: 3 * size]), wide[3 * size : 4 * size]
-        if type(self.softmax) is Softmax:
-            work = scratch.get(ternary.attention_scratch(tokens))
-            ternary.attention(
-                qkv, tokens, self.heads, self.score_shift, self.softmax.table, self.value_gain, mixed, work
-            )
+        if type(self) is Attention and type(self.softmax) is Softmax:
+            table, work = self.softmax.table, scratch.get(ternary.attention_scratch(tokens))
+            ternary.attention(qkv, tokens, self.heads, self.score_shift, table, self.value_gain, mixed, work)
         else:
             for head in range(self.heads):
                 weights = self.softmax(self.scores(qkv, tokens, head), tokens)
-                ternary.attention_values(weights, qkv, tokens, self.heads, head, self.value_gain, mixed)
+                self.values(weights, qkv, tokens, head, mixed)
         return self.proj(mixed, out)
 
     def scores(self, qkv, tokens, head):
@@ -216,32 +259,41 @@ class Attention:
         ternary.attention_scores(qkv, tokens, self.heads, head, self.score_shift, out)
         return out
 
+    def values(self, weights, qkv, tokens, head, out):
+        """Mean of one head's v under int8 weights [tokens, tokens], into its columns of `out` (SPEC 7.4 to 7.6)."""
+        ternary.attention_values(weights, qkv, tokens, self.heads, head, self.value_gain, out)
+
 
 class Mlp:
-    """int8 [tokens, width] -> int8 [tokens, width] through `hidden` features. `act` takes the hidden buffer (int8)
-    and returns it, or another of the same size."""
+    """int8 [tokens, width] -> int8 [tokens, width] through `hidden` features.
 
-    def __init__(self, fc1, act, fc2):
+    `act` takes the hidden buffer (int8) and returns it, or another of the same size.
+    """
+
+    def __init__(self, fc1, act, fc2, width, hidden):
         self.fc1, self.act, self.fc2 = fc1, act, fc2
+        self.width, self.hidden = width, hidden
 
     @classmethod
     def load(cls, file, name, width, hidden):
         """Take the layer `name` from a ModelFile."""
         return cls(
-            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.scale(name + ".fc1", "frac", -64, 64)),
+            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.scale(name + ".fc1", "frac", *FRAC)),
             Activation.load(file, name + ".act"),
-            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.scale(name + ".fc2", "frac", -64, 64)),
+            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.scale(name + ".fc2", "frac", *FRAC)),
+            width,
+            hidden,
         )
 
-    def __call__(self, x, wide=None, out=None):
-        """wide: memory to work in, at least int8 [tokens, hidden]; out may be x."""
+    def __call__(self, x, out=None, wide=None):
+        """x, out: int8 [tokens, width], out may be x; wide: memory to work in, at least int8 [tokens, hidden]."""
         if wide is not None:
-            wide = wide[: len(x) // self.fc1.in_features * self.fc1.out_features]
+            wide = wide[: rows_of(x, self.width) * self.hidden]
         return self.fc2(self.act(self.fc1(x, wide)), out)
 
 
 class Block:
-    """One transformer block, added to the residual stream in place (SPEC 9.2)."""
+    """One transformer block, added to the residual stream (SPEC 9.2)."""
 
     def __init__(self, norm1, attn, norm2, mlp, attn_shift, mlp_shift):
         self.norm1, self.attn, self.norm2, self.mlp = norm1, attn, norm2, mlp
@@ -260,9 +312,9 @@ class Block:
         )
 
     def __call__(self, x, normed=None, wide=None):
-        """x: int16 residual stream; normed, wide: int8 memory to work in, see VisionTransformer."""
-        normed = self.norm1(x, normed)
-        ternary.residual_add(x, self.attn(normed, wide, normed), self.attn_shift)
-        self.norm2(x, normed)
-        ternary.residual_add(x, self.mlp(normed, wide, normed), self.mlp_shift)
+        """x: int16 residual stream, changed in place and returned; normed, wide: int8 memory to work in."""
+        branch = self.attn(self.norm1(x, normed), normed, wide)
+        ternary.residual_add(x, branch, self.attn_shift)
+        branch = self.mlp(self.norm2(x, normed), normed, wide)
+        ternary.residual_add(x, branch, self.mlp_shift)
         return x

@@ -1,9 +1,15 @@
 """Reader of the model file (SPEC 10). Checks all of it, builds no tree, hands out views of the file itself."""
 
+import gc
 import json
 from binascii import crc32
 
 import ternary
+
+try:
+    from uctypes import addressof
+except ImportError:
+    addressof = None
 
 FORMAT = "ftervit"
 VERSION = "1"
@@ -26,6 +32,7 @@ MAX_PICTURE = 4096
 MAX_IN_FEATURES = 4032
 MAX_TOKENS = 2048
 MAX_HEAD_WIDTH = 1024
+LARGEST_FILE = (1 << 31) - 1
 LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
 
 
@@ -37,21 +44,68 @@ def open_named(path):
         raise OSError(error.errno, "%s cannot be opened" % path)
 
 
+def check_room(needed, what):
+    """Raise MemoryError with both numbers if MicroPython's heap cannot hold `needed` bytes."""
+    if not hasattr(gc, "mem_free") or needed <= gc.mem_free():
+        return
+    gc.collect()
+    if needed > gc.mem_free():
+        raise MemoryError("%s: needs %d bytes, %d are free" % (what, needed, gc.mem_free()))
+
+
+def aligned(view):
+    """Whether a view lies on a multiple of 16; true where Python does not tell addresses."""
+    return addressof is None or addressof(view) % 16 == 0
+
+
 def map_file(path):
-    """The bytes of a file: in place where the file system can (ROMFS), else read into 16-byte aligned memory."""
+    """The bytes of a file: in place where the file system can (ROMFS) and they lie on a multiple of 16, else a copy."""
     with open_named(path) as file:
         try:
-            return memoryview(file)
+            data = memoryview(file)
+            if aligned(data):
+                return data
         except TypeError:
             pass
         size = file.seek(0, 2)
         file.seek(0)
-        if size == 0:
-            return memoryview(b"")
+        if not 0 < size <= LARGEST_FILE:
+            raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
+        check_room(size, path)
         data = ternary.arena(size, "B")
         if file.readinto(data) != size:
             raise OSError("%s: read less than its %d bytes" % (path, size))
         return data
+
+
+def architecture_problem(sizes):
+    """What is wrong with the metadata `architecture` as (field, why), or None (SPEC 10.4)."""
+    if type(sizes) is not dict:
+        return "architecture", "must be a JSON object"
+    for key in SIZES:
+        if type(sizes.get(key)) is not int or not 1 <= sizes[key] <= 65535:
+            return "architecture " + key, "%s is not a whole number from 1 to 65535" % sizes.get(key)
+    if type(sizes.get("name")) is not str:
+        return "architecture name", "must be a text"
+    if sizes.get("pool") != "token":
+        return "architecture pool", "%s, only 'token' is known" % sizes.get("pool")
+    if sizes["in_chans"] not in (1, 3):
+        return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
+    if sizes["img_size"] % sizes["patch_size"]:
+        return "architecture patch_size", "img_size must be a multiple of it"
+    if sizes["embed_dim"] % sizes["num_heads"]:
+        return "architecture num_heads", "embed_dim must be a multiple of it"
+    for field, value, limit in (
+        ("img_size", sizes["img_size"], MAX_PICTURE),
+        ("patch_size, values of a patch", sizes["patch_size"] ** 2 * sizes["in_chans"], MAX_IN_FEATURES),
+        ("patch_size, tokens", 1 + (sizes["img_size"] // sizes["patch_size"]) ** 2, MAX_TOKENS),
+        ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
+        ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
+        ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),
+    ):
+        if value > limit:
+            return "architecture " + field, "%d, at most %d" % (value, limit)
+    return None
 
 
 def padded(size):
@@ -111,6 +165,9 @@ class ModelFile:
         if (length + 8) % 16:
             self.refuse("header length", "%d: data would not start on a multiple of 16" % length)
         self._header = bytes(self._data[8 : 8 + length])
+        for byte in self._header:
+            if not 32 <= byte <= 126:
+                self.refuse("header", "byte %d is not printable ASCII" % byte)
         self._base = 8 + length
         self._metadata = {}
         self._crc32_at = 0
@@ -165,7 +222,7 @@ class ModelFile:
         text = self._header[position:end].decode() if end >= 0 else "x"
         numbers = text.split(",") if text else []
         for number in numbers:
-            if not number.isdigit() or len(number) > 10:
+            if not number.isdigit() or len(number) > 10 or (number[0] == "0" and number != "0"):
                 self.refuse(field, "'%s' is not a list of whole numbers" % text[:40])
         return [int(number) for number in numbers], end + 1
 
@@ -217,49 +274,29 @@ class ModelFile:
     def _json(self, key):
         try:
             return json.loads(self._metadata.pop(key))
-        except ValueError:
+        except (ValueError, RuntimeError):  # RuntimeError: nested too deep
             self.refuse(key, "not valid JSON")
 
     def _check_architecture(self):
-        sizes = self.architecture
-        if not isinstance(sizes, dict):
-            self.refuse("architecture", "must be a JSON object")
-        for key in SIZES:
-            if not isinstance(sizes.get(key), int) or not 1 <= sizes[key] <= 65535:
-                self.refuse("architecture " + key, "%s is not a whole number from 1 to 65535" % sizes.get(key))
-        if sizes.get("pool") != "token":
-            self.refuse("architecture pool", "%s, only 'token' is known" % sizes.get("pool"))
-        if sizes["in_chans"] not in (1, 3):
-            self.refuse("architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"])
-        if sizes["img_size"] % sizes["patch_size"]:
-            self.refuse("architecture patch_size", "img_size must be a multiple of it")
-        if sizes["embed_dim"] % sizes["num_heads"]:
-            self.refuse("architecture num_heads", "embed_dim must be a multiple of it")
-        self._check_limits(sizes)
-        if not isinstance(self.labels, list) or len(self.labels) != sizes["num_classes"]:
-            self.refuse("labels", "must be a list of num_classes (%d) names" % sizes["num_classes"])
-        for key in ("multiplier", "offset"):
-            values = self.preprocessing.get(key) if isinstance(self.preprocessing, dict) else None
-            if not isinstance(values, list) or len(values) != sizes["in_chans"]:
-                self.refuse("preprocessing " + key, "must be a list of in_chans (%d) numbers" % sizes["in_chans"])
-            low, high = (0, (1 << 22) - 1) if key == "multiplier" else (-(1 << 30), (1 << 30) - 1)
+        problem = architecture_problem(self.architecture)
+        if problem:
+            self.refuse(*problem)
+        classes, channels = self.architecture["num_classes"], self.architecture["in_chans"]
+        if type(self.labels) is not list or len(self.labels) != classes:
+            self.refuse("labels", "must be a list of num_classes (%d) names" % classes)
+        for label in self.labels:
+            if type(label) is not str:
+                self.refuse("labels", "%s is not a text" % label)
+        if type(self._scales) is not dict:
+            self.refuse("scales", "must be a JSON object")
+        for key, low, high in (("multiplier", 0, (1 << 22) - 1), ("offset", -(1 << 30), (1 << 30) - 1)):
+            field = "preprocessing " + key
+            values = self.preprocessing.get(key) if type(self.preprocessing) is dict else None
+            if type(values) is not list or len(values) != channels:
+                self.refuse(field, "must be a list of in_chans (%d) numbers" % channels)
             for value in values:
-                if not isinstance(value, int) or not low <= value <= high:
-                    self.refuse("preprocessing " + key, "%s is not from %d to %d" % (value, low, high))
-
-    def _check_limits(self, sizes):
-        pixels = sizes["patch_size"] * sizes["patch_size"] * sizes["in_chans"]
-        tokens = 1 + (sizes["img_size"] // sizes["patch_size"]) ** 2
-        for field, value, limit in (
-            ("img_size", sizes["img_size"], MAX_PICTURE),
-            ("patch_size, values of a patch", pixels, MAX_IN_FEATURES),
-            ("patch_size, tokens", tokens, MAX_TOKENS),
-            ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
-            ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
-            ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),
-        ):
-            if value > limit:
-                self.refuse("architecture " + field, "%d, at most %d" % (value, limit))
+                if type(value) is not int or not low <= value <= high:
+                    self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
 
     # What layers ask for.
 
@@ -270,9 +307,20 @@ class ModelFile:
             value = self._scales[layer][key]
         except (KeyError, TypeError):
             self.refuse(field, "missing")
-        if not isinstance(value, int) or not low <= value <= high:
+        if type(value) is not int or not low <= value <= high:
             self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
         return value
+
+    def fracs(self, layer, count):
+        """The list of `count` fracs of a layer whose outputs have several."""
+        field = "scales %s frac" % layer
+        try:
+            values = self._scales[layer]["frac"]
+        except (KeyError, TypeError):
+            self.refuse(field, "missing")
+        if type(values) is not list or len(values) != count or not all(type(value) is int for value in values):
+            self.refuse(field, "must be a list of %d whole numbers" % count)
+        return values
 
     def _logical_shape(self, name):
         at = self._shapes.find('"%s":[' % name)
@@ -315,5 +363,7 @@ class ModelFile:
 
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""
+        for layer in ("input", "residual"):
+            self.scale(layer, "frac", -64, 64)
         if self._taken != self._count:
             self.refuse("header", "%d tensors, the architecture has %d" % (self._count, self._taken))

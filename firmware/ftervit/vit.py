@@ -1,23 +1,12 @@
 """A fully ternary vision transformer (SPEC 9)."""
 
-import gc
 from array import array
 from math import exp
 
 import ternary
 
 from ftervit.layers import Block, TernaryBitConv2d, TernaryHead, TernaryLayerNorm
-from ftervit.modelfile import ModelFile
-
-
-def _check_room(needed, what):
-    """Raise MemoryError with both numbers if the heap cannot hold `needed` bytes."""
-    if not hasattr(gc, "mem_free"):
-        return
-    gc.collect()
-    free = gc.mem_free()
-    if needed > free:
-        raise MemoryError("%s: needs %d bytes, %d are free" % (what, needed, free))
+from ftervit.modelfile import ModelFile, check_room
 
 
 class VisionTransformer:
@@ -36,17 +25,15 @@ class VisionTransformer:
         # Both int32 arrays of SPEC 3.5.
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
-        self.patch_embed = TernaryBitConv2d.load_patches(
-            file, "patch_embed.proj", sizes["patch_size"], self.in_chans, width
-        )
+        self.patch_embed = TernaryBitConv2d.load(file, "patch_embed.proj", sizes["patch_size"], self.in_chans, width)
         self.cls_token = file.tensor("cls_token", "I8", [width])
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens, width])
-        self.shifts = [
-            file.scale(name, "residual_shift", 0, 8) for name in ("cls_token", "patch_embed.proj", "pos_embed")
-        ]
+        branches = ("cls_token", "patch_embed.proj", "pos_embed")
+        self.shifts = [file.scale(name, "residual_shift", 0, 8) for name in branches]
         self.blocks = [Block.load(file, "blocks.%d" % i, width, hidden, heads) for i in range(sizes["depth"])]
         self.norm = TernaryLayerNorm.load(file, "norm", width)
         self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
+        self.logit_frac = self.head.frac
         file.finish()
         self._allocate(max(4 * width, hidden))
 
@@ -59,7 +46,9 @@ class VisionTransformer:
         """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
         stream = self.tokens * self.embed_dim
         self.activation_bytes = stream * 3 + self.tokens * wide
-        _check_room(self.activation_bytes, "activations")
+        # Beside them, while a picture is on its way: its pixels, the int8 picture and its patches.
+        picture = self.img_size * self.img_size * self.in_chans
+        check_room(self.activation_bytes + 3 * picture, "activations and picture")
         self._stream = ternary.arena(stream * 2, "h")
         self._normed = ternary.arena(stream)
         self._wide = ternary.arena(self.tokens * wide)
@@ -85,7 +74,7 @@ class VisionTransformer:
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
         x = self.embed(picture)
         for block in self.blocks:
-            block(x, self._normed, self._wide)
+            x = block(x, self._normed, self._wide)
         return self.head(self.norm(x[: self.embed_dim]))
 
     def predict(self, image, top=3):
@@ -94,7 +83,7 @@ class VisionTransformer:
         best = array("i", [0] * min(top, len(logits)))
         ternary.topk(logits, best)
         # Probabilities are for people; the order comes from the integers.
-        unit = 2.0**-self.head.frac
+        unit = 2.0**-self.logit_frac
         powers = [exp((logit - logits[best[0]]) * unit) for logit in logits]
         total = sum(powers)
         return [(self.labels[index], powers[index] / total) for index in best]

@@ -25,7 +25,8 @@ def test_classify_from_a_mounted_folder(board):
 def test_tinker(board):
     result = board.mpremote("run", FIRMWARE / "tinker.py")
     assert result.returncode == 0, result.stdout
-    assert "same bits as at the start, still: Ankle boot" in result.stdout
+    assert "layer by layer, the same logits: Ankle boot" in result.stdout
+    assert "everything back, bit for bit" in result.stdout
     assert re.search(r"\[384 x 96 weights, \d+\.\d % zero\]", result.stdout)
 
 

@@ -42,10 +42,14 @@ def test_shipped_configuration_loads():
             "full_precision_epochs = 40",
             "[student] full_precision_epochs must be from 0 to 39",
         ),
-        ("warmup = 0.3", "warmup = 1.5", "[teacher] epochs and batch must be at least 1, warmup between 0 and 1"),
+        ("warmup = 0.3", "warmup = 1.5", "[teacher] warmup must be between 0 and 1"),
         ("channels = [32, ", "channels = [32.5, ", "[teacher] channels is 32.5, must be a whole number"),
-        ("channels = [32, ", "channels = [32, 32, ", "[teacher] layers and channels must have four numbers each"),
-        ("num_heads = 3", "num_heads = 5", "[architecture] embed_dim must be a multiple"),
+        ("channels = [32, ", "channels = [32, 32, ", "[teacher] channels must be four numbers from 1"),
+        ("mlp_hidden = 384", "mlp_hidden = 5000", "[architecture] architecture mlp_hidden: 5000, at most 4032"),
+        ("depth = 6", "depth = 0", "[architecture] architecture depth: 0 is not a whole number from 1"),
+        ("temperature = 2.0", "temperature = 0", "[distillation] temperature must be above 0"),
+        ("calibration = 1024", "calibration = 0", "[recovery] calibration must be at least 1"),
+        ("num_heads = 3", "num_heads = 5", "[architecture] architecture num_heads: embed_dim must be a multiple of it"),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, words):

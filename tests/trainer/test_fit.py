@@ -71,12 +71,12 @@ def test_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     whole = run(tmp_path / "whole")
-    best = fit(whole)
+    best = fit(whole).best
     for epoch in (1, 3):
         with pytest.raises(Interrupted):
             fit(run(tmp_path / "parts", start_epoch=interrupt_at(epoch)))
     last = run(tmp_path / "parts")
-    assert fit(last) == best
+    assert fit(last).best == best
     assert torch.equal(weights(last), weights(whole))
 
 
@@ -88,7 +88,7 @@ def test_a_finished_run_is_not_repeated(tmp_path):
 
 def test_best_epoch_is_kept(tmp_path):
     last = run(tmp_path)
-    best = fit(last)
+    best = fit(last).best
     rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert best == max(row["validation_top1"] for row in rows)
     assert accuracy(last.model, last.validation) == best
@@ -96,7 +96,7 @@ def test_best_epoch_is_kept(tmp_path):
 
 def test_ineligible_epochs_are_never_the_best(tmp_path):
     last = run(tmp_path, start_epoch=lambda epoch: epoch == 3)
-    best = fit(last)
+    best = fit(last).best
     rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert best == rows[3]["validation_top1"]
 
