@@ -103,6 +103,18 @@ def white_space(content: bytes) -> bytes:
     return assemble(json.dumps(header).encode(), data)
 
 
+def content(name: str, offset: int, value: int) -> Callable[[bytes], bytes]:
+    """A damage that sets one byte of a tensor's data."""
+
+    def damage(file: bytes) -> bytes:
+        header, data = split(file)
+        changed = bytearray(data)
+        changed[header[name]["data_offsets"][0] + offset] = value
+        return assemble(header, bytes(changed))
+
+    return damage
+
+
 BLOCK = "blocks.0.attn.qkv"
 DAMAGES = {
     "empty": (lambda content: b"", "size"),
@@ -201,5 +213,17 @@ DAMAGES = {
         "data_offsets|header|head",
     ),
     "extra tensor": (extra_tensor, "header"),
+    "shift of 200": (content(BLOCK + ".shift", 0, 200), r"layer 'blocks\.0\.attn\.qkv': linear: shift"),
+    "negative multiplier": (content(BLOCK + ".multiplier", 3, 0x80), BLOCK + "': linear: multiplier"),
+    "head multiplier above 4095": (content("head.multiplier", 1, 0x7F), "layer 'head': linear_logits: multiplier"),
+    "huge head bias": (content("head.bias", 3, 0x7F), "layer 'head': linear_logits: bias"),
+    "softmax that does not begin with 127": (content("blocks.1.attn.softmax.table", 0, 3), "softmax.*table"),
+    "label not a text": (inside("labels", lambda value: value.__setitem__(0, 7)), "labels"),
+    "sizes as booleans": (inside("architecture", lambda value: value.update(in_chans=True)), "in_chans"),
+    "no name": (inside("architecture", lambda value: value.pop("name")), "architecture name"),
+    "too wide": (inside("architecture", lambda value: value.update(mlp_hidden=4033)), "mlp_hidden.*at most 4032"),
+    "fracs of qkv": (inside("scales", lambda value: value[BLOCK].update(frac=3)), "scales " + BLOCK + " frac"),
+    "not ASCII": (lambda file: with_crc(file.replace(b"class 1", b"class \xe9", 1)), "header.*byte 233"),
+    "labels nested deep": (metadata("labels", "[" * 5000), "labels"),
     "dirty padding": (dirty_padding, r"head\.multiplier.*padding"),
 }

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The reader of the model file: good files, damaged files on host and board, random damage."""
 
-import contextlib
 import random
 import re
 
@@ -84,10 +83,14 @@ def test_random_header_damage_with_a_right_crc32_never_crashes(odd_model, tmp_pa
     for _ in range(150):
         changed = bytearray(content)
         for _ in range(chance.randrange(1, 3)):
-            changed[chance.randrange(8, header_end)] = chance.choice(b'0123456789,[]{}":x-')
+            changed[chance.randrange(8, header_end)] = chance.choice(b'0123456789,[]{}":x-\xb2\xe9')
         path.write_bytes(with_crc(bytes(changed)))
-        with contextlib.suppress(ValueError):
-            ftervit.VisionTransformer.load(str(path)).predict(image)
+        try:
+            model = ftervit.VisionTransformer.load(str(path))
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ")
+            continue
+        model.predict(image)
 
 
 def test_missing_file():
