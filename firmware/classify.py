@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Classifies the pictures in images/ with the model in models/: mpremote connect PORT run firmware/classify.py
 # Change first: PICTURES, a list of PGM or PPM files of your own (a name like "7_sneaker.pgm" says the right class),
 # or MODEL. What is printed comes from ftervit.VisionTransformer.predict; see tinker.py for what else a model can do.

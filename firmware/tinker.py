@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # A walk through a network that can be changed: mpremote connect PORT run firmware/tinker.py
 # Change first: `make_relu` below, or BLOCK. Each step says what it changes and shows the logits; at the end everything
 # is back and the logits are compared bit for bit. Any part can be replaced by something called the same way, see

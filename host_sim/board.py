@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The virtual board: MicroPython's unix port behind a pseudo-terminal, so that mpremote sees a board.
 
     python host_sim/board.py            print the device's path, then serve it until Ctrl-C

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The virtual environment and the system packages that the recipes need.
 
 `python3 host_sim/environment.py demo|lint|test|train|eval` installs what that recipe misses and nothing

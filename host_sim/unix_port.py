@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """MicroPython's unix port with our C modules: fetches the source, builds it, names the executable.
 
 The source is, in this order: the clone that MPY_DIR names; Debian's source package, from the mirror that

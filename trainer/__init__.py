@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: MIT
 """Distils timm vision transformers into fully ternary W2A8 models (see SPEC.md)."""

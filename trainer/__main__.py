@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Command line of the trainer: `python -m trainer train|export|evaluate|images|numbers`.
 
 Each command imports what it needs when it runs, so that --help does not wait for torch.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Choose the static power-of-two scale of every activation from a few training pictures."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Checkpoints that a power cut cannot spoil, and the committed fp16 copies of them."""
 
 import io

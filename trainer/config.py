@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The settings of a run: a TOML file, checked whole before anything starts."""
 
 import dataclasses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fashion-MNIST from its idx files, and batches with augmentation on tensors."""
 
 import gzip

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Knowledge distillation from the frozen FP32 teacher."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
 
 import time

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From a calibrated student to the model file of SPEC 10."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where the shipped files lie."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The training loop that teacher and student share: epochs, validation, log, resume."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The pictures of the demo: the first of each class in the test set, as PGM files."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """SPEC's integer arithmetic in torch: the exact value of every rule, the gradient of its float counterpart.
 
 All integers travel as float32 tensors, in units of their last bit. Sums of SPEC 4.2, 7.1 and 7.4 stay below 2^20, so
@@ -52,6 +53,7 @@ class Normalization:
         return cls(round(unit / (255 * std)), round(-unit * mean / std) + (1 << 15))
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        """pixels: uint8 of any shape; returns x of SPEC 3.5."""
         return sat8((pixels.long() * self.multiplier + self.offset) >> 16).float()
 
 
@@ -93,8 +95,7 @@ def fold_linear(
         channel_shift = shift.repeat_interleave(LANES)[: len(gain)]
         unit = torch.exp2(channel_shift)
         multiplier = torch.minimum(torch.round(gain * unit * 128), largest)
-        bias = torch.zeros_like(scale) if layer.bias is None else layer.bias.double()
-        accumulator = bias / (scale * 2.0**-in_frac) + unit * (0.5 + 64 / multiplier.clamp(min=1))
+        accumulator = layer.bias.double() / (scale * 2.0**-in_frac) + unit * (0.5 + 64 / multiplier.clamp(min=1))
         step = torch.exp2((channel_shift - 6).clamp(min=0))
         room = torch.floor((MAX_ACCUMULATOR - 128 * trits.shape[1]) / step).clamp(max=32767)
         folded_bias = torch.minimum(torch.maximum(torch.round(accumulator / step), -room), room)
@@ -125,6 +126,7 @@ class FoldedHead:
     multiplier: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
+        """x: integers [..., K]; returns the logits of SPEC 4.7, float64 [..., N]."""
         return functional.linear(x.double(), self.trits, self.bias) * self.multiplier
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The paper's three ternary layers as trainable modules: latent float weights, ternary in every forward."""
 
 import torch
@@ -62,16 +63,12 @@ TERNARY_LAYERS = (TernaryBitLinear, TernaryBitConv2d, TernaryLayerNorm)
 
 def _ternary_twin(name: str, module: nn.Module) -> nn.Module | None:
     """The ternary layer for a leaf module, or None when it has nothing to ternarize."""
+    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is None:
+        raise TrainerError(f"{name}: {type(module).__name__} without bias has no ternary form")
     if isinstance(module, nn.Linear):
-        return TernaryBitLinear(module.in_features, module.out_features, module.bias is not None)
+        return TernaryBitLinear(module.in_features, module.out_features)
     if isinstance(module, nn.Conv2d):
-        return TernaryBitConv2d(
-            module.in_channels,
-            module.out_channels,
-            module.kernel_size,
-            module.stride,
-            bias=module.bias is not None,
-        )
+        return TernaryBitConv2d(module.in_channels, module.out_channels, module.kernel_size, module.stride)
     if isinstance(module, nn.LayerNorm):
         return TernaryLayerNorm(module.normalized_shape, module.eps)
     if not list(module.children()) and list(module.parameters()):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The table of measured numbers in README.md, from the JSON that `just eval` and `just demo` write."""
 
 import json

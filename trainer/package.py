@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The MicroPython package `ftervit` under CPython, over host_sim/ternary.py."""
 
 import sys

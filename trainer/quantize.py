@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Ternarization with a straight-through gradient, and the packing of trits (SPEC 2)."""
 
 import numpy as np

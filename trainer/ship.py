@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The whole way to the shipped files: teacher, student, recovery, export and the record of how they were made."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The ternary student: a timm VisionTransformer with ternary layers, in float or in exact integers."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The FP32 teacher: a small timm ResNet for 28 x 28 pictures."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """From nothing to the shipped model: teacher, ternary student, recovery under SPEC's integers."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Fully ternary vision transformers: open a model file, call its layers, change them.
 
 from ftervit import VisionTransformer, read_image

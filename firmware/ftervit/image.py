@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Pictures: PGM and PPM files, the way from pixels to the network's int8, and a look at them in a terminal."""
 
 import ternary

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The layers of a fully ternary vision transformer, over the C module `ternary`.
 
 Buffers are bytes-like: int8 activations [rows, features], the int16 residual stream as typecode "h". Every layer can

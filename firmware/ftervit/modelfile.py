@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Reader of the model file (SPEC 10). Checks all of it, builds no tree, hands out views of the file itself."""
 
 import gc

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A fully ternary vision transformer (SPEC 9)."""
 
 from array import array

@@ -3,6 +3,7 @@
 
 import re
 
+from host_sim.board import Board
 from tests.conftest import ROOT
 
 FIRMWARE = ROOT / "firmware"
@@ -43,6 +44,14 @@ finally:
     result = board.mpremote("exec", script)
     assert result.returncode != 0
     assert "models/fashion_mnist.safetensors" in result.stdout.splitlines()[-1]
+
+
+def test_too_small_a_heap_is_refused_with_both_numbers(program):
+    with Board(program=program, heap="200K") as small:
+        result = small.mpremote(
+            "exec", "from ftervit import VisionTransformer as V; V.load('models/fashion_mnist.safetensors')"
+        )
+    assert re.search(r"MemoryError: models/fashion_mnist\.safetensors: needs \d+ bytes, \d+ are free", result.stdout)
 
 
 def test_an_inference_can_be_repeated_without_losing_memory(board):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The virtual board, as mpremote and a terminal see it."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Error lines, stamps and apt sources."""
 
 import errno

@@ -58,6 +58,11 @@ def test_unsupported_layer_is_refused_by_name():
         convert_to_ternary(model)
 
 
+def test_linear_without_bias_is_refused_by_name():
+    with pytest.raises(TrainerError, match="0: Linear without bias has no ternary form"):
+        convert_to_ternary(nn.Sequential(nn.Linear(2, 2, bias=False)))
+
+
 def test_linear_computes_with_trits():
     layer = TernaryBitLinear(6, 3)
     trits, scale = ternarize(layer.weight.detach())
