@@ -43,7 +43,10 @@ def exported_logits(model, images: torch.Tensor, label: str = "exported file") -
 def load_student(path: Path) -> Student:
     """The student of a committed checkpoint, calibrated."""
     metadata = checkpoint_metadata(path, "architecture", "pixels", "fracs")
-    student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
+    try:
+        student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
+    except TypeError as error:
+        raise TrainerError(f"{path}: {error}") from None
     load_fp16(student, path)
     student.fracs = metadata["fracs"]
     return student.eval()
@@ -51,7 +54,10 @@ def load_student(path: Path) -> Student:
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of a committed checkpoint."""
-    teacher = Teacher(**checkpoint_metadata(path, "teacher")["teacher"])
+    try:
+        teacher = Teacher(**checkpoint_metadata(path, "teacher")["teacher"])
+    except TypeError as error:
+        raise TrainerError(f"{path}: {error}") from None
     load_fp16(teacher, path)
     return teacher.eval()
 

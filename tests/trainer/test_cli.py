@@ -3,9 +3,11 @@
 
 import gzip
 import json
+import shutil
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -85,58 +87,103 @@ def data(tmp_path_factory):
     return folder
 
 
+def options(data, folder):
+    """What train, export and evaluate need to work in `folder` alone."""
+    return ["--data", data, "--model", folder / "model.safetensors", "--checkpoints", folder / "checkpoints"]
+
+
+def train_command(data, folder):
+    """Train with CONFIG in `folder`."""
+    config = folder / "config.toml"
+    config.write_text(CONFIG)
+    return ["train", *options(data, folder), "--config", config, "--run", folder / "run"]
+
+
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "config.toml").write_text(CONFIG)
-    options = ["--data", data, "--model", folder / "model.safetensors", "--checkpoints", folder / "checkpoints"]
-    train = ["train", *options, "--config", folder / "config.toml", "--run", folder / "run"]
-    result = trainer(*train)
+    result = trainer(*train_command(data, folder))
     assert result.returncode == 0, result.stderr
-    return folder, options, train
+    return folder
+
+
+def model_bytes(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def record_of(folder):
+    return json.loads((folder / "checkpoints" / "record.json").read_text())
 
 
 def test_train_writes_model_checkpoints_and_record(trained):
-    folder, _, _ = trained
-    record = json.loads((folder / "checkpoints" / "record.json").read_text())
+    record = record_of(trained)
     assert record["configuration"]["seed"] == 5
-    assert record["model_bytes"] == (folder / "model.safetensors").stat().st_size
+    assert record["model_bytes"] == len(model_bytes(trained))
     assert [len(record["epochs_log"][name]) for name in ("teacher", "student", "recovery")] == [1, 2, 1]
 
 
-def test_train_again_changes_nothing(trained):
-    folder, _, train = trained
-    before = (folder / "model.safetensors").read_bytes()
-    assert trainer(*train).returncode == 0
-    assert (folder / "model.safetensors").read_bytes() == before
+def test_train_again_changes_nothing(trained, data):
+    before = model_bytes(trained)
+    assert trainer(*train_command(data, trained)).returncode == 0
+    assert model_bytes(trained) == before
 
 
 def test_export_makes_the_same_file_from_the_checkpoint(trained, data):
-    folder, options, _ = trained
-    again = folder / "again.safetensors"
-    result = trainer("export", *options, "--model", again)
+    again = trained / "again.safetensors"
+    result = trainer("export", *options(data, trained), "--model", again)
     assert result.returncode == 0, result.stderr
-    assert again.read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert again.read_bytes() == model_bytes(trained)
 
 
-def test_evaluate_agrees_and_writes_json(trained):
-    folder, options, _ = trained
-    output = folder / "eval.json"
-    result = trainer("evaluate", *options, "--output", output)
+def test_evaluate_agrees_and_writes_json(trained, data):
+    output = trained / "eval.json"
+    result = trainer("evaluate", *options(data, trained), "--output", output)
     assert result.returncode == 0, result.stderr
     values = json.loads(output.read_text())
-    assert set(values) >= {
-        "images",
-        "teacher_top1",
-        "student_top1",
-        "exported_top1",
-        "agreement",
-        "images_per_s",
-        "model_bytes",
-    }
+    keys = "images teacher_top1 student_top1 exported_top1 agreement images_per_s model_bytes"
+    assert set(values) >= set(keys.split())
     assert values["images"] == values["equal_logits"] == 60
     assert values["agreement"] == 100
     assert "agreement" in result.stdout
+
+
+@pytest.mark.parametrize("phase", ["teacher", "student", "recovery"])
+def test_a_phase_that_is_made_again_takes_the_later_ones_with_it(trained, data, tmp_path, phase):
+    """Deleting a checkpoint and training again ends with the same bytes: nothing stale is reused."""
+    shutil.copytree(trained / "run", tmp_path / "run")
+    (tmp_path / "run" / f"{phase}.pt").unlink()
+    result = trainer(*train_command(data, tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert model_bytes(tmp_path) == model_bytes(trained)
+    assert record_of(tmp_path)["epochs_log"] == record_of(trained)["epochs_log"]
+
+
+def test_killed_training_resumes_to_the_same_bytes(trained, data, tmp_path):
+    command = train_command(data, tmp_path)
+    line = [sys.executable, "-m", "trainer", *map(str, command)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        while not (tmp_path / "run" / "teacher.pt").exists():
+            assert run.poll() is None
+            time.sleep(0.01)
+        run.kill()
+    assert not (tmp_path / "model.safetensors").exists()
+    result = trainer(*command)
+    assert result.returncode == 0, result.stderr
+    assert model_bytes(tmp_path) == model_bytes(trained)
+
+
+def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, data, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "student.fp16.safetensors").write_bytes(b"not a checkpoint")
+    for arguments, words in (
+        (["export", "--checkpoints", tmp_path], "student.fp16.safetensors: not a checkpoint of this trainer"),
+        ([*train_command(data, tmp_path), "--run", tmp_path / "file" / "run"], "file"),
+        (["export", *options(data, trained), "--model", tmp_path / "file" / "model.safetensors"], "file"),
+    ):
+        result = trainer(*arguments)
+        assert result.returncode == 1
+        assert words in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
