@@ -50,7 +50,7 @@ train *ARGS: (prepare "train")
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")
-    @{{ python }} host_sim/board.py serve "$@"
+    @{{ python }} host_sim/board.py serve --with-parent "$@"
 
 # Run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "test")

@@ -13,6 +13,7 @@ the server starts a new one in its place.
 
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -41,6 +42,7 @@ PENDING = 1 << 16
 # Exit status of the interpreter after a soft reset, by the REPL it was in (host_sim/raw_repl/raw_repl.c).
 EXIT_FRIENDLY = 64
 EXIT_RAW = 65
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 START = """\
 import os, vfs
@@ -203,10 +205,18 @@ def flash_directory(flash: Path | None) -> Iterator[Path]:
         yield Path(directory)
 
 
+def end_with_parent() -> None:
+    """Let Linux send SIGTERM when the parent ends: `just` does not pass signals on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Serve a board, with its device's path as the first line of output."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
+    if arguments.with_parent:
+        end_with_parent()
     program = arguments.program or firmware()
     with flash_directory(arguments.flash) as flash:
         server = Server(program, flash, arguments.heap)
@@ -299,12 +309,13 @@ def demo(_: argparse.Namespace) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="A virtual board for mpremote.")
-    parser.set_defaults(run=serve, flash=None, heap=HEAP, program=None, until_eof=False)
+    parser.set_defaults(run=serve, flash=None, heap=HEAP, program=None, until_eof=False, with_parent=False)
     commands = parser.add_subparsers(metavar="COMMAND")
     server = commands.add_parser("serve", help="print the device's path and serve it (default)")
     server.add_argument("--flash", type=Path, metavar="DIR", help="keep the board's files in DIR")
     server.add_argument("--heap", default=HEAP, metavar="SIZE", help=f"MicroPython's heap (default {HEAP})")
     server.add_argument("--program", type=Path, metavar="FILE", help="use this build of MicroPython")
+    server.add_argument("--with-parent", action="store_true", help="end when the process that started it does")
     server.add_argument("--until-eof", action="store_true", help="end when standard input does")
     commands.add_parser("demo", help="run firmware/classify.py").set_defaults(run=demo)
     arguments = parser.parse_args()

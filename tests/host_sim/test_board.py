@@ -303,3 +303,16 @@ def test_demo(demo, capfdbinary):
 def test_demo_that_fails(demo, text):
     with pytest.raises(Failure, match=r"classify\.py"):
         demo(text)
+
+
+def test_a_board_ends_with_the_process_that_started_it(program):
+    serve = [sys.executable, Path(board_module.__file__), "serve", "--with-parent", "--program", program]
+    starter = "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()"
+    with subprocess.Popen(
+        [sys.executable, "-c", starter, *serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        parent.stdout.readline()
+        (server,) = children(parent.pid)
+        (interpreter,) = children(server)
+        parent.kill()
+    assert wait_until(lambda: not running(server) and not running(interpreter))
