@@ -33,7 +33,9 @@ def exported_logits(model, images: torch.Tensor, label: str = "exported file") -
     """
     ftervit = import_ftervit()
     logits = np.empty((len(images), len(model.labels)), np.int32)
-    for row, image in zip(logits, tqdm(images.numpy(), label, leave=False, disable=not label), strict=True):
+    for row, image in zip(
+        logits, tqdm(images.numpy(), label, leave=False, disable=None if label else True), strict=True
+    ):
         height, width = image.shape
         picture = ftervit.Image(image.tobytes(), width, height, 1)
         row[:] = model(model.preprocess(picture))

@@ -48,7 +48,7 @@ def predictions(model: nn.Module, images: Tensor, batch: int = 500, label: str =
     """Logits of `images` (uint8 [count, height, width]), batch by batch, in evaluation mode."""
     model.eval()
     with torch.no_grad():
-        for start in tqdm(range(0, len(images), batch), label, disable=not label, leave=False):
+        for start in tqdm(range(0, len(images), batch), label, disable=None if label else True, leave=False):
             yield model(images[start : start + batch])
 
 
@@ -68,6 +68,7 @@ def train_epoch(run: Run, epoch: int) -> float:
         f"{run.name} {epoch + 1}/{run.epochs}",
         total=steps,
         leave=False,
+        disable=None,  # off where nobody watches; the line after each epoch is for logs
     )
     for images, labels in bar:
         loss = run.loss(run.model, images, labels)
