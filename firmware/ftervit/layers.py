@@ -8,8 +8,6 @@ your own may fill `out` or ignore it and return a buffer that it made, of the sa
 
 import ternary
 
-FRAC = (-64, 64)  # range of a frac, which nothing is computed from
-
 
 class Scratch:
     """Working memory that layers share; grows to the largest request."""
@@ -104,7 +102,7 @@ class TernaryBitConv2d:
     @classmethod
     def load(cls, file, name, patch_size, channels, out_features):
         """Take the convolution `name` from a ModelFile."""
-        frac = file.scale(name, "frac", *FRAC)
+        frac = file.frac(name)
         linear = TernaryBitLinear.load(file, name, patch_size * patch_size * channels, out_features, frac)
         return cls(linear, patch_size, channels)
 
@@ -132,7 +130,7 @@ class TernaryHead:
             file.tensor(name + ".multiplier", "I16", [out_features]),
             in_features,
             out_features,
-            file.scale(name, "frac", *FRAC),
+            file.frac(name),
         )
         return probe(file, name, layer, bytes(in_features))
 
@@ -164,7 +162,7 @@ class TernaryLayerNorm:
             file.scale(name, "gain_shift", 0, 15),
             file.scale(name, "beta", 0, 32639),
             width,
-            file.scale(name, "frac", *FRAC),
+            file.frac(name),
         )
 
     def __call__(self, x, out=None):
@@ -186,7 +184,7 @@ class Activation:
     @classmethod
     def load(cls, file, name):
         """Take the activation `name` from a ModelFile."""
-        return cls(file.tensor(name + ".table", "I8", [256]), file.scale(name, "frac", *FRAC))
+        return cls(file.tensor(name + ".table", "I8", [256]), file.frac(name))
 
     def __call__(self, x):
         """x: int8, of any shape; changed in place and returned."""
@@ -232,7 +230,7 @@ class Attention:
         return cls(
             TernaryBitLinear.load(file, name + ".qkv", width, 3 * width, file.fracs(name + ".qkv", 3)),
             Softmax.load(file, name + ".softmax"),
-            TernaryBitLinear.load(file, name + ".proj", width, width, file.scale(name + ".proj", "frac", *FRAC)),
+            TernaryBitLinear.load(file, name + ".proj", width, width, file.frac(name + ".proj")),
             heads,
             width,
             file.scale(name, "score_shift", 0, 15),
@@ -279,9 +277,9 @@ class Mlp:
     def load(cls, file, name, width, hidden):
         """Take the layer `name` from a ModelFile."""
         return cls(
-            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.scale(name + ".fc1", "frac", *FRAC)),
+            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.frac(name + ".fc1")),
             Activation.load(file, name + ".act"),
-            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.scale(name + ".fc2", "frac", *FRAC)),
+            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.frac(name + ".fc2")),
             width,
             hidden,
         )

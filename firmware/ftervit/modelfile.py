@@ -301,24 +301,28 @@ class ModelFile:
 
     # What layers ask for.
 
-    def scale(self, layer, key, low, high):
-        """The integer `key` of `layer` from the metadata `scales`, refused outside low..high."""
+    def _scale(self, layer, key):
+        """Name and value of the entry `key` of `layer` in the metadata `scales`."""
         field = "scales %s %s" % (layer, key)
         try:
-            value = self._scales[layer][key]
+            return field, self._scales[layer][key]
         except (KeyError, TypeError):
             self.refuse(field, "missing")
+
+    def scale(self, layer, key, low, high):
+        """The integer `key` of `layer` from the metadata `scales`, refused outside low..high."""
+        field, value = self._scale(layer, key)
         if type(value) is not int or not low <= value <= high:
             self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
         return value
 
+    def frac(self, layer):
+        """The frac of a layer's output; any within reason, nothing is computed from it."""
+        return self.scale(layer, "frac", -64, 64)
+
     def fracs(self, layer, count):
         """The list of `count` fracs of a layer whose outputs have several."""
-        field = "scales %s frac" % layer
-        try:
-            values = self._scales[layer]["frac"]
-        except (KeyError, TypeError):
-            self.refuse(field, "missing")
+        field, values = self._scale(layer, "frac")
         if type(values) is not list or len(values) != count or not all(type(value) is int for value in values):
             self.refuse(field, "must be a list of %d whole numbers" % count)
         return values
@@ -365,6 +369,6 @@ class ModelFile:
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""
         for layer in ("input", "residual"):
-            self.scale(layer, "frac", -64, 64)
+            self.frac(layer)
         if self._taken != self._count:
             self.refuse("header", "%d tensors, the architecture has %d" % (self._count, self._taken))
