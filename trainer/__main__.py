@@ -77,12 +77,12 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """`trainer export`."""
+    from trainer.data import FASHION_MNIST_LABELS
     from trainer.evaluate import load_student
     from trainer.export import export
-    from trainer.ship import labels
 
     files = Files(arguments.model, arguments.checkpoints)
-    size = export(load_student(files.student), labels(), files.model)
+    size = export(load_student(files.student), FASHION_MNIST_LABELS, files.model)
     print(f"{files.model}: {size} bytes")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
-from trainer.integer import fold_linear, head_frac, qkv_limits
+from trainer.integer import fold_linear, head_frac, input_of, qkv_limits
 from trainer.student import Student
 
 CANDIDATES = range(-4, 13)
@@ -72,14 +72,14 @@ class Calibration:
         pixels = torch.arange(256) / 255
         self.fracs["input"] = best_frac((pixels - student.mean) / student.std)
 
-    def linear(self, name: str, in_name: str) -> None:
+    def linear(self, name: str) -> None:
         """Frac of a linear layer's output."""
         layer = self.vit.get_submodule(name)
         largest = torch.full((len(layer.weight),), 127.0)
         out = self.seen[f"{name}.out"]
         if name == "patch_embed.proj":
             out = out.flatten(2).transpose(1, 2)
-        self.fracs[name] = best_frac(out, output_limits(layer, self.fracs[in_name], largest, slice(None)))
+        self.fracs[name] = best_frac(out, output_limits(layer, self.fracs[input_of(name)], largest, slice(None)))
 
     def attention(self, name: str) -> None:
         """Fracs of q, k, v, of the scores and of the attention's output."""
@@ -87,7 +87,7 @@ class Calibration:
         width, heads = sizes.embed_dim, sizes.num_heads
         largest = qkv_limits(width, width // heads)
         qkv = self.seen[f"{name}.qkv.out"]
-        in_frac = self.fracs[name.replace("attn", "norm1")]
+        in_frac = self.fracs[input_of(f"{name}.qkv")]
         for index, part in enumerate("qkv"):
             where = slice(index * width, (index + 1) * width)
             limits = output_limits(attn.qkv, in_frac, largest, where)
@@ -116,17 +116,17 @@ class Calibration:
         fracs, vit = self.fracs, self.vit
         fracs["cls_token"] = best_frac(vit.cls_token.detach())
         fracs["pos_embed"] = best_frac(vit.pos_embed.detach())
-        self.linear("patch_embed.proj", "input")
+        self.linear("patch_embed.proj")
         branches = ["cls_token", "pos_embed", "patch_embed.proj"]
         for index in range(self.student.architecture.depth):
             block = f"blocks.{index}"
             fracs[f"{block}.norm1"] = best_frac(self.seen[f"{block}.norm1.out"])
             self.attention(f"{block}.attn")
-            self.linear(f"{block}.attn.proj", f"{block}.attn")
+            self.linear(f"{block}.attn.proj")
             fracs[f"{block}.norm2"] = best_frac(self.seen[f"{block}.norm2.out"])
-            self.linear(f"{block}.mlp.fc1", f"{block}.norm2")
+            self.linear(f"{block}.mlp.fc1")
             fracs[f"{block}.mlp.act"] = best_frac(self.seen[f"{block}.mlp.act.out"])
-            self.linear(f"{block}.mlp.fc2", f"{block}.mlp.act")
+            self.linear(f"{block}.mlp.fc2")
             branches += [f"{block}.attn.proj", f"{block}.mlp.fc2"]
         self.residual(branches)
         fracs["norm"] = best_frac(self.seen["norm.out"][:, 0])

@@ -2,11 +2,14 @@
 """Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from trainer.checkpoint import checkpoint_metadata, load_fp16
@@ -42,26 +45,31 @@ def exported_logits(model, images: torch.Tensor, label: str = "exported file") -
     return logits
 
 
-def load_student(path: Path) -> Student:
-    """The student of a committed checkpoint, calibrated."""
-    metadata = checkpoint_metadata(path, "architecture", "pixels", "fracs")
+def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str) -> nn.Module:
+    """The model of a committed checkpoint: made from the metadata under `keys`, filled, in evaluation mode."""
+    metadata = checkpoint_metadata(path, *keys)
     try:
-        student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
+        model = make(metadata)
     except TypeError as error:
         raise TrainerError(f"{path}: {error}") from None
-    load_fp16(student, path)
-    student.fracs = metadata["fracs"]
-    return student.eval()
+    load_fp16(model, path)
+    return model.eval()
+
+
+def load_student(path: Path) -> Student:
+    """The student of a committed checkpoint, calibrated."""
+
+    def make(metadata: dict[str, Any]) -> Student:
+        student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
+        student.fracs = metadata["fracs"]
+        return student
+
+    return restored(path, make, "architecture", "pixels", "fracs")
 
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of a committed checkpoint."""
-    try:
-        teacher = Teacher(**checkpoint_metadata(path, "teacher")["teacher"])
-    except TypeError as error:
-        raise TrainerError(f"{path}: {error}") from None
-    load_fp16(teacher, path)
-    return teacher.eval()
+    return restored(path, lambda metadata: Teacher(**metadata["teacher"]), "teacher")
 
 
 @dataclass(frozen=True)

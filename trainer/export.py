@@ -5,6 +5,7 @@ import json
 import struct
 import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -142,7 +143,7 @@ class Exporter:
         self.layernorm("norm", vit.norm)
         self.head()
 
-    def metadata(self, labels: list[str]) -> dict[str, str]:
+    def metadata(self, labels: Sequence[str]) -> dict[str, str]:
         """SPEC 10.4, with the CRC still zero."""
         sizes, normalization = self.student.architecture, self.network.normalization
         if len(labels) != sizes.num_classes:
@@ -199,7 +200,7 @@ def check_readable(content: bytes, path: Path) -> None:
             raise TrainerError(f"{path} is not written, the reader refuses it: {error}") from None
 
 
-def export(student: Student, labels: list[str], path: Path) -> int:
+def export(student: Student, labels: Sequence[str], path: Path) -> int:
     """Write the model file of a calibrated student, whole or not at all; returns its size in bytes."""
     exporter = Exporter(student.eval())
     exporter.run()

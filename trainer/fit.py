@@ -17,6 +17,11 @@ from trainer.data import Split, batches
 STATEFUL = ("model", "optimizer", "schedule")  # the parts of a Run that a checkpoint holds
 
 
+def checkpoint_path(directory: Path, name: str) -> Path:
+    """Where the state of the run `name` lies."""
+    return directory / f"{name}.pt"
+
+
 @dataclass
 class Run:
     """What one training run needs.
@@ -41,7 +46,7 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """Where the run's state lies."""
-        return self.directory / f"{self.name}.pt"
+        return checkpoint_path(self.directory, self.name)
 
 
 def predictions(model: nn.Module, images: Tensor, batch: int = 500, label: str = "") -> Iterator[Tensor]:

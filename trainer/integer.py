@@ -298,6 +298,24 @@ def qkv_fracs(fracs: dict[str, int], attn: str, embed_dim: int) -> Tensor:
     return torch.tensor([float(fracs[f"{attn}.{part}"]) for part in "qkv"]).repeat_interleave(embed_dim)
 
 
+# What feeds each linear layer, by its name in the block or the model: the owner of the frac of its input.
+INPUTS = {
+    "patch_embed.proj": "input",
+    "attn.qkv": "norm1",
+    "attn.proj": "attn",
+    "mlp.fc1": "norm2",
+    "mlp.fc2": "mlp.act",
+}
+
+
+def input_of(name: str) -> str:
+    """The layer whose frac is that of the input of the linear layer `name` (timm's name)."""
+    if name in INPUTS:
+        return INPUTS[name]
+    block, part, layer = name.rsplit(".", 2)
+    return f"{block}.{INPUTS[f'{part}.{layer}']}"
+
+
 class IntegerNetwork:
     """SPEC 9 for one student: names fracs by layer, so that forward and export read the same ones."""
 
@@ -315,19 +333,12 @@ class IntegerNetwork:
     def linear_settings(self, name: str, layer: TernaryBitLinear | TernaryBitConv2d) -> tuple[int, Tensor, Tensor]:
         """(in_frac, out_frac [N], largest multiplier [N]) of a layer by its timm name."""
         fracs, outputs = self.fracs, len(layer.weight)
-        block = name.rsplit(".", 2)[0]
-        in_name = {
-            "patch_embed.proj": "input",
-            f"{block}.attn.qkv": f"{block}.norm1",
-            f"{block}.attn.proj": f"{block}.attn",
-            f"{block}.mlp.fc1": f"{block}.norm2",
-            f"{block}.mlp.fc2": f"{block}.mlp.act",
-        }[name]
+        in_frac = fracs[input_of(name)]
         if name.endswith("qkv"):
             width = self.sizes.embed_dim
             limits = qkv_limits(width, width // self.sizes.num_heads)
-            return fracs[in_name], qkv_fracs(fracs, f"{block}.attn", width), limits
-        return fracs[in_name], torch.full((outputs,), float(fracs[name])), torch.full((outputs,), 127.0)
+            return in_frac, qkv_fracs(fracs, name.removesuffix(".qkv"), width), limits
+        return in_frac, torch.full((outputs,), float(fracs[name])), torch.full((outputs,), 127.0)
 
     def linear(self, name: str, layer: TernaryBitLinear | TernaryBitConv2d, x: Tensor) -> Tensor:
         """SPEC 4 of the layer `name`."""

@@ -16,11 +16,6 @@ from trainer.fit import accuracy
 from trainer.train import Recipe, recover, train_student, train_teacher
 
 
-def labels() -> list[str]:
-    """Class names of the shipped model."""
-    return list(FASHION_MNIST_LABELS)
-
-
 def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
     """Make all shipped files from a configuration; resumes from the checkpoints in `run`."""
     recipe = Recipe.load(config, data, run)
@@ -32,7 +27,7 @@ def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
     save_fp16(student, files.student, student.description())
     # The fp16 copy is what a fresh clone can evaluate, so the model file is made from it.
     student = load_student(files.student)
-    size = export(student, labels(), files.model)
+    size = export(student, FASHION_MNIST_LABELS, files.model)
     record = {
         "command": shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
         "configuration": config.settings(),

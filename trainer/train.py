@@ -15,7 +15,7 @@ from trainer.config import Config, Phase
 from trainer.data import FASHION_MNIST_LABELS, Split, load_fashion_mnist
 from trainer.distill import distillation_loss
 from trainer.errors import TrainerError
-from trainer.fit import Progress, Run, fit
+from trainer.fit import Progress, Run, checkpoint_path, fit
 from trainer.layers import set_full_precision
 from trainer.student import Student
 from trainer.teacher import Teacher, pixel_statistics
@@ -110,7 +110,7 @@ class Recipe:
         if not run.checkpoint.exists():
             # What was made from an earlier run of this phase is stale.
             for later in PHASES[PHASES.index(name) + 1 :]:
-                (self.directory / f"{later}.pt").unlink(missing_ok=True)
+                checkpoint_path(self.directory, later).unlink(missing_ok=True)
         return fit(run)
 
 
