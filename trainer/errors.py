@@ -4,3 +4,9 @@
 
 class TrainerError(Exception):
     """A problem the user can mend; its text names the file, field or argument and what would be right."""
+
+
+def require(condition: bool, what: str) -> None:
+    """Refuse a setting."""
+    if not condition:
+        raise TrainerError(what)

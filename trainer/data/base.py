@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What every set of pictures offers: training batches, pictures in order, parts of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from trainer.errors import TrainerError
+
+STATISTICS_PICTURES = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """images: uint8 [batch, size, size, channels] (SPEC 3.1); labels: int64 [batch].
+
+    keys: int64 [batch], each naming a picture and how it was augmented; None where that cannot be named.
+    """
+
+    images: Tensor
+    labels: Tensor
+    keys: Tensor | None = None
+
+
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """Random numbers of one epoch."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+class Pictures(ABC):
+    """Labelled square pictures of one size.
+
+    labels: the classes' names; targets: int64 [count], the class of each picture; name: what errors call the set;
+    variants: how many augmented versions of a picture there are, None where they are unlimited.
+    """
+
+    labels: tuple[str, ...]
+    targets: Tensor
+    size: int
+    channels: int
+    name: str
+    variants: int | None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def steps(self, batch: int) -> int:
+        """Training batches of an epoch; the last incomplete one is left out."""
+        return len(self) // batch
+
+    @abstractmethod
+    def batches(
+        self, batch: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """The augmented training batches of an epoch from step `start` on, shuffled.
+
+        batch: pictures of a step in all `world` processes together; process `rank` gets rank, rank + world, ... of
+        them. Order and augmentation depend on seed, epoch and a picture's index alone: any number of processes,
+        workers or resumptions sees the same pictures.
+        """
+
+    @abstractmethod
+    def ordered(self, batch: int) -> Iterator[Batch]:
+        """All pictures in order, not augmented, as the board would see them (SPEC 3.2 to 3.4)."""
+
+    @abstractmethod
+    def picked(self, indices: Sequence[int]) -> Self:
+        """The pictures with these indices."""
+
+    def augmented(self, keys: Tensor) -> Tensor:
+        """uint8 [count, size, size, channels]: the pictures that `keys` (int64 [count]) name.
+
+        key = index * variants + variant, from 0 to len(self) * variants - 1.
+        """
+        raise TrainerError(f"{self.name}: unlimited augmentation, no keys")
+
+    def subset(self, start: int | None, stop: int | None) -> Self:
+        """The pictures of the slice start:stop."""
+        return self.picked(range(len(self))[start:stop])
+
+    def spread(self, count: int) -> Self:
+        """Up to `count` pictures at even distances: of every class some, where the pictures are sorted by class."""
+        count = min(count, len(self))
+        return self.picked([index * len(self) // count for index in range(count)])
+
+    def split(self, validation: int) -> tuple[Self, Self]:
+        """(training, validation): the last `validation` pictures are held out."""
+        self.check_validation(validation, len(self) - 1)
+        return self.subset(None, -validation), self.subset(-validation, None)
+
+    def check_validation(self, validation: int, most: int) -> None:
+        """Refuse to hold out no pictures, or more than `most`."""
+        if not 1 <= validation <= most:
+            raise TrainerError(
+                f"{self.name}: validation is {validation}, must be 1 to {most} of the {len(self)} pictures there are"
+            )
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of pixel / 255, one per channel, over up to 5,000 pictures."""
+        totals = torch.zeros(3, self.channels, dtype=torch.float64)
+        for batch in self.spread(STATISTICS_PICTURES).ordered(500):
+            pixels = batch.images.flatten(0, 2).double() / 255
+            totals += torch.stack([torch.ones(self.channels) * len(pixels), pixels.sum(0), pixels.square().sum(0)])
+        mean = totals[1] / totals[0]
+        return mean.tolist(), (totals[2] / totals[0] - mean.square()).clamp(min=0).sqrt().tolist()
+
+    def chosen(self, order: Tensor, batch: int, start: int, rank: int, world: int) -> Iterator[Tensor]:
+        """Indices of each step of `batches`, int64 [about batch / world]; order: a permutation, int64 [count]."""
+        for step in range(start, self.steps(batch)):
+            yield order[step * batch : (step + 1) * batch][rank::world]

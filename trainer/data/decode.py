@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""From a picture file to RGB, and to the square that the board would make of it."""
+
+import io
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trainer.data.settings import LARGEST_SIDE
+from trainer.errors import TrainerError
+from trainer.package import import_ftervit
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+# What Pillow finds odd in a picture that it reads all the same is nothing to mend here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UnreadableError(ValueError):
+    """Bytes that are no picture, or not a whole one."""
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says; a damaged EXIF block is no reason to lose the picture."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB: transparent parts over white, of 16 bits the upper 8."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableError("floating-point pixels")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def decode(content: bytes) -> Image.Image:
+    """The picture (of several the first) in a file's content, upright, mode RGB; UnreadableError says why not."""
+    if not content:
+        raise UnreadableError("empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.load()
+            return as_rgb(upright(image))
+    except (MemoryError, UnreadableError):
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableError("not a picture") from None
+    except Exception as error:  # Pillow lets many kinds through, from struct.error to SyntaxError
+        raise UnreadableError(str(error) or type(error).__name__) from None
+
+
+def read_file(path: Path) -> bytes:
+    """A file's content; TrainerError names a file that cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainerError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture of a file, upright, mode RGB; TrainerError names a file that has none."""
+    try:
+        return decode(read_file(path))
+    except UnreadableError as error:
+        raise TrainerError(f"{path}: not a readable picture ({error})") from None
+
+
+def middle_square(image: Image.Image) -> Image.Image:
+    """SPEC 3.3."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def fitted(image: Image.Image, size: int) -> Image.Image:
+    """A picture that SPEC 3 takes: one with a side above 4,096 loses what is outside its middle square.
+
+    A square that is still too large (for a `size` below 4 that begins earlier, SPEC 3.4) is shrunk by Pillow.
+    """
+    if max(image.size) > LARGEST_SIDE:
+        image = middle_square(image)
+    limit = min(LARGEST_SIDE, math.isqrt(size << 22))
+    if min(image.size) > limit:
+        image = middle_square(image).resize((limit, limit), Image.Resampling.BILINEAR)
+    return image
+
+
+def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """uint8 [size, size, channels] of an RGB picture, by the board's own code (SPEC 3.2 to 3.4)."""
+    image = fitted(image, size)
+    pixels = import_ftervit().Image(image.tobytes(), *image.size, 3).square(size, channels)
+    return np.frombuffer(pixels, np.uint8).reshape(size, size, channels)

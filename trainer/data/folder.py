@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Pictures in a folder, read when they are needed."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from trainer.data.augment import Augmentation
+from trainer.data.base import Batch, Pictures, epoch_generator
+from trainer.data.check import find_problems
+from trainer.data.decode import read_picture, square
+from trainer.data.listing import list_pictures, readable_names
+from trainer.data.settings import DataSettings
+from trainer.errors import TrainerError
+
+SQUARES_BYTES = 512 << 20  # of decoded squares kept in memory
+NAMED = 3  # files that the warning about skipped ones names
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process that reads pictures does: `make` of (picture, index), uint8 [size, size, channels]."""
+
+    root: Path
+    files: Sequence[str]
+    make: Callable[..., np.ndarray]
+
+    def __getitem__(self, index: int) -> np.ndarray | TrainerError:
+        try:
+            return self.make(read_picture(self.root / self.files[index]), index)
+        except TrainerError as error:
+            return error  # raised by the reader below, without a worker's traceback in its text
+
+
+def stacked(items: list[np.ndarray | TrainerError]) -> np.ndarray | TrainerError:
+    """A batch, or the first error.
+
+    numpy, not torch: tensors travel through /dev/shm, which is small in containers.
+    """
+    errors = (item for item in items if isinstance(item, TrainerError))
+    return next(errors, None) or np.stack(items)
+
+
+@dataclass(frozen=True)
+class SquareTask:
+    """Makes a picture's square."""
+
+    settings: DataSettings
+
+    def __call__(self, image, index: int) -> np.ndarray:
+        return square(image, self.settings.size, self.settings.channels)
+
+
+@dataclass(frozen=True)
+class AugmentTask:
+    """Makes a training picture of one epoch."""
+
+    augmentation: Augmentation
+    seed: int
+    epoch: int
+
+    def __call__(self, image, index: int) -> np.ndarray:
+        return self.augmentation(image, self.seed, self.epoch, index)
+
+
+@dataclass
+class Squares:
+    """Decoded squares: images uint8 [count, size, size, channels], of which the first `count` are filled."""
+
+    images: Tensor | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class FolderPictures(Pictures):
+    """files: paths below root; augmentation as settings say, unlimited."""
+
+    root: Path
+    files: tuple[str, ...]
+    targets: Tensor
+    labels: tuple[str, ...]
+    settings: DataSettings
+    others: tuple[str, ...] = ()
+    squares: Squares = field(default_factory=Squares, repr=False)
+    variants = None
+
+    @classmethod
+    def open(cls, root: Path, settings: DataSettings) -> "FolderPictures":
+        """List the class folders in `root`; no file is opened, see `check`."""
+        Augmentation(settings)
+        listing = list_pictures(root)
+        targets = torch.tensor(listing.targets, dtype=torch.int64)
+        labels = readable_names(listing.classes)
+        return cls(root, listing.files, targets, labels, settings, listing.others)
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    @property
+    def size(self) -> int:
+        """Side of a picture."""
+        return self.settings.size
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3."""
+        return self.settings.channels
+
+    def check(self, cache: Path | None = None) -> "FolderPictures":
+        """Without the files that are no readable pictures, of which one line on stderr tells.
+
+        Every file is opened once; cache: a folder that keeps the verdicts for the next time. TrainerError names a
+        class of which nothing is left.
+        """
+        problems = find_problems(self.root, self.files, cache, self.settings.workers)
+        good = [index for index, problem in enumerate(problems) if not problem]
+        bad = [f"{file} ({problem})" for file, problem in zip(self.files, problems, strict=True) if problem]
+        bad += [f"{file} (no picture's suffix)" for file in self.others]
+        if bad:
+            more = ", .." if len(bad) > NAMED else ""
+            files = "file" if len(bad) == 1 else "files"
+            print(f"{self.root}: skipped {len(bad)} {files}: {', '.join(bad[:NAMED])}{more}", file=sys.stderr)
+        checked = replace(self.picked(good), others=())
+        counts = torch.bincount(checked.targets, minlength=len(self.labels))
+        if not counts.all():
+            first = int((self.targets == int(counts.argmin())).nonzero()[0])
+            raise TrainerError(f"{self.root / Path(self.files[first]).parts[0]}: no readable pictures")
+        return checked
+
+    def load(self, make: Callable[..., np.ndarray], batches: list[list[int]]) -> Iterator[Tensor]:
+        """uint8 [batch, size, size, channels] of each list of indices; TrainerError names an unreadable file."""
+        loader = DataLoader(
+            Task(self.root, self.files, make),
+            batch_sampler=batches,
+            num_workers=min(self.settings.workers, len(batches)),
+            collate_fn=stacked,
+            generator=torch.Generator(),  # else it would take a number from torch's own
+        )
+        for images in loader:
+            if isinstance(images, TrainerError):
+                raise images
+            yield torch.from_numpy(images)
+
+    def batches(
+        self, batch: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """See Pictures."""
+        order = torch.randperm(len(self), generator=epoch_generator(seed, epoch))
+        steps = list(self.chosen(order, batch, start, rank, world))
+        make = AugmentTask(Augmentation(self.settings), seed, epoch)
+        for indices, images in zip(steps, self.load(make, [step.tolist() for step in steps]), strict=True):
+            yield Batch(images, self.targets[indices])
+
+    def ordered(self, batch: int) -> Iterator[Batch]:
+        """See Pictures. Squares stay in memory while all of them are at most 512 MB, and are made only once."""
+        steps = list(pairwise([*range(0, len(self), batch), len(self)]))
+        kept = sum(stop <= self.squares.count for _, stop in steps)
+        for start, stop in steps[:kept]:
+            yield Batch(self.squares.images[start:stop], self.targets[start:stop])
+        missing = [list(range(start, stop)) for start, stop in steps[kept:]]
+        for (start, stop), images in zip(steps[kept:], self.load(SquareTask(self.settings), missing), strict=True):
+            self.keep(start, images)
+            yield Batch(images, self.targets[start:stop])
+
+    def keep(self, start: int, images: Tensor) -> None:
+        """Keep squares that follow the kept ones, if there is room for all."""
+        squares, shape = self.squares, (len(self), *images.shape[1:])
+        if images[0].numel() * len(self) > SQUARES_BYTES or start > squares.count:
+            return
+        if squares.images is None:
+            squares.images = torch.empty(shape, dtype=torch.uint8)
+        squares.images[start : start + len(images)] = images
+        squares.count = max(squares.count, start + len(images))
+
+    def picked(self, indices: Sequence[int]) -> "FolderPictures":
+        """See Pictures."""
+        files = tuple(self.files[index] for index in indices)
+        targets = self.targets[torch.tensor(indices, dtype=torch.int64)]
+        return replace(self, files=files, targets=targets, squares=Squares())
+
+    def split(self, validation: int) -> tuple["FolderPictures", "FolderPictures"]:
+        """(training, validation): of every class the same part is held out, chosen at random, always the same."""
+        counts = torch.bincount(self.targets, minlength=len(self.labels))
+        self.check_validation(validation, len(self) - len(self.labels))
+        generator = torch.Generator().manual_seed(SPLIT_SEED)
+        held_out = torch.zeros(len(self), dtype=torch.bool)
+        for target, quota in enumerate(quotas(counts.tolist(), validation)):
+            members = (self.targets == target).nonzero()[:, 0]
+            held_out[members[torch.randperm(len(members), generator=generator)[:quota]]] = True
+        return tuple(self.picked(mask.nonzero()[:, 0].tolist()) for mask in (~held_out, held_out))
+
+
+def quotas(counts: Sequence[int], total: int) -> list[int]:
+    """How many of each class make `total` pictures, in proportion to counts, leaving at least one of each.
+
+    total is at most sum(counts) - len(counts).
+    """
+    shares = [count * total / sum(counts) for count in counts]
+    result = [int(share) for share in shares]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (result[i] - shares[i], i))
+    while sum(result) < total:
+        for index in by_remainder:
+            if sum(result) < total and result[index] < counts[index] - 1:
+                result[index] += 1
+    return result

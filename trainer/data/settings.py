@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""The settings of a data set, checked before anything is read."""
+
+from dataclasses import dataclass
+
+from trainer.errors import require
+
+SOURCES = ("fashion_mnist", "folder")
+LARGEST_SIDE = 4096  # SPEC 3.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """source: "fashion_mnist" (28 x 28, grey) or "folder" (one of pictures per class, see trainer/data/listing.py).
+
+    path: the folder; may be left out for Fashion-MNIST, then it is that of Debian's package
+    size, channels: of the pictures that the network sees; channels 1 (grey) or 3
+    validation: pictures held out of the training set; 0 for a folder that has val/: all of val/
+    hflip: part of the training pictures that is mirrored; for Fashion-MNIST 0 or 0.5
+    shift: Fashion-MNIST: pixels by which training pictures are moved at most
+    scale_min: folder: smallest part of a picture's area that a training crop shows
+    color_jitter: folder: how far brightness, contrast and saturation change; timm ignores it beside auto_augment
+    auto_augment: folder: a policy of timm, as "rand-m7-mstd0.5"; "" for none
+    reprob: folder: part of the training pictures of which a rectangle is made grey
+    workers: processes that read pictures of a folder beside the training; 0 for none
+    """
+
+    source: str
+    size: int
+    channels: int
+    validation: int
+    path: str = ""
+    hflip: float = 0.5
+    shift: int = 2
+    scale_min: float = 0.35
+    color_jitter: float = 0.3
+    auto_augment: str = ""
+    reprob: float = 0.0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.source in SOURCES, f"source is {self.source!r}, must be one of {', '.join(SOURCES)}")
+        require(1 <= self.size <= LARGEST_SIDE, f"size must be 1 to {LARGEST_SIDE}")
+        require(self.channels in (1, 3), "channels must be 1 (grey) or 3 (colour)")
+        require(self.validation >= 0, "validation must not be negative")
+        for name in ("hflip", "reprob"):
+            require(0 <= getattr(self, name) <= 1, f"{name} must be 0 to 1")
+        require(0 < self.scale_min <= 1, "scale_min must be above 0 and at most 1")
+        require(0 <= self.color_jitter <= 1, "color_jitter must be 0 to 1")
+        require(self.workers >= 0, "workers must not be negative")
+        if self.source == "fashion_mnist":
+            require((self.size, self.channels) == (28, 1), "Fashion-MNIST needs size 28, channels 1")
+            require(0 <= self.shift < self.size, f"shift must be 0 to {self.size - 1}")
+            require(self.hflip in (0, 0.5), "hflip must be 0 or 0.5 for Fashion-MNIST")
+            require(self.validation >= 1, "validation must be at least 1")
+        else:
+            require(self.path != "", "path of the folder is missing")
