@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""The pictures of the demo: the first of each class in the test set, as PGM files."""
+"""Pictures as the board reads them, binary PGM and PPM: of the demo, and from any photo."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from trainer.checkpoint import write_atomically
 from trainer.data import FASHION_MNIST_LABELS, load_fashion_mnist
+from trainer.data.decode import read_picture, square
+from trainer.data.settings import LARGEST_SIDE
+from trainer.errors import TrainerError, require
+
+PHOTO_SIDE = 512  # of a photo for the board, unless another is asked for: 768 kB
+
+
+def write_pnm(pixels: np.ndarray, path: Path) -> None:
+    """Write uint8 [height, width, channels] as PGM (one channel) or PPM (three)."""
+    height, width, channels = pixels.shape
+    magic = "P5" if channels == 1 else "P6"
+    write_atomically(f"{magic}\n{width} {height}\n255\n".encode() + pixels.tobytes(), path)
 
 
 def file_name(index: int, label: str) -> str:
@@ -14,14 +28,30 @@ def file_name(index: int, label: str) -> str:
 
 
 def write_demo_images(folder: Path, data: Path | None = None) -> list[Path]:
-    """Write the ten files; returns their paths."""
+    """Write the first picture of each class in the test set; returns the ten files' paths."""
     test = load_fashion_mnist("t10k", data)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index, label in enumerate(FASHION_MNIST_LABELS):
-        first = int(torch.nonzero(test.labels == index)[0, 0])
-        image = test.images[first].numpy()
+        first = int(torch.nonzero(test.targets == index)[0, 0])
         path = folder / file_name(index, label)
-        path.write_bytes(b"P5\n%d %d\n255\n" % (image.shape[1], image.shape[0]) + image.tobytes())
+        write_pnm(test.images[first].numpy(), path)
         paths.append(path)
     return paths
+
+
+def photo_to_ppm(photo: Path, out: Path | None = None, size: int | None = None, grey: bool = False) -> Path:
+    """Write a photo's middle square as the board reads it; prints what it wrote and returns its path.
+
+    out: a file or a folder, otherwise beside the photo; size: side in pixels, otherwise the photo's own, at most 512.
+    Resized as on the board (SPEC 3.4): with the network's size the board computes on exactly these pixels.
+    """
+    require(size is None or 1 <= size <= LARGEST_SIDE, f"size {size}: must be 1 to {LARGEST_SIDE}")
+    image = read_picture(photo)
+    name = photo.with_suffix(".pgm" if grey else ".ppm").name
+    path = (out or photo.parent) / name if out is None or out.is_dir() else out
+    if path.exists() and path.samefile(photo):
+        raise TrainerError(f"{path}: is the photo itself; name another file to write to")
+    side = size or min(*image.size, PHOTO_SIDE)
+    write_pnm(square(image, side, 1 if grey else 3), path)
+    print(f"{path}: {side} x {side}, {'grey' if grey else 'colour'}, {path.stat().st_size} bytes")
+    return path
