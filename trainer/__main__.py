@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Command line of the trainer: `python -m trainer train|export|evaluate|images|numbers`.
+"""Command line of the trainer: `python -m trainer COMMAND`, see --help.
 
 Each command imports what it needs when it runs, so that --help does not wait for torch.
 """
@@ -8,54 +8,166 @@ import argparse
 import json
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 
 from trainer.errors import TrainerError
-from trainer.files import CHECKPOINTS, MODEL, ROOT, Files
+from trainer.files import BUILD, CHECKPOINTS, CONFIGS, MODEL, ROOT, Files
 
-CONFIG = ROOT / "trainer" / "configs" / "fashion_mnist.toml"
-BUILD = ROOT / "build"
+CONFIG = CONFIGS / "fashion_mnist.toml"
+EXAMPLES = """\
+a folder of your own photos, one subfolder for each class:
+  trainer train --config trainer/configs/my_pictures.toml data.path=~/pictures
+  trainer evaluate build/train/my_pictures/my_pictures.safetensors --config trainer/configs/my_pictures.toml
+  trainer report build/train/my_pictures
+  trainer image photo.jpg                      # then copy photo.ppm to the board's images/
+
+several processes (or machines):
+  torchrun --nproc-per-node 2 -m trainer train --config X
+"""
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    """Options of the commands that read a configuration."""
+    command.add_argument("--config", type=Path, default=CONFIG, help="the run's settings (default: %(default)s)")
+    command.add_argument(
+        "--run", type=Path, help="folder of checkpoints and logs (default: build/train/NAME of the configuration)"
+    )
+
+
+def add_changes(command: argparse.ArgumentParser) -> None:
+    """Settings changed on the command line."""
+    command.add_argument(
+        "changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change settings, e.g. student.epochs=10"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="trainer", description="Distil vision transformers into ternary weights.")
+    top = argparse.ArgumentParser(
+        prog="trainer",
+        description="Distil timm vision transformers into fully ternary weights (W2A8) for the ESP32-S3.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)")
-    shared.add_argument("--model", type=Path, default=MODEL, help="the model file (default: %(default)s)")
-    shared.add_argument(
-        "--checkpoints", type=Path, default=CHECKPOINTS, help="folder of fp16 checkpoints (default: %(default)s)"
-    )
 
-    train = commands.add_parser(
-        "train", parents=[shared], help="make the shipped model from nothing; resumes when interrupted"
-    )
-    train.add_argument("--config", type=Path, default=CONFIG, help="the run's settings (default: %(default)s)")
-    train.add_argument("--run", type=Path, default=BUILD / "train", help="checkpoints and logs (default: %(default)s)")
+    train = commands.add_parser("train", help="teacher, ternary student, recovery, export; resumes when interrupted")
+    add_config(train)
+    add_changes(train)
     train.set_defaults(run_command=run_train)
 
-    export = commands.add_parser("export", parents=[shared], help="write the model file from the student's checkpoint")
+    control = commands.add_parser("control", help="the FP32 twin of a run: same teacher, pictures and epochs")
+    add_config(control)
+    add_changes(control)
+    control.set_defaults(run_command=run_control)
+
+    export = commands.add_parser("export", help="write the model file from a student's checkpoint")
+    export.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="its folder (default: %(default)s)")
+    export.add_argument("--model", type=Path, default=MODEL, help="the file to write (default: %(default)s)")
     export.set_defaults(run_command=run_export)
 
-    evaluate = commands.add_parser(
-        "evaluate", parents=[shared], help="measure the model file on the host simulator, teacher and student beside it"
+    evaluate = commands.add_parser("evaluate", help="accuracy of a model file on the test pictures")
+    evaluate.add_argument("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
+    evaluate.add_argument("--config", type=Path, default=CONFIG, help="says which pictures (default: %(default)s)")
+    evaluate.add_argument(
+        "--on",
+        choices=("host_sim", "torch", "both"),
+        default="both",
+        help="host_sim: the file on the shipped kernels; torch: teacher and student; both: and how well they agree",
+    )
+    evaluate.add_argument(
+        "--checkpoints", type=Path, help="folder of teacher and student (default: as the configuration says)"
     )
     evaluate.add_argument("--output", type=Path, default=BUILD / "eval.json", help="JSON result (default: %(default)s)")
     evaluate.add_argument("--images", type=int, help="only the first IMAGES test pictures (default: all)")
+    add_changes(evaluate)
     evaluate.set_defaults(run_command=run_evaluate)
+
+    image = commands.add_parser("image", help="make any photo a picture that the board reads (binary PPM)")
+    image.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ...")
+    image.add_argument("--out", type=Path, help="file or folder to write to (default: beside the photo)")
+    image.add_argument("--size", type=int, help="side in pixels (default: the photo's own, at most 512)")
+    image.add_argument("--grey", action="store_true", help="write a grey PGM")
+    image.set_defaults(run_command=run_image)
 
     images = commands.add_parser("images", help="write the demo's ten pictures, the first of each class")
     images.add_argument("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)")
     images.add_argument("--folder", type=Path, default=ROOT / "firmware" / "images", help="(default: %(default)s)")
     images.set_defaults(run_command=run_images)
 
-    numbers = commands.add_parser(
-        "numbers", parents=[shared], help="write README's table from build/eval.json and build/demo.json"
-    )
+    numbers = commands.add_parser("numbers", help="write README's tables from the JSON that the recipes make")
     numbers.set_defaults(run_command=run_numbers)
     return top
+
+
+def opened(arguments: argparse.Namespace):
+    """The configuration that a command names, with its changes, and the run's folder."""
+    from trainer.config import load_config
+
+    config = load_config(arguments.config, arguments.changes)
+    return config, arguments.run or BUILD / "train" / config.name
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """`trainer train`."""
+    from trainer import ship
+
+    ship.train(*opened(arguments))
+
+
+def run_control(arguments: argparse.Namespace) -> None:
+    """`trainer control`."""
+    from trainer import ship
+
+    ship.control(*opened(arguments))
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """`trainer export`."""
+    from trainer.export import export
+    from trainer.restore import load_student
+
+    files = Files(arguments.model, arguments.checkpoints)
+    size = export(load_student(files.student), files.model)
+    print(f"{files.model}: {size} bytes")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    """`trainer evaluate`."""
+    from trainer.checkpoint import write_atomically
+    from trainer.config import load_config
+    from trainer.data import open_test
+    from trainer.evaluate import evaluate
+    from trainer.restore import load_student, load_teacher
+    from trainer.ship import files_of
+
+    if arguments.images is not None and arguments.images < 1:
+        raise TrainerError(f"--images {arguments.images}: must be at least 1")
+    config = load_config(arguments.config, arguments.changes)
+    files = files_of(config, BUILD / "train" / config.name)
+    if arguments.checkpoints:
+        files = Files(files.model, arguments.checkpoints)
+    pictures = open_test(config.data, BUILD / "readable")
+    if arguments.images:
+        pictures = pictures.subset(None, arguments.images)
+    result = evaluate(
+        pictures,
+        model=None if arguments.on == "torch" else arguments.model,
+        student=None if arguments.on == "host_sim" else load_student(files.student),
+        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
+    )
+    write_atomically((json.dumps(result.as_json(), indent=2) + "\n").encode(), arguments.output)
+    print(result.table())
+
+
+def run_image(arguments: argparse.Namespace) -> None:
+    """`trainer image`."""
+    from trainer.images import photo_to_ppm
+
+    if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
+        raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
+    for photo in arguments.photos:
+        photo_to_ppm(photo, arguments.out, arguments.size, arguments.grey)
 
 
 def run_images(arguments: argparse.Namespace) -> None:
@@ -66,48 +178,11 @@ def run_images(arguments: argparse.Namespace) -> None:
         print(path)
 
 
-def run_train(arguments: argparse.Namespace) -> None:
-    """`trainer train`."""
-    from trainer import ship
-    from trainer.config import load_config
-
-    files = Files(arguments.model, arguments.checkpoints)
-    ship.train(load_config(arguments.config), arguments.data, arguments.run, files)
-
-
-def run_export(arguments: argparse.Namespace) -> None:
-    """`trainer export`."""
-    from trainer.data import FASHION_MNIST_LABELS
-    from trainer.evaluate import load_student
-    from trainer.export import export
-
-    files = Files(arguments.model, arguments.checkpoints)
-    size = export(load_student(files.student), FASHION_MNIST_LABELS, files.model)
-    print(f"{files.model}: {size} bytes")
-
-
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    """`trainer evaluate`."""
-    from trainer.data import load_fashion_mnist
-    from trainer.evaluate import evaluate, load_student, load_teacher
-
-    files = Files(arguments.model, arguments.checkpoints)
-    if arguments.images is not None and arguments.images < 1:
-        raise TrainerError(f"--images {arguments.images}: must be at least 1")
-    test = load_fashion_mnist("t10k", arguments.data).part(None, arguments.images)
-    result = evaluate(files.model, load_student(files.student), load_teacher(files.teacher), test)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(asdict(result), indent=2) + "\n")
-    print(result.table())
-
-
 def run_numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
-    from trainer.numbers import read, table, write_numbers
+    from trainer.numbers import write_all
 
-    files = Files(arguments.model, arguments.checkpoints)
-    evaluation, demo = read(BUILD / "eval.json", "eval"), read(BUILD / "demo.json", "demo")
-    write_numbers(ROOT / "README.md", table(evaluation, demo, read(files.record, "train")))
+    write_all(ROOT / "README.md", BUILD, CHECKPOINTS)
 
 
 def main() -> int:
@@ -121,7 +196,7 @@ def main() -> int:
         print(f"trainer: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        more = "; the same command resumes" if arguments.command == "train" else ""
+        more = "; the same command resumes" if arguments.command in ("train", "control") else ""
         print(f"trainer: interrupted{more}", file=sys.stderr)
         return 130
     return 0

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
-from trainer.integer import fold_linear, head_frac, input_of, qkv_limits
+from trainer.integer import (
+    STAGE,
+    IntegerNetwork,
+    Place,
+    class_token,
+    fold_linear,
+    head_frac,
+    positions,
+    qkv_limits,
+)
 from trainer.student import Student
 
 CANDIDATES = range(-4, 13)
@@ -49,17 +58,6 @@ def record(student: Student, images: Tensor) -> dict[str, Tensor]:
     return seen
 
 
-def output_limits(layer: nn.Module, in_frac: int, largest: Tensor, part: slice) -> Callable[[int], tuple]:
-    """limits() for best_frac: what the outputs `part` of a layer can reach at a frac, given its multipliers."""
-
-    def limits(frac: int) -> tuple[Tensor, Tensor]:
-        outputs = len(largest)
-        folded = fold_linear(layer, in_frac, torch.full((outputs,), float(frac)), largest)
-        return -folded.multiplier[part], folded.multiplier[part] - 1
-
-    return limits
-
-
 class Calibration:
     """Fills `fracs` layer by layer, in the order of the forward pass."""
 
@@ -68,30 +66,48 @@ class Calibration:
             raise TrainerError("the student is calibrated already")
         self.seen = record(student, images)
         self.student, self.vit = student, student.vit
-        self.fracs: dict[str, int] = {}
-        pixels = torch.arange(256) / 255
-        self.fracs["input"] = best_frac((pixels - student.mean) / student.std)
+        # The network reads the fracs that are being filled in.
+        student.fracs = self.fracs = {}
+        self.network = IntegerNetwork(student)
+        levels = (torch.arange(256)[:, None] / 255 - torch.tensor(student.pixels.mean)) / torch.tensor(
+            student.pixels.std
+        )
+        self.fracs["input"] = best_frac(levels)
 
-    def linear(self, name: str) -> None:
-        """Frac of a linear layer's output."""
-        layer = self.vit.get_submodule(name)
-        largest = torch.full((len(layer.weight),), 127.0)
-        out = self.seen[f"{name}.out"]
-        if name == "patch_embed.proj":
-            out = out.flatten(2).transpose(1, 2)
-        self.fracs[name] = best_frac(out, output_limits(layer, self.fracs[input_of(name)], largest, slice(None)))
+    def limits(self, name: str, largest: Tensor, part: slice) -> Callable[[int], tuple[Tensor, Tensor]]:
+        """limits() for best_frac: what the outputs `part` of a linear layer can reach, given its multipliers."""
+        layer, in_frac = self.network.effective(name), self.fracs[self.network.input_of(name)]
+
+        def at(frac: int) -> tuple[Tensor, Tensor]:
+            multiplier = fold_linear(layer, Place(in_frac, torch.full_like(largest, frac), largest)).multiplier[part]
+            return -multiplier, multiplier - 1
+
+        return at
+
+    def linear(self, name: str, out: Tensor) -> None:
+        """Frac of a linear layer from its outputs [..., N], what folds into it included."""
+        largest = torch.full((out.shape[-1],), 127.0)
+        self.fracs[name] = best_frac(out, self.limits(name, largest, slice(None)))
+
+    def embedding(self) -> None:
+        """Fracs of the stem, of the patch embedding, and of class token and positions."""
+        for index in range(len(self.student.architecture.stem)):
+            stage = f"{STAGE}.{index}"
+            self.linear(f"{stage}.conv", self.seen[f"{stage}.bn.act.in"].permute(0, 2, 3, 1))
+            self.fracs[f"{stage}.act"] = best_frac(self.seen[f"{stage}.bn.act.out"])
+        self.linear("patch_embed.proj", self.seen["patch_embed.proj.out"].permute(0, 2, 3, 1))
+        self.fracs["cls_token"] = best_frac(class_token(self.vit).detach())
+        self.fracs["pos_embed"] = best_frac(positions(self.vit).detach())
 
     def attention(self, name: str) -> None:
         """Fracs of q, k, v, of the scores and of the attention's output."""
-        attn, sizes = self.vit.get_submodule(name), self.student.architecture
+        sizes = self.student.architecture
         width, heads = sizes.embed_dim, sizes.num_heads
         largest = qkv_limits(width, width // heads)
         qkv = self.seen[f"{name}.qkv.out"]
-        in_frac = self.fracs[input_of(f"{name}.qkv")]
         for index, part in enumerate("qkv"):
             where = slice(index * width, (index + 1) * width)
-            limits = output_limits(attn.qkv, in_frac, largest, where)
-            self.fracs[f"{name}.{part}"] = best_frac(qkv[..., where], limits)
+            self.fracs[f"{name}.{part}"] = best_frac(qkv[..., where], self.limits(f"{name}.qkv", largest, where))
         q, k, _ = qkv.unflatten(-1, (3, heads, width // heads)).permute(2, 0, 3, 1, 4)
         sum_frac = self.fracs[f"{name}.q"] + self.fracs[f"{name}.k"]
         score_frac = best_frac(q @ k.transpose(-1, -2))
@@ -113,27 +129,32 @@ class Calibration:
 
     def run(self) -> dict[str, int]:
         """All fracs."""
-        fracs, vit = self.fracs, self.vit
-        fracs["cls_token"] = best_frac(vit.cls_token.detach())
-        fracs["pos_embed"] = best_frac(vit.pos_embed.detach())
-        self.linear("patch_embed.proj")
+        fracs, seen = self.fracs, self.seen
+        self.embedding()
         branches = ["cls_token", "pos_embed", "patch_embed.proj"]
         for index in range(self.student.architecture.depth):
             block = f"blocks.{index}"
-            fracs[f"{block}.norm1"] = best_frac(self.seen[f"{block}.norm1.out"])
+            fracs[f"{block}.norm1"] = best_frac(seen[f"{block}.norm1.out"])
             self.attention(f"{block}.attn")
-            self.linear(f"{block}.attn.proj")
-            fracs[f"{block}.norm2"] = best_frac(self.seen[f"{block}.norm2.out"])
-            self.linear(f"{block}.mlp.fc1")
-            fracs[f"{block}.mlp.act"] = best_frac(self.seen[f"{block}.mlp.act.out"])
-            self.linear(f"{block}.mlp.fc2")
+            self.linear(f"{block}.attn.proj", seen[f"{block}.ls1.out"])
+            fracs[f"{block}.norm2"] = best_frac(seen[f"{block}.norm2.out"])
+            self.linear(f"{block}.mlp.fc1", seen[f"{block}.mlp.fc1.out"])
+            fracs[f"{block}.mlp.act"] = best_frac(seen[f"{block}.mlp.act.out"])
+            self.linear(f"{block}.mlp.fc2", seen[f"{block}.ls2.out"])
             branches += [f"{block}.attn.proj", f"{block}.mlp.fc2"]
         self.residual(branches)
-        fracs["norm"] = best_frac(self.seen["norm.out"][:, 0])
-        fracs["head"] = head_frac(vit.head, fracs["norm"])
+        fracs["norm"] = best_frac(seen["norm.out"][:, 0])
+        fracs["head"] = head_frac(self.network.layer("head"), fracs["norm"])
         return fracs
 
 
 def calibrate(student: Student, images: Tensor) -> None:
-    """Fill `student.fracs` from uint8 pictures [count, height, width]; from then on it computes in integers."""
-    student.fracs = Calibration(student, images).run()
+    """Fill `student.fracs` from uint8 pictures [count, height, width, channels]; it computes in integers from then on.
+
+    Raises TrainerError that names a layer which SPEC has no form for; the student then stays as it was.
+    """
+    try:
+        Calibration(student, images).run()
+    except TrainerError:
+        student.fracs = {}
+        raise

@@ -1,53 +1,58 @@
 # SPDX-License-Identifier: MIT
-"""The settings of a run: a TOML file, checked whole before anything starts."""
+"""The settings of a run: a TOML file and what the command line changes in it, checked whole before anything starts."""
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from trainer.errors import TrainerError
-from trainer.student import Architecture
+import timm.optim
 
-
-def require(condition: bool, what: str) -> None:
-    """Refuse a setting."""
-    if not condition:
-        raise TrainerError(what)
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """validation: pictures held out of the training set, from its end."""
-
-    validation: int
-
-    def __post_init__(self) -> None:
-        require(self.validation >= 1, "validation must be at least 1")
+from trainer.data import DataSettings
+from trainer.errors import TrainerError, require
+from trainer.layers import TernarySettings
+from trainer.models import ModelSettings
+from trainer.settings import build
 
 
 @dataclass(frozen=True)
 class DistillationSettings:
-    """temperature of the Kullback-Leibler term; label_weight of the cross-entropy beside it."""
+    """temperature of the Kullback-Leibler term, whose weight is 1.
+
+    label_weight: of the cross-entropy beside it; feature_weight: of the term that compares how teacher and student
+    see the pictures of a batch as alike (distill.similarity_loss).
+    """
 
     temperature: float
-    label_weight: float
+    label_weight: float = 0.0
+    feature_weight: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.temperature > 0, "temperature must be above 0")
         require(self.label_weight >= 0, "label_weight must not be negative")
+        require(self.feature_weight >= 0, "feature_weight must not be negative")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One training run. learning_rate is OneCycle's maximum, reached after the part `warmup` of all steps."""
+    """One training run.
+
+    batch: pictures of a step, over all processes; learning_rate: reached after the part `warmup` of all steps, then
+    falling as a cosine; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
+    ema: decay of the averaged weights that are validated and kept (0: none).
+    """
 
     epochs: int
     batch: int
     learning_rate: float
     warmup: float
     weight_decay: float
+    optimizer: str = "adamw"
+    clip: float = 1.0
+    smoothing: float = 0.0
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs must be at least 1")
@@ -55,27 +60,18 @@ class Phase:
         require(self.learning_rate > 0, "learning_rate must be above 0")
         require(0 < self.warmup < 1, "warmup must be between 0 and 1")
         require(self.weight_decay >= 0, "weight_decay must not be negative")
-
-
-@dataclass(frozen=True)
-class TeacherPhase(Phase):
-    """layers, channels: blocks and channels of each of the four stages."""
-
-    layers: list[int]
-    channels: list[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("layers", "channels"):
-            sizes = getattr(self, name)
-            require(len(sizes) == 4 and min(sizes) >= 1, f"{name} must be four numbers from 1")
+        known = timm.optim.list_optimizers()
+        require(self.optimizer in known, f"optimizer is {self.optimizer!r}, timm has {', '.join(known[:12])} ...")
+        require(self.clip > 0, "clip must be above 0")
+        require(0 <= self.smoothing < 1, "smoothing must be from 0 to below 1")
+        require(0 <= self.ema < 1, "ema must be from 0 to below 1")
 
 
 @dataclass(frozen=True)
 class StudentPhase(Phase):
     """full_precision_epochs: of the epochs, those before the weights become ternary."""
 
-    full_precision_epochs: int
+    full_precision_epochs: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,11 +83,56 @@ class StudentPhase(Phase):
 class RecoveryPhase(Phase):
     """calibration: training pictures that choose the activation scales."""
 
-    calibration: int
+    calibration: int = 1024
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.calibration >= 1, "calibration must be at least 1")
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """The frozen FP32 teacher.
+
+    model: any timm model, or the name "same" for the student's own in full precision; checkpoint: a teacher that this
+    trainer saved, used instead of training one where the file exists; training: how to train it where it does not
+    (without, the model's own weights must come from `model`'s pretrained or checkpoint).
+    """
+
+    model: ModelSettings
+    checkpoint: str = ""
+    training: Phase | None = None
+
+    def __post_init__(self) -> None:
+        ready = self.checkpoint or self.model.pretrained or self.model.checkpoint
+        require(
+            bool(ready) or self.training is not None, "needs a checkpoint, pretrained weights or [teacher.training]"
+        )
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """amp: bfloat16 autocast; compile: torch.compile; threads: of torch on the CPU (0: all cores);
+    checkpoint_minutes: between checkpoints within an epoch; table: teacher's outputs for all augmented pictures are
+    computed once and looked up, where the data has a finite number of them."""
+
+    amp: bool = False
+    compile: bool = False
+    threads: int = 0
+    checkpoint_minutes: float = 10.0
+    table: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 0, "threads must not be negative")
+        require(self.checkpoint_minutes > 0, "checkpoint_minutes must be above 0")
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """Where results go: the model file, and the folder of fp16 checkpoints with their record ("": the run's own)."""
+
+    model: str = ""
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,12 +141,20 @@ class Config:
 
     seed: int
     data: DataSettings
-    teacher: TeacherPhase
-    architecture: Architecture
+    model: ModelSettings
+    teacher: TeacherSettings
     distillation: DistillationSettings
     student: StudentPhase
     recovery: RecoveryPhase
+    ternary: TernarySettings = field(default_factory=TernarySettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
     source: Path = field(default=Path("configuration"), compare=False)
+
+    @property
+    def name(self) -> str:
+        """The configuration's file name without its ending."""
+        return self.source.stem
 
     def settings(self) -> dict[str, Any]:
         """All settings as plain values, without where they came from."""
@@ -113,48 +162,41 @@ class Config:
         del values["source"]
         return values
 
-
-def checked(value: Any, kind: Any, name: str) -> Any:
-    """`value` if it has the type `kind` (int, float, str or list[int]); a whole number is a float too."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if get_origin(kind) is list:
-        (item,) = get_args(kind)
-        if type(value) is list:
-            return [checked(entry, item, name) for entry in value]
-    elif type(value) is kind:
-        return value
-    wanted = {int: "a whole number", float: "a number", str: "a text"}.get(kind, "a list of whole numbers")
-    raise TrainerError(f"{name} is {value!r}, must be {wanted}")
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the weights: what a resumed run must share."""
+        values = self.settings()
+        del values["output"]
+        for name in ("threads", "checkpoint_minutes", "table"):
+            del values["compute"][name]
+        return values
 
 
-def build(kind: type, values: Any, name: str) -> Any:
-    """An object of the settings class `kind` from a TOML table; errors name the section `name` and the key."""
-    if not isinstance(values, dict):
-        raise TrainerError(f"[{name}] must be a section")
-    where = f"[{name}] " if name else ""
-    types = {key: hint for key, hint in get_type_hints(kind).items() if hint is not Path}
-    optional = {f.name for f in dataclasses.fields(kind) if f.default is not dataclasses.MISSING}
-    for key in sorted(values.keys() - types.keys()):
-        raise TrainerError(f"{where}{key} is no setting; there are {', '.join(types)}")
-    for key in sorted(types.keys() - values.keys() - optional):
-        raise TrainerError(f"{where}{key} is missing")
-    arguments = {}
-    for key, value in values.items():
-        if dataclasses.is_dataclass(types[key]):
-            arguments[key] = build(types[key], value, key)
-        else:
-            arguments[key] = checked(value, types[key], where + key)
+def override(values: dict[str, Any], text: str) -> None:
+    """Apply "section.key=value" to a configuration's plain values; the value is TOML, or else a text."""
+    path, equals, value = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise TrainerError(f"{text!r} is not of the form section.key=value")
     try:
-        return kind(**arguments)
-    except TrainerError as error:
-        raise TrainerError(f"{where}{error}") from None
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        require(isinstance(values, dict), f"{text}: {key} is no section")
+    values[keys[-1]] = parsed
 
 
-def load_config(path: Path) -> Config:
-    """Read a configuration; raises TrainerError that names the file and the section, key or line."""
+def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
+    """Read a configuration and apply `changes` ("section.key=value").
+
+    Raises TrainerError that names the file and the section, key or line.
+    """
     try:
-        config = build(Config, tomllib.loads(path.read_text()), "")
+        values = tomllib.loads(path.read_text())
+        for change in changes:
+            override(values, change)
+        config = build(Config, values)
     except OSError as error:
         raise TrainerError(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TrainerError) as error:

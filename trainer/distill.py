@@ -1,31 +1,137 @@
 # SPDX-License-Identifier: MIT
-"""Knowledge distillation from the frozen FP32 teacher."""
+"""Knowledge distillation from the frozen FP32 teacher, on timm's distillation task."""
 
-from collections.abc import Callable
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
 
+import numpy as np
 import torch
+from timm.task import LogitDistillationTask
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from trainer.config import DistillationSettings
+from trainer.data import DataSettings, Pictures
+from trainer.student import Student
+from trainer.teacher import Teacher
+
+TABLE_CHUNK = 64  # pictures of one forward; a small convolutional net is fastest in chunks that fit the cache
 
 
-def distillation_loss(
-    teacher: nn.Module, settings: DistillationSettings
-) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """A loss (model, images, labels) -> scalar: T^2 KL(teacher / T || student / T) + label_weight * cross-entropy.
+class LiveTeacher(nn.Module):
+    """A teacher that computes: what timm's task expects of one, over uint8 pictures."""
 
-    The factor T^2 keeps the gradient's size independent of the temperature (Hinton et al., arXiv 1503.02531).
+    def __init__(self, teacher: Teacher, with_features: bool):
+        super().__init__()
+        self.teacher, self.with_features = teacher, with_features
+        self.keys: Tensor | None = None
+        self.pooled: Tensor | None = None
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        """Logits float [batch, classes]; where features are wanted, `pooled` then holds those of the batch."""
+        if not self.with_features:
+            return self.teacher(images)
+        self.pooled, logits = self.teacher.features(images)
+        return logits
+
+    def normalize_input(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """As timm's DistillationTeacher; teachers here normalise for themselves."""
+        return images
+
+
+class TeacherTable(LiveTeacher):
+    """A teacher's logits for every augmented picture, looked up by Batch.keys instead of computed."""
+
+    def __init__(self, teacher: Teacher, logits: np.ndarray):
+        super().__init__(teacher, with_features=False)
+        self.logits = logits  # float16 [variants, pictures, classes]
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        """Logits float32 [batch, classes] of the pictures that `keys` names; `images` gives the device alone."""
+        picture, variant = np.divmod(self.keys.numpy(), len(self.logits))
+        return torch.from_numpy(self.logits[variant, picture].astype(np.float32)).to(images.device)
+
+
+def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures) -> Path:
+    """Where the table of this teacher on these pictures lies: named by the digest of both."""
+    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures)]).encode())
+    for tensor in teacher.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return folder / f"{digest.hexdigest()[:16]}.npy"
+
+
+def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTable:
+    """Open the table at `path`; compute it, or what an interrupted run left of it, where it is not whole."""
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished.npy")
+        shape = pictures.variants, len(pictures), len(pictures.labels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not unfinished.exists():
+            np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)[:] = np.nan
+        fill_table(np.lib.format.open_memmap(unfinished, "r+"), teacher, pictures)
+        unfinished.rename(path)
+    return TeacherTable(teacher, np.load(path, mmap_mode="r"))
+
+
+def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
+    """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
+    variants, count, _ = logits.shape
+    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, 0])]
+    with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
+        for variant in todo:
+            for start in range(0, count, TABLE_CHUNK):
+                rows = torch.arange(start, min(start + TABLE_CHUNK, count))
+                images = pictures.augmented(rows * variants + variant)
+                logits[variant, rows[0] : rows[-1] + 1] = teacher(images).float().numpy()
+                bar.update(len(rows))
+            logits.flush()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Similarity-preserving distillation (arXiv 1907.09682): no projection between widths is needed.
+
+    student, teacher: features [batch, F], F of each its own. The mean squared difference of the two matrices of inner
+    products between the pictures of a batch, rows scaled to length 1, times the batch size.
     """
-    teacher.eval().requires_grad_(False)
-    temperature = settings.temperature
+    matrices = (functional.normalize(features @ features.T) for features in (student, teacher))
+    ours, theirs = matrices
+    return (ours - theirs).square().sum() / len(student)
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            target = torch.softmax(teacher(images).float() / temperature, 1)
-        logits = model(images).float()
-        student = torch.log_softmax(logits / temperature, 1)
-        divergence = functional.kl_div(student, target, reduction="batchmean") * temperature**2
-        return divergence + settings.label_weight * functional.cross_entropy(logits, labels)
 
-    return loss
+class DistillationTask(LogitDistillationTask):
+    """timm's task on uint8 pictures, with an optional feature term.
+
+    teacher: a LiveTeacher, with features where the settings give them a weight, or a TeacherTable.
+    """
+
+    def __init__(self, student: Student, teacher: LiveTeacher, settings: DistillationSettings):
+        super().__init__(
+            student_model=student,
+            teacher_model=teacher.teacher.net,
+            criterion=nn.CrossEntropyLoss(),
+            distill_loss_weight=1.0,
+            task_loss_weight=settings.label_weight,
+            temperature=settings.temperature,
+            verbose=False,
+        )
+        self.teacher = teacher
+        self.feature_weight = settings.feature_weight
+        self.seen: Tensor | None = None
+        if self.feature_weight:
+            student.vit.head.register_forward_pre_hook(self.see)
+
+    def see(self, head: nn.Module, inputs: tuple[Tensor]) -> None:
+        """Keep the student's features, as they enter its head."""
+        self.seen = inputs[0]
+
+    def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
+        """images: uint8 [batch, height, width, channels]; target: int64 [batch]; keys: Batch.keys."""
+        self.teacher.keys = keys
+        result = super().forward(images, target)
+        if self.feature_weight:
+            result["feature_loss"] = similarity_loss(self.seen, self.teacher.pooled)
+            result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]
+        return result

@@ -2,8 +2,7 @@
 """Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trainer.checkpoint import checkpoint_metadata, load_fp16
-from trainer.data import Split
+from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.fit import predictions
 from trainer.package import import_ftervit
-from trainer.student import Architecture, Student
+from trainer.student import Student
 from trainer.teacher import Teacher
 
 
@@ -29,98 +27,122 @@ def open_model(path: Path):
         raise TrainerError(str(error)) from None
 
 
-def exported_logits(model, images: torch.Tensor, label: str = "exported file") -> np.ndarray:
-    """int32 logits [count, classes] of uint8 pictures [count, height, width], one by one as on the board.
+def exported_logits(model, pictures: Pictures, label: str = "exported file") -> np.ndarray:
+    """int32 logits [count, classes] of pictures in order, one by one as on the board.
 
-    model: what `open_model` gives.
+    model: what `open_model` gives. The pictures come through SPEC 3.2 to 3.4 already (Pictures.ordered), the rest of
+    SPEC is computed here by the shipped kernels.
     """
-    ftervit = import_ftervit()
-    logits = np.empty((len(images), len(model.labels)), np.int32)
-    for row, image in zip(
-        logits, tqdm(images.numpy(), label, leave=False, disable=None if label else True), strict=True
-    ):
-        height, width = image.shape
-        picture = ftervit.Image(image.tobytes(), width, height, 1)
-        row[:] = model(model.preprocess(picture))
+    image = import_ftervit().Image
+    logits = np.empty((len(pictures), len(model.labels)), np.int32)
+    bar = tqdm(total=len(pictures), desc=label, leave=False, disable=None if label else True)
+    done = 0
+    with bar:
+        for batch in pictures.ordered(500):
+            for pixels in batch.images.numpy():
+                height, width, channels = pixels.shape
+                picture = model.preprocess(image(pixels.tobytes(), width, height, channels))
+                logits[done] = model(picture)
+                done += 1
+                bar.update()
     return logits
 
 
-def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str) -> nn.Module:
-    """The model of a committed checkpoint: made from the metadata under `keys`, filled, in evaluation mode."""
-    metadata = checkpoint_metadata(path, *keys)
-    try:
-        model = make(metadata)
-    except TypeError as error:
-        raise TrainerError(f"{path}: {error}") from None
-    load_fp16(model, path)
-    return model.eval()
-
-
-def load_student(path: Path) -> Student:
-    """The student of a committed checkpoint, calibrated."""
-
-    def make(metadata: dict[str, Any]) -> Student:
-        student = Student(Architecture(**metadata["architecture"]), **metadata["pixels"])
-        student.fracs = metadata["fracs"]
-        return student
-
-    return restored(path, make, "architecture", "pixels", "fracs")
-
-
-def load_teacher(path: Path) -> Teacher:
-    """The teacher of a committed checkpoint."""
-    return restored(path, lambda metadata: Teacher(**metadata["teacher"]), "teacher")
+def check_fits(model, path: Path, pictures: Pictures) -> None:
+    """Refuse to measure a model on pictures of other classes, sizes or channels than its own."""
+    found = (tuple(model.labels), model.img_size, model.in_chans)
+    if found != (pictures.labels, pictures.size, pictures.channels):
+        raise TrainerError(
+            f"{path}: is for {len(model.labels)} classes ({', '.join(model.labels[:3])} ...) at {model.img_size} x "
+            f"{model.img_size} x {model.in_chans}, the data has {len(pictures.labels)} ({', '.join(pictures.labels[:3])} "
+            f"...) at {pictures.size} x {pictures.size} x {pictures.channels}"
+        )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies in percent; agreement = the exported file's top-1 against the student's."""
+    """Accuracies in percent on `images` pictures, None where there was nothing to measure.
+
+    agreement: the exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
+    largest_logit_difference: in units of the file's last bit; confusion: [class][taken for], of the exported file or,
+    without it, of the student.
+    """
 
     images: int
-    teacher_top1: float
-    student_top1: float
-    exported_top1: float
-    agreement: float
-    equal_logits: int
-    images_per_s: float
-    model_bytes: int
+    labels: list[str]
+    teacher_top1: float | None = None
+    student_top1: float | None = None
+    exported_top1: float | None = None
+    agreement: float | None = None
+    equal_logits: int | None = None
+    largest_logit_difference: int | None = None
+    images_per_s: float | None = None
+    model_bytes: int | None = None
+    confusion: list[list[int]] = field(default_factory=list)
 
     def table(self) -> str:
         """The result as lines for people."""
-        return "\n".join(
-            (
-                f"{self.images} test pictures",
-                f"  FP32 teacher               {self.teacher_top1:6.2f} %",
-                f"  ternary student in torch   {self.student_top1:6.2f} %",
-                f"  exported file              {self.exported_top1:6.2f} %   "
-                f"({self.model_bytes} bytes, {self.images_per_s:.0f} pictures/s on the host simulator)",
-                f"  agreement                  {self.agreement:6.2f} %   "
-                f"(logits equal bit for bit on {self.equal_logits})",
+        rows = [f"{self.images} test pictures"]
+        for name, value in (
+            ("FP32 teacher", self.teacher_top1),
+            ("ternary student in torch", self.student_top1),
+            ("exported file", self.exported_top1),
+            ("agreement of file and student", self.agreement),
+        ):
+            if value is not None:
+                rows.append(f"  {name:30} {value:6.2f} %")
+        if self.images_per_s is not None:
+            rows.append(f"  {self.model_bytes} bytes, {self.images_per_s:.0f} pictures/s on the host simulator")
+        if self.equal_logits is not None:
+            rows.append(
+                f"  logits equal bit for bit on {self.equal_logits}, largest difference {self.largest_logit_difference}"
             )
-        )
+        return "\n".join(rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
-def evaluate(model: Path, student: Student, teacher: Teacher, test: Split) -> Evaluation:
-    """Run all three on the test pictures."""
-    labels, exported_model = test.labels.numpy(), open_model(model)
-    teacher_top1 = torch.cat(list(predictions(teacher, test.images, label="teacher"))).argmax(1).numpy()
-    unit = 2.0 ** student.fracs["head"]
-    fake = torch.cat(list(predictions(student, test.images, label="student"))).numpy() * unit
-    started = time.perf_counter()
-    exported = exported_logits(exported_model, test.images)
-    seconds = time.perf_counter() - started
+def percent(hits: np.ndarray) -> float:
+    """Share of hits in percent, two digits."""
+    return round(100 * float(hits.mean()), 2)
 
-    def percent(hits: np.ndarray) -> float:
-        return round(100 * float(hits.mean()), 2)
 
-    student_top1, exported_top1 = fake.argmax(1), exported.argmax(1)
-    return Evaluation(
-        images=len(test),
-        teacher_top1=percent(teacher_top1 == labels),
-        student_top1=percent(student_top1 == labels),
-        exported_top1=percent(exported_top1 == labels),
-        agreement=percent(exported_top1 == student_top1),
-        equal_logits=int((fake == exported).all(1).sum()),
-        images_per_s=round(len(test) / seconds, 1),
-        model_bytes=model.stat().st_size,
-    )
+def all_logits(model: nn.Module, pictures: Pictures, label: str) -> np.ndarray:
+    """Logits of a torch model on all pictures in order, [count, classes]."""
+    return torch.cat(list(predictions(model, pictures, label=label))).numpy()
+
+
+def confusion_matrix(targets: np.ndarray, found: np.ndarray, classes: int) -> list[list[int]]:
+    """Counts [class][taken for]."""
+    return np.bincount(targets * classes + found, minlength=classes * classes).reshape(classes, classes).tolist()
+
+
+def evaluate(
+    pictures: Pictures, model: Path | None = None, student: Student | None = None, teacher: Teacher | None = None
+) -> Evaluation:
+    """Measure whatever of the three is given; with file and student, also how well they agree."""
+    targets, classes = pictures.targets.numpy(), len(pictures.labels)
+    result: dict[str, Any] = {"images": len(pictures), "labels": list(pictures.labels)}
+    if model is not None:
+        exported_model = open_model(model)
+        check_fits(exported_model, model, pictures)
+        started = time.perf_counter()
+        exported = exported_logits(exported_model, pictures)
+        result["images_per_s"] = round(len(pictures) / (time.perf_counter() - started), 1)
+        result["model_bytes"] = model.stat().st_size
+        result["exported_top1"] = percent(exported.argmax(1) == targets)
+        result["confusion"] = confusion_matrix(targets, exported.argmax(1), classes)
+    if teacher is not None:
+        result["teacher_top1"] = percent(all_logits(teacher, pictures, "teacher").argmax(1) == targets)
+    if student is not None:
+        fake = all_logits(student, pictures, "student")
+        result["student_top1"] = percent(fake.argmax(1) == targets)
+        result.setdefault("confusion", confusion_matrix(targets, fake.argmax(1), classes))
+        if model is not None and student.fracs:
+            fake = fake * 2.0 ** student.fracs["head"]
+            result["agreement"] = percent(exported.argmax(1) == fake.argmax(1))
+            result["equal_logits"] = int((fake == exported).all(1).sum())
+            result["largest_logit_difference"] = int(np.abs(fake - exported).max())
+    return Evaluation(**result)

@@ -5,7 +5,6 @@ import json
 import struct
 import tempfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,17 +14,19 @@ from torch import Tensor
 from trainer.checkpoint import write_atomically
 from trainer.errors import TrainerError
 from trainer.integer import (
+    STAGE,
     IntegerNetwork,
+    activation_table,
+    class_token,
     embedding,
     exponential_table,
     fold_head,
     fold_layernorm,
     fold_linear,
-    gelu_table,
+    positions,
     score_shift,
     value_gain,
 )
-from trainer.layers import TernaryBitConv2d, TernaryBitLinear, TernaryLayerNorm
 from trainer.package import import_ftervit
 from trainer.quantize import pack_matrix, pack_vector
 from trainer.student import Student
@@ -58,14 +59,14 @@ class Exporter:
     def __init__(self, student: Student):
         if not student.fracs:
             raise TrainerError("the student has no activation scales; calibrate it first")
-        self.student, self.fracs = student, student.fracs
+        self.student, self.vit, self.fracs = student, student.vit, student.fracs
         self.network = IntegerNetwork(student)
         self.tensors: dict[str, Entry] = {}
         self.scales: dict[str, dict[str, int | list[int]]] = {}
 
-    def linear(self, name: str, layer: TernaryBitLinear | TernaryBitConv2d) -> None:
+    def linear(self, name: str) -> None:
         """SPEC 4.1."""
-        folded = fold_linear(layer, *self.network.linear_settings(name, layer))
+        folded = fold_linear(self.network.effective(name), self.network.place(name))
         trits = folded.trits.numpy()
         self.tensors[f"{name}.weight"] = Entry(list(trits.shape), pack_matrix(trits))
         self.tensors[f"{name}.bias"] = padded(folded.bias, "int16")
@@ -74,13 +75,19 @@ class Exporter:
         if not name.endswith("qkv"):
             self.scales[name] = {"frac": self.fracs[name]}
 
+    def activation(self, name: str, in_name: str) -> None:
+        """SPEC 8.1's table."""
+        table = activation_table(self.network.act(name), self.fracs[in_name], self.fracs[name])
+        self.tensors[f"{name}.table"] = padded(table, "int8")
+        self.scales[name] = {"frac": self.fracs[name]}
+
     def branch(self, name: str) -> None:
         """SPEC 5.1's shift of a branch."""
         self.scales[name] = {"frac": self.fracs[name], "residual_shift": self.network.residual_shift(name)}
 
-    def layernorm(self, name: str, layer: TernaryLayerNorm) -> None:
+    def layernorm(self, name: str) -> None:
         """SPEC 6."""
-        folded = fold_layernorm(layer, self.fracs[name])
+        folded = fold_layernorm(self.network.layer(name), self.fracs[name])
         for part, trits in (("weight", folded.gamma), ("bias", folded.beta_trits)):
             self.tensors[f"{name}.{part}"] = Entry(list(trits.shape), pack_vector(trits.numpy()))
         self.scales[name] = {
@@ -102,25 +109,33 @@ class Exporter:
             "value_gain": value_gain(fracs, name),
         }
 
-    def block(self, index: int) -> None:
+    def embed(self) -> None:
+        """SPEC 9.1's tensors."""
+        for index in range(len(self.student.architecture.stem)):
+            self.linear(f"{STAGE}.{index}.conv")
+            self.activation(f"{STAGE}.{index}.act", f"{STAGE}.{index}.conv")
+        self.linear("patch_embed.proj")
+        self.branch("patch_embed.proj")
+        for name, values in (("cls_token", class_token(self.vit)[0, 0]), ("pos_embed", positions(self.vit)[0])):
+            self.tensors[name] = padded(embedding(values, self.fracs[name]), "int8")
+            self.branch(name)
+
+    def block(self, name: str) -> None:
         """SPEC 9.2's tensors."""
-        name, block, fracs = f"blocks.{index}", self.student.vit.blocks[index], self.fracs
-        self.layernorm(f"{name}.norm1", block.norm1)
-        self.linear(f"{name}.attn.qkv", block.attn.qkv)
+        self.layernorm(f"{name}.norm1")
+        self.linear(f"{name}.attn.qkv")
         self.attention(f"{name}.attn")
-        self.linear(f"{name}.attn.proj", block.attn.proj)
+        self.linear(f"{name}.attn.proj")
         self.branch(f"{name}.attn.proj")
-        self.layernorm(f"{name}.norm2", block.norm2)
-        self.linear(f"{name}.mlp.fc1", block.mlp.fc1)
-        table = gelu_table(fracs[f"{name}.mlp.fc1"], fracs[f"{name}.mlp.act"])
-        self.tensors[f"{name}.mlp.act.table"] = padded(table, "int8")
-        self.scales[f"{name}.mlp.act"] = {"frac": fracs[f"{name}.mlp.act"]}
-        self.linear(f"{name}.mlp.fc2", block.mlp.fc2)
+        self.layernorm(f"{name}.norm2")
+        self.linear(f"{name}.mlp.fc1")
+        self.activation(f"{name}.mlp.act", f"{name}.mlp.fc1")
+        self.linear(f"{name}.mlp.fc2")
         self.branch(f"{name}.mlp.fc2")
 
     def head(self) -> None:
         """SPEC 4.7."""
-        folded = fold_head(self.student.vit.head, self.fracs["norm"], self.fracs["head"])
+        folded = fold_head(self.network.effective("head"), self.fracs["norm"], self.fracs["head"])
         trits = folded.trits.numpy()
         self.tensors["head.weight"] = Entry(list(trits.shape), pack_matrix(trits))
         self.tensors["head.bias"] = padded(folded.bias, "int32")
@@ -129,32 +144,20 @@ class Exporter:
 
     def run(self) -> None:
         """All layers, in the order of the forward pass."""
-        vit, fracs = self.student.vit, self.fracs
-        self.scales["input"] = {"frac": fracs["input"]}
-        self.scales["residual"] = {"frac": fracs["residual"]}
-        self.linear("patch_embed.proj", vit.patch_embed.proj)
-        self.branch("patch_embed.proj")
-        self.tensors["cls_token"] = padded(embedding(vit.cls_token[0, 0], fracs["cls_token"]), "int8")
-        self.branch("cls_token")
-        self.tensors["pos_embed"] = padded(embedding(vit.pos_embed[0], fracs["pos_embed"]), "int8")
-        self.branch("pos_embed")
-        for index in range(len(vit.blocks)):
-            self.block(index)
-        self.layernorm("norm", vit.norm)
+        self.scales["input"] = {"frac": self.fracs["input"]}
+        self.scales["residual"] = {"frac": self.fracs["residual"]}
+        self.embed()
+        for index in range(self.student.architecture.depth):
+            self.block(f"blocks.{index}")
+        self.layernorm("norm")
         self.head()
 
-    def metadata(self, labels: Sequence[str]) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """SPEC 10.4, with the CRC still zero."""
-        sizes, normalization = self.student.architecture, self.network.normalization
-        if len(labels) != sizes.num_classes:
-            raise TrainerError(f"{len(labels)} labels for {sizes.num_classes} classes")
         values = {
-            "architecture": asdict(sizes),
-            "labels": labels,
-            "preprocessing": {
-                "multiplier": [normalization.multiplier] * sizes.in_chans,
-                "offset": [normalization.offset] * sizes.in_chans,
-            },
+            "architecture": asdict(self.student.architecture),
+            "labels": self.student.blueprint.labels,
+            "preprocessing": asdict(self.network.normalization),
             "scales": self.scales,
             "shapes": {name: entry.shape for name, entry in self.tensors.items()},
         }
@@ -200,11 +203,11 @@ def check_readable(content: bytes, path: Path) -> None:
             raise TrainerError(f"{path} is not written, the reader refuses it: {error}") from None
 
 
-def export(student: Student, labels: Sequence[str], path: Path) -> int:
+def export(student: Student, path: Path) -> int:
     """Write the model file of a calibrated student, whole or not at all; returns its size in bytes."""
     exporter = Exporter(student.eval())
     exporter.run()
-    content = model_file_bytes(exporter.tensors, exporter.metadata(labels))
+    content = model_file_bytes(exporter.tensors, exporter.metadata())
     check_readable(content, path)
     write_atomically(content, path)
     return len(content)

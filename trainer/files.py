@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the shipped files lie."""
+"""Where files lie."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +7,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 CHECKPOINTS = ROOT / "trainer" / "checkpoints"
+CONFIGS = ROOT / "trainer" / "configs"
+BUILD = ROOT / "build"
+TABLES = BUILD / "teacher_tables"  # see distill.teacher_table; any run may use them
 
 
 @dataclass(frozen=True)
 class Files:
-    """What is shipped: the model file (SPEC 10), and beside the trainer what it was made from."""
+    """What a run makes: the model file (SPEC 10), and in `checkpoints` what it was made from."""
 
     model: Path = MODEL
     checkpoints: Path = CHECKPOINTS
@@ -30,3 +33,8 @@ class Files:
     def record(self) -> Path:
         """How the model was made."""
         return self.checkpoints / "record.json"
+
+    @property
+    def control_record(self) -> Path:
+        """How the control was made."""
+        return self.checkpoints / "control.json"

@@ -1,20 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""The training loop that teacher and student share: epochs, validation, log, resume."""
+"""The training loop that all phases share: steps, validation, log, checkpoints, resume, more than one process."""
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.task import TrainingTask
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from trainer.checkpoint import load_if_present, save_state, write_atomically
-from trainer.data import Split, batches
-
-STATEFUL = ("model", "optimizer", "schedule")  # the parts of a Run that a checkpoint holds
+from trainer.config import ComputeSettings, Phase
+from trainer.data import Batch, Pictures
+from trainer.errors import TrainerError
 
 
 def checkpoint_path(directory: Path, name: str) -> Path:
@@ -22,25 +31,72 @@ def checkpoint_path(directory: Path, name: str) -> Path:
     return directory / f"{name}.pt"
 
 
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together (torchrun's environment); rank 0 validates, writes and prints."""
+
+    rank: int = 0
+    world: int = 1
+
+    @classmethod
+    def join(cls) -> "Processes":
+        """Join the others, if torchrun started this process."""
+        if "RANK" not in os.environ:
+            return cls()
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def say(self, text: str) -> None:
+        """Print once, not once for each process."""
+        if self.first:
+            print(text, flush=True)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+    def mean(self, value: float) -> float:
+        """Mean of a number over all processes."""
+        if self.world == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=device())
+        torch.distributed.all_reduce(total)
+        return total.item() / self.world
+
+
+def device() -> torch.device:
+    """Where models compute: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @dataclass
 class Run:
     """What one training run needs.
 
-    loss: (model, images uint8 [batch, height, width], labels) -> scalar; directory: checkpoint and log go there;
-    start_epoch: called with the epoch's number, answers whether this epoch's weights may become the best ones.
+    model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
+    directory: checkpoint and log go there; start_epoch: called with the epoch's number, answers whether this epoch's
+    weights may become the best ones.
     """
 
     name: str
     model: nn.Module
-    loss: Callable[[nn.Module, Tensor, Tensor], Tensor]
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    training: Split
-    validation: Split
-    epochs: int
-    batch: int
+    task: TrainingTask
+    training: Pictures
+    validation: Pictures
+    phase: Phase
+    compute: ComputeSettings
     seed: int
     directory: Path
+    processes: Processes
     start_epoch: Callable[[int], bool] = lambda epoch: True
 
     @property
@@ -48,74 +104,175 @@ class Run:
         """Where the run's state lies."""
         return checkpoint_path(self.directory, self.name)
 
-
-def predictions(model: nn.Module, images: Tensor, batch: int = 500, label: str = "") -> Iterator[Tensor]:
-    """Logits of `images` (uint8 [count, height, width]), batch by batch, in evaluation mode."""
-    model.eval()
-    with torch.no_grad():
-        for start in tqdm(range(0, len(images), batch), label, disable=None if label else True, leave=False):
-            yield model(images[start : start + batch])
-
-
-def accuracy(model: nn.Module, split: Split) -> float:
-    """Top-1 accuracy in percent."""
-    hits = torch.cat(list(predictions(model, split.images))).argmax(1) == split.labels
-    return 100 * hits.double().mean().item()
-
-
-def train_epoch(run: Run, epoch: int) -> float:
-    """One pass over the training data; returns the mean loss."""
-    run.model.train()
-    steps = len(run.training) // run.batch
-    total = 0.0
-    bar = tqdm(
-        batches(run.training, run.batch, run.seed, epoch),
-        f"{run.name} {epoch + 1}/{run.epochs}",
-        total=steps,
-        leave=False,
-        disable=None,  # off where nobody watches; the line after each epoch is for logs
-    )
-    for images, labels in bar:
-        loss = run.loss(run.model, images, labels)
-        run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
-        run.optimizer.step()
-        run.schedule.step()
-        total += loss.item()
-        bar.set_postfix(loss=f"{loss.item():.3f}")
-    return total / steps
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.training.steps(self.phase.batch)
 
 
 @dataclass
 class Progress:
-    """How far a run has come: epochs done, the best one's validation top-1 in percent and weights, a row each."""
+    """How far a run has come: epochs done, steps and summed loss of the one under way; the best epoch's validation
+    top-1 in percent and weights; a row for each epoch."""
 
     epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
     best: float = -1.0
     best_weights: dict[str, Tensor] | None = None
     log: list[dict[str, float]] = field(default_factory=list)
 
 
-def resume(run: Run) -> Progress:
-    """Load the run's last checkpoint into model, optimizer and schedule; without one, start from nothing."""
-    state = load_if_present(run.checkpoint)
-    if state is None:
-        return Progress()
-    for name in STATEFUL:
-        getattr(run, name).load_state_dict(state[name])
-    progress = Progress(**state["progress"])
-    if progress.epoch < run.epochs:
-        print(f"{run.name}: resuming after epoch {progress.epoch} of {run.epochs}")
-    return progress
+class Trainer:
+    """A run with its optimizer, schedule and averaged weights, all of which a checkpoint holds."""
+
+    def __init__(self, run: Run):
+        phase, self.run = run.phase, run
+        run.model.to(device())
+        total = run.steps * phase.epochs
+        warmup = round(total * phase.warmup)
+        if run.steps == 0 or warmup == 0:
+            raise TrainerError(
+                f"[{run.name}] {total} steps are too few for batch {phase.batch} and warmup {phase.warmup}: "
+                f"{len(run.training)} training pictures; a smaller batch?"
+            )
+        self.optimizer = create_optimizer_v2(
+            run.model, phase.optimizer, lr=phase.learning_rate, weight_decay=phase.weight_decay
+        )
+        self.schedule = CosineLRScheduler(
+            self.optimizer, total, warmup_t=warmup, warmup_lr_init=phase.learning_rate / 25, t_in_epochs=False
+        )
+        self.ema = ModelEmaV3(run.model, decay=phase.ema, use_warmup=True) if phase.ema else None
+        self.progress = Progress()
+        self.saved = time.monotonic()
+        if run.compute.compile:
+            run.task.trainable_module = torch.compile(run.task.trainable_module)
+        if run.processes.world > 1:
+            run.task.prepare_distributed([torch.cuda.current_device()] if torch.cuda.is_available() else None)
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The model whose weights are validated and kept."""
+        return self.run.model if self.ema is None else self.ema.module
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        parts = {"model": self.run.model, "optimizer": self.optimizer}
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        return {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(self.progress)}
+
+    def resume(self) -> None:
+        """Go on from the run's last checkpoint, if there is one."""
+        state = load_if_present(self.run.checkpoint)
+        if state is None:
+            return
+        self.run.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.progress = Progress(**state["progress"])
+        if self.progress.epoch < self.run.phase.epochs:
+            done, step = self.progress.epoch, self.progress.step
+            where = f", step {step} of {self.run.steps}" if step else ""
+            self.run.processes.say(f"{self.run.name}: resuming after epoch {done} of {self.run.phase.epochs}{where}")
+
+    def save(self) -> None:
+        """Write the checkpoint, and the log that people and tools read beside it."""
+        if self.run.processes.first:
+            save_state(self.state(), self.run.checkpoint)
+            rows = "".join(json.dumps(row) + "\n" for row in self.progress.log)
+            write_atomically(rows.encode(), self.run.directory / f"{self.run.name}.jsonl")
+        self.saved = time.monotonic()
+
+    def step(self, batch: Batch, number: int) -> float:
+        """One optimizer step, the `number`-th of the epoch; returns the loss."""
+        run, epoch = self.run, self.progress.epoch
+        update = epoch * run.steps + number
+        self.schedule.step_update(update)
+        # Dropout and the like depend on the step alone, so a resumed run draws the same.
+        torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
+        where = device()
+        with where, torch.autocast(where.type, torch.bfloat16, enabled=run.compute.amp):
+            loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys)["loss"]
+        if not loss.isfinite():
+            raise TrainerError(f"{run.name}: the loss is {loss.item()} at epoch {epoch + 1}, step {number + 1}")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(run.model.parameters(), run.phase.clip)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(run.model, step=update)
+        return loss.item()
+
+    def epoch(self) -> None:
+        """The rest of the epoch that `progress` stands in."""
+        run, progress = self.run, self.progress
+        started = time.monotonic() - progress.seconds
+        run.task.train()
+        arguments = (run.phase.batch, run.seed, progress.epoch, progress.step, run.processes.rank, run.processes.world)
+        title = f"{run.name} {progress.epoch + 1}/{run.phase.epochs}"
+        quiet = None if run.processes.first else True  # None: off where nobody watches
+        with tqdm(total=run.steps, initial=progress.step, desc=title, leave=False, disable=quiet) as bar:
+            for batch in run.training.batches(*arguments):
+                loss = self.step(batch, progress.step)
+                progress.step += 1
+                progress.loss += loss
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update()
+                if time.monotonic() - self.saved > 60 * run.compute.checkpoint_minutes and progress.step < run.steps:
+                    progress.seconds = time.monotonic() - started
+                    self.save()
+        progress.seconds = time.monotonic() - started
+
+    def close_epoch(self, eligible: bool) -> None:
+        """Validate, keep the weights if they are the best, log, save."""
+        run, progress = self.run, self.progress
+        loss = run.processes.mean(progress.loss / run.steps)
+        top1 = run.processes.mean(accuracy(self.kept_model, run.validation) if run.processes.first else 0.0)
+        top1 *= run.processes.world
+        if eligible and top1 > progress.best:
+            progress.best = top1
+            weights = self.kept_model.state_dict()
+            progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        row = {"epoch": progress.epoch + 1, "loss": loss, "validation_top1": top1, "seconds": progress.seconds}
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        progress.log.append(row)
+        progress.epoch, progress.step, progress.loss, progress.seconds = progress.epoch + 1, 0, 0.0, 0.0
+        self.save()
+        left = (run.phase.epochs - progress.epoch) * row["seconds"]
+        run.processes.say(
+            f"{run.name} {progress.epoch}/{run.phase.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %, "
+            f"{row['seconds']:.0f} s" + (f", {math.ceil(left / 60)} min left" if left else "")
+        )
 
 
-def save(run: Run, progress: Progress) -> None:
-    """Write the checkpoint, and the log that people and tools read beside it."""
-    state = {name: getattr(run, name).state_dict() for name in STATEFUL}
-    save_state({**state, "progress": vars(progress)}, run.checkpoint)
-    rows = "".join(json.dumps(row) + "\n" for row in progress.log)
-    write_atomically(rows.encode(), run.directory / f"{run.name}.jsonl")
+def predictions(model: nn.Module, pictures: Pictures, batch: int = 500, label: str = "") -> Iterator[Tensor]:
+    """Logits [batch, classes] of all pictures in order, in evaluation mode, on the CPU."""
+    model.eval()
+    where = device()
+    steps = math.ceil(len(pictures) / batch)
+    for part in tqdm(pictures.ordered(batch), label, steps, leave=False, disable=None if label else True):
+        with torch.no_grad(), where:
+            yield model(part.images.to(where)).cpu()
+
+
+def accuracy(model: nn.Module, pictures: Pictures) -> float:
+    """Top-1 accuracy in percent."""
+    hits = torch.cat(list(predictions(model, pictures))).argmax(1) == pictures.targets
+    return 100 * hits.double().mean().item()
+
+
+@contextmanager
+def limited_threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads (0: as many as it likes)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit(run: Run) -> Progress:
@@ -123,20 +280,13 @@ def fit(run: Run) -> Progress:
 
     The best epoch is the one with the highest validation accuracy.
     """
-    progress = resume(run)
-    for epoch in range(progress.epoch, run.epochs):
-        started = time.time()
-        torch.manual_seed(run.seed * 1_000_003 + epoch)
-        eligible = run.start_epoch(epoch)
-        loss = train_epoch(run, epoch)
-        top1 = accuracy(run.model, run.validation)
-        if eligible and top1 > progress.best:
-            progress.best = top1
-            progress.best_weights = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-        progress.epoch = epoch + 1
-        seconds = time.time() - started
-        progress.log.append({"epoch": epoch + 1, "loss": loss, "validation_top1": top1, "seconds": seconds})
-        save(run, progress)
-        print(f"{run.name} {epoch + 1}/{run.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %")
-    run.model.load_state_dict(progress.best_weights)
-    return progress
+    with limited_threads(run.compute.threads):
+        trainer = Trainer(run)
+        trainer.resume()
+        while trainer.progress.epoch < run.phase.epochs:
+            eligible = run.start_epoch(trainer.progress.epoch)
+            trainer.epoch()
+            trainer.close_epoch(eligible)
+        run.model.load_state_dict(trainer.progress.best_weights)
+        run.processes.wait()
+    return trainer.progress

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import TrainerError
-from trainer.layers import TernaryBitConv2d, TernaryBitLinear, TernaryLayerNorm
-from trainer.quantize import straight_through, ternarize, ternary_weight
+from trainer.layers import Ternary, TernaryBitLinear, TernaryLayerNorm
+from trainer.quantize import straight_through
 
 if TYPE_CHECKING:
-    from trainer.student import Student
+    from trainer.student import Pixels, Student
 
 MAX_ACCUMULATOR = 524287  # SPEC 4.3
 LANES = 16
-TINY_SCALE = 1e-12  # keeps a channel whose trits are all 0 from dividing by zero
+TINY_SCALE = 1e-12  # below it a channel's output is its bias
+CONSTANT = 96  # v of SPEC 4.4 for such a channel
 HEAD_HEADROOM = 1.25  # the scales of the head may grow this much after calibration
 
 
@@ -41,20 +42,70 @@ def sat8(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Normalization:
-    """SPEC 3.5 for one channel."""
+    """SPEC 3.5: two integers for each channel."""
 
-    multiplier: int
-    offset: int
+    multiplier: list[int]
+    offset: list[int]
 
     @classmethod
-    def fold(cls, mean: float, std: float, frac: int) -> Normalization:
+    def fold(cls, pixels: Pixels, frac: int) -> Normalization:
         """From the mean and standard deviation of pixel / 255 to an int8 with `frac`."""
         unit = 2.0 ** (16 + frac)
-        return cls(round(unit / (255 * std)), round(-unit * mean / std) + (1 << 15))
+        offsets = [round(-unit * mean / std) + (1 << 15) for mean, std in zip(pixels.mean, pixels.std, strict=True)]
+        return cls([round(unit / (255 * std)) for std in pixels.std], offsets)
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """pixels: uint8 of any shape; returns x of SPEC 3.5."""
-        return sat8((pixels.long() * self.multiplier + self.offset) >> 16).float()
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: uint8 [..., channels]; returns x of SPEC 3.5."""
+        multiplier, offset = (torch.tensor(values, device=images.device) for values in (self.multiplier, self.offset))
+        return sat8((images.long() * multiplier + offset) >> 16).float()
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What follows a layer and folds into it: gain * y + offset, both [N]."""
+
+    gain: Tensor
+    offset: Tensor
+
+
+def following(vit: nn.Module, name: str) -> Affine | None:
+    """LayerScale behind attn.proj or mlp.fc2, BatchNorm (with its running statistics) behind a stem convolution."""
+    block, _, layer = name.rpartition(".")
+    if layer == "conv":
+        norm = vit.get_submodule(f"{block}.bn")
+        gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        return Affine(gain, norm.bias - norm.running_mean * gain)
+    scale = {"attn.proj": "ls1", "mlp.fc2": "ls2"}.get(".".join(name.split(".")[2:]))
+    gamma = getattr(vit.get_submodule(block.rpartition(".")[0]).get_submodule(scale), "gamma", None) if scale else None
+    return None if gamma is None else Affine(gamma, torch.zeros_like(gamma))
+
+
+@dataclass(frozen=True)
+class Effective:
+    """A layer with all that folds into it: y = scale * (trits x) + bias, in float64; scale >= 0."""
+
+    trits: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: Ternary, after: Affine | None = None) -> Effective:
+        """trits [N, K], scale [N], bias [N]; a negative gain turns the trits of its channel around."""
+        with torch.no_grad():
+            trits, scale = layer.trits()
+            bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
+            trits, scale, bias = trits.double(), scale.double(), bias.double()
+            if after is not None:
+                gain = after.gain.double()
+                trits, scale = trits * torch.where(gain < 0, -1.0, 1.0)[:, None], scale * gain.abs()
+                bias = bias * gain + after.offset.double()
+            dead = (scale < TINY_SCALE) | ~trits.any(1)
+            return cls(trits * ~dead[:, None], torch.where(dead, 0.0, scale), bias)
+
+    def revived(self, place: Place, shift: Tensor) -> Effective:
+        """Channels that give their bias alone (scale 0) get the scale at which SPEC 4 keeps most of its bits."""
+        constant = self.bias.abs().clamp(min=TINY_SCALE) * 2.0**place.in_frac / (CONSTANT * torch.exp2(shift))
+        return Effective(self.trits, torch.where(self.scale == 0, constant, self.scale), self.bias)
 
 
 @dataclass(frozen=True)
@@ -78,41 +129,50 @@ class FoldedLinear:
         return torch.floor(v * self.multiplier / 128)
 
 
-def fold_linear(
-    layer: TernaryBitLinear | TernaryBitConv2d, in_frac: int, out_frac: Tensor, largest: Tensor
-) -> FoldedLinear:
+@dataclass(frozen=True)
+class Place:
+    """Where a linear layer stands: frac of its input, frac of each output [N], bound of each multiplier [N] (<= 127)."""
+
+    in_frac: int
+    out_frac: Tensor
+    largest: Tensor
+
+
+def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     """Turn scale and bias of a layer into SPEC 4.1's integers.
 
-    out_frac [N]: frac of each output; largest [N]: bound of each multiplier, at most 127. A tile's shift is the
-    smallest that keeps its multipliers within `largest`. The bias carries half a unit for each of the two truncations.
+    A tile's shift is the smallest that keeps its multipliers within their bound. The bias carries half a unit for each
+    of the two truncations.
     """
-    with torch.no_grad():
-        trits, scale = ternarize(layer.rows())
-        scale = scale[:, 0].clamp(min=TINY_SCALE).double()
-        gain = scale * torch.exp2((out_frac - in_frac).double())
-        tiles = functional.pad((largest + 0.49) / (128 * gain), (0, -len(gain) % LANES), value=math.inf)
-        shift = torch.floor(torch.log2(tiles.view(-1, LANES).amin(1))).clamp(0, 15)
-        channel_shift = shift.repeat_interleave(LANES)[: len(gain)]
-        unit = torch.exp2(channel_shift)
-        multiplier = torch.minimum(torch.round(gain * unit * 128), largest)
-        accumulator = layer.bias.double() / (scale * 2.0**-in_frac) + unit * (0.5 + 64 / multiplier.clamp(min=1))
-        step = torch.exp2((channel_shift - 6).clamp(min=0))
-        room = torch.floor((MAX_ACCUMULATOR - 128 * trits.shape[1]) / step).clamp(max=32767)
-        folded_bias = torch.minimum(torch.maximum(torch.round(accumulator / step), -room), room)
-        return FoldedLinear(trits.float(), folded_bias.float(), multiplier.float(), shift.float())
+    largest, unit_in = place.largest.double(), 2.0**-place.in_frac
+    unit_out = torch.exp2(place.out_frac.double())
+    tiles = functional.pad(
+        (largest + 0.49) / (128 * layer.scale * unit_in * unit_out), (0, -len(largest) % LANES), value=math.inf
+    )
+    shift = torch.floor(torch.log2(tiles.view(-1, LANES).amin(1))).clamp(0, 15)
+    channel_shift = shift.repeat_interleave(LANES)[: len(largest)]
+    layer = layer.revived(place, channel_shift)
+    unit = torch.exp2(channel_shift)
+    multiplier = torch.minimum(torch.round(layer.scale * unit_in * unit_out * unit * 128), largest)
+    accumulator = layer.bias / (layer.scale * unit_in) + unit * (0.5 + 64 / multiplier.clamp(min=1))
+    step = torch.exp2((channel_shift - 6).clamp(min=0))
+    room = torch.floor((MAX_ACCUMULATOR - 128 * layer.trits.shape[1]) / step).clamp(max=32767)
+    bias = torch.minimum(torch.maximum(torch.round(accumulator / step), -room), room)
+    return FoldedLinear(layer.trits.float(), bias.float(), multiplier.float(), shift.float())
 
 
-def integer_linear(
-    layer: TernaryBitLinear | TernaryBitConv2d, x: Tensor, in_frac: int, out_frac: Tensor, largest: Tensor
-) -> Tensor:
+def integer_linear(layer: Ternary, after: Affine | None, x: Tensor, place: Place) -> Tensor:
     """SPEC 4 on integers [..., K]; the gradient is that of the float layer, zero where an output is clipped."""
-    folded = fold_linear(layer, in_frac, out_frac, largest)
     with torch.no_grad():
+        folded = fold_linear(Effective.of(layer, after), place)
         exact = folded(x)
     if not torch.is_grad_enabled():
         return exact
-    weight = ternary_weight(layer.rows()) * torch.exp2(out_frac - in_frac)[:, None]
-    surrogate = functional.linear(x, weight, layer.bias * torch.exp2(out_frac))
+    weight, bias = layer.ternary_latent(), 0.0 if layer.bias is None else layer.bias
+    if after is not None:
+        weight, bias = weight * after.gain[:, None], bias * after.gain + after.offset
+    unit = torch.exp2(place.out_frac)
+    surrogate = functional.linear(x, weight * (unit * 2.0**-place.in_frac)[:, None]) + bias * unit
     surrogate = torch.minimum(torch.maximum(surrogate, -folded.multiplier), folded.multiplier)
     return straight_through(surrogate, exact)
 
@@ -132,28 +192,28 @@ class FoldedHead:
 
 def head_frac(layer: TernaryBitLinear, in_frac: int) -> int:
     """The finest frac of the logits that keeps every multiplier of SPEC 4.7 at or below 4095."""
-    largest = ternarize(layer.weight.detach())[1].max().clamp(min=TINY_SCALE).item()
+    largest = Effective.of(layer).scale.max().clamp(min=TINY_SCALE).item()
     return math.floor(math.log2(4095.49 / (HEAD_HEADROOM * largest))) + in_frac
 
 
-def fold_head(layer: TernaryBitLinear, in_frac: int, out_frac: int) -> FoldedHead:
+def fold_head(layer: Effective, in_frac: int, out_frac: int) -> FoldedHead:
     """Turn scale and bias of the head into SPEC 4.7's integers; the logits have `out_frac`."""
-    with torch.no_grad():
-        trits, scale = ternarize(layer.weight)
-        scale = scale[:, 0].clamp(min=TINY_SCALE).double()
-        multiplier = torch.round(scale * 2.0 ** (out_frac - in_frac)).clamp(max=4095)
-        room = MAX_ACCUMULATOR - 128 * trits.shape[1]
-        bias = torch.round(layer.bias.double() / (scale * 2.0**-in_frac)).clamp(-room, room)
-        return FoldedHead(trits.double(), bias, multiplier)
+    room = MAX_ACCUMULATOR - 128 * layer.trits.shape[1]
+    # A class that gives its bias alone gets the coarsest unit that holds it.
+    constant = layer.bias.abs().clamp(min=TINY_SCALE) * 2.0**in_frac / room
+    scale = torch.where(layer.scale == 0, constant.clamp(min=2.0 ** (in_frac - out_frac)), layer.scale)
+    multiplier = torch.round(scale * 2.0 ** (out_frac - in_frac)).clamp(max=4095)
+    bias = torch.round(layer.bias / (scale * 2.0**-in_frac)).clamp(-room, room)
+    return FoldedHead(layer.trits, bias, multiplier)
 
 
 def integer_head(layer: TernaryBitLinear, x: Tensor, in_frac: int, out_frac: int) -> Tensor:
     """SPEC 4.7 on integers [batch, K]; returns float64 logits in units of 2^-out_frac."""
     with torch.no_grad():
-        exact = fold_head(layer, in_frac, out_frac)(x)
+        exact = fold_head(Effective.of(layer), in_frac, out_frac)(x)
     if not torch.is_grad_enabled():
         return exact
-    surrogate = functional.linear(x * 2.0**-in_frac, ternary_weight(layer.weight), layer.bias)
+    surrogate = functional.linear(x * 2.0**-in_frac, layer.ternary_latent(), layer.bias)
     return straight_through(surrogate.double() * 2.0**out_frac, exact)
 
 
@@ -188,7 +248,7 @@ class FoldedLayerNorm:
 
 def fold_layernorm(layer: TernaryLayerNorm, out_frac: int) -> FoldedLayerNorm:
     """Turn the two scales of a TernaryLayerNorm into SPEC 6's integers for an output with `out_frac`."""
-    (gamma, gamma_scale), (beta, beta_scale) = layer.ternary_parameters()
+    (gamma, beta), (gamma_scale, beta_scale) = layer.trits()
     gain = max(gamma_scale.item(), TINY_SCALE) * 2.0 ** (out_frac + 8)
     gain_shift = min(max(14 - math.floor(math.log2(gain)), 0), 15)
     mantissa = min(max(round(gain * 2**gain_shift), 1 << 14), (1 << 15) - 1)
@@ -212,10 +272,10 @@ def exponential_table(score_frac: int, head_width: int) -> Tensor:
     return torch.round(127 * torch.exp(-step * torch.arange(256, dtype=torch.float64))).float()
 
 
-def gelu_table(in_frac: int, out_frac: int) -> Tensor:
-    """SPEC 8.1's table for GELU between two fracs."""
+def activation_table(act: nn.Module, in_frac: int, out_frac: int) -> Tensor:
+    """SPEC 8.1's table for an activation function between two fracs."""
     x = torch.arange(-128, 128, dtype=torch.float64) * 2.0**-in_frac
-    return sat8(torch.round(functional.gelu(x) * 2.0**out_frac)).float()
+    return sat8(torch.round(act(x) * 2.0**out_frac)).float()
 
 
 def attention_weights(scores: Tensor, table: Tensor) -> Tensor:
@@ -263,13 +323,13 @@ def integer_attention(qkv: Tensor, heads: int, fracs: dict[str, int], attn: str)
     return out.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
-def integer_gelu(x: Tensor, in_frac: int, out_frac: int) -> Tensor:
-    """SPEC 8.1 with GELU's table."""
+def integer_activation(act: nn.Module, x: Tensor, in_frac: int, out_frac: int) -> Tensor:
+    """SPEC 8.1 with the function's table."""
     with torch.no_grad():
-        exact = gelu_table(in_frac, out_frac)[(x + 128).long()]
+        exact = activation_table(act, in_frac, out_frac)[(x + 128).long()]
     if not torch.is_grad_enabled():
         return exact
-    surrogate = functional.gelu(x * 2.0**-in_frac) * 2.0**out_frac
+    surrogate = act(x * 2.0**-in_frac) * 2.0**out_frac
     return straight_through(surrogate.clamp(-128, 127), exact)
 
 
@@ -279,11 +339,21 @@ def embedding(parameter: Tensor, frac: int) -> Tensor:
     return straight_through(surrogate, torch.round(surrogate))
 
 
-def patches(picture: Tensor, patch_size: int) -> Tensor:
-    """SPEC 4.6: [batch, height, width, channels] to [batch, patches, P P channels]."""
-    batch, height, width, channels = picture.shape
-    grid = picture.view(batch, height // patch_size, patch_size, width // patch_size, patch_size, channels)
-    return grid.transpose(2, 3).reshape(batch, -1, patch_size * patch_size * channels)
+def class_token(vit: nn.Module) -> Tensor:
+    """cls_token of SPEC 5.2, [1, 1, D]: its position included."""
+    return vit.cls_token if vit.no_embed_class else vit.cls_token + vit.pos_embed[:, :1]
+
+
+def positions(vit: nn.Module) -> Tensor:
+    """pos_embed of SPEC 5.2, [1, T - 1, D]: those of the patches."""
+    return vit.pos_embed if vit.no_embed_class else vit.pos_embed[:, 1:]
+
+
+def patches(picture: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+    """SPEC 4.6: [batch, height, width, channels] to [batch, rows, columns, kernel * kernel * channels]."""
+    padded = functional.pad(picture, (0, 0, padding, padding, padding, padding))
+    windows = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 def qkv_limits(embed_dim: int, head_width: int) -> Tensor:
@@ -298,87 +368,113 @@ def qkv_fracs(fracs: dict[str, int], attn: str, embed_dim: int) -> Tensor:
     return torch.tensor([float(fracs[f"{attn}.{part}"]) for part in "qkv"]).repeat_interleave(embed_dim)
 
 
-# What feeds each linear layer, by its name in the block or the model: the owner of the frac of its input.
-INPUTS = {
-    "patch_embed.proj": "input",
-    "attn.qkv": "norm1",
-    "attn.proj": "attn",
-    "mlp.fc1": "norm2",
-    "mlp.fc2": "mlp.act",
-}
+# What feeds each linear layer of a block: the owner of the frac of its input.
+INPUTS = {"attn.qkv": "norm1", "attn.proj": "attn", "mlp.fc1": "norm2", "mlp.fc2": "mlp.act"}
+STAGE = "patch_embed.backbone"
 
 
-def input_of(name: str) -> str:
-    """The layer whose frac is that of the input of the linear layer `name` (timm's name)."""
-    if name in INPUTS:
-        return INPUTS[name]
-    block, part, layer = name.rsplit(".", 2)
-    return f"{block}.{INPUTS[f'{part}.{layer}']}"
+def stage_inputs(stages: int) -> list[str]:
+    """Owners of the fracs that feed each stage of the stem, and the patch embedding behind it."""
+    return ["input", *(f"{STAGE}.{index}.act" for index in range(stages))]
 
 
 class IntegerNetwork:
-    """SPEC 9 for one student: names fracs by layer, so that forward and export read the same ones."""
+    """SPEC 9 for one student: names fracs by layer, so that forward, calibration and export read the same ones."""
 
     def __init__(self, student: Student):
         self.vit, self.fracs, self.sizes = student.vit, student.fracs, student.architecture
-        self.normalization = Normalization.fold(student.mean, student.std, student.fracs["input"])
+        self.pixels = student.pixels
+
+    @property
+    def normalization(self) -> Normalization:
+        """SPEC 3.5."""
+        return Normalization.fold(self.pixels, self.fracs["input"])
+
+    def layer(self, name: str) -> Ternary:
+        """A ternary layer by timm's name; TrainerError for one that was left in full precision."""
+        layer = self.vit.get_submodule(name)
+        if not isinstance(layer, Ternary):
+            raise TrainerError(f"{name} is {type(layer).__name__}: SPEC computes ternary layers only")
+        return layer
+
+    def effective(self, name: str) -> Effective:
+        """The layer `name` with what folds into it."""
+        return Effective.of(self.layer(name), following(self.vit, name))
+
+    def act(self, name: str) -> nn.Module:
+        """The activation function that the file calls `name`."""
+        if name.startswith(STAGE):
+            return self.vit.get_submodule(name.removesuffix("act") + "bn.act")
+        return self.vit.get_submodule(name)
+
+    def input_of(self, name: str) -> str:
+        """The layer whose frac is that of the input of the linear layer `name`."""
+        if name.startswith("patch_embed"):
+            index = len(self.sizes.stem) if name == "patch_embed.proj" else int(name.split(".")[2])
+            return stage_inputs(len(self.sizes.stem))[index]
+        block, part, layer = name.rsplit(".", 2)
+        return f"{block}.{INPUTS[f'{part}.{layer}']}"
 
     def residual_shift(self, name: str) -> int:
-        """k of SPEC 5.1 for the branch `name`."""
-        shift = self.fracs["residual"] - self.fracs[name]
-        if not 0 <= shift <= 8:
-            raise TrainerError(f"{name}: residual shift {shift} is outside 0..8; calibrate again")
-        return shift
+        """SPEC 5.1's k of a branch."""
+        return self.fracs["residual"] - self.fracs[name]
 
-    def linear_settings(self, name: str, layer: TernaryBitLinear | TernaryBitConv2d) -> tuple[int, Tensor, Tensor]:
-        """(in_frac, out_frac [N], largest multiplier [N]) of a layer by its timm name."""
-        fracs, outputs = self.fracs, len(layer.weight)
-        in_frac = fracs[input_of(name)]
-        if name.endswith("qkv"):
-            width = self.sizes.embed_dim
-            limits = qkv_limits(width, width // self.sizes.num_heads)
-            return in_frac, qkv_fracs(fracs, name.removesuffix(".qkv"), width), limits
-        return in_frac, torch.full((outputs,), float(fracs[name])), torch.full((outputs,), 127.0)
+    def place(self, name: str) -> Place:
+        """Fracs around the linear layer `name`, and the bounds of its multipliers."""
+        in_frac, width = self.fracs[self.input_of(name)], self.sizes.embed_dim
+        if name.endswith(".qkv"):
+            out_frac = qkv_fracs(self.fracs, name.removesuffix(".qkv"), width)
+            return Place(in_frac, out_frac, qkv_limits(width, width // self.sizes.num_heads))
+        outputs = self.layer(name).weight.shape[0]
+        return Place(in_frac, torch.full((outputs,), float(self.fracs[name])), torch.full((outputs,), 127.0))
 
-    def linear(self, name: str, layer: TernaryBitLinear | TernaryBitConv2d, x: Tensor) -> Tensor:
+    def linear(self, name: str, x: Tensor) -> Tensor:
         """SPEC 4 of the layer `name`."""
-        return integer_linear(layer, x, *self.linear_settings(name, layer))
+        return integer_linear(self.layer(name), following(self.vit, name), x, self.place(name))
 
-    def layernorm(self, name: str, layer: TernaryLayerNorm, x: Tensor) -> Tensor:
+    def layernorm(self, name: str, x: Tensor) -> Tensor:
         """SPEC 6 of the layer `name`."""
-        return integer_layernorm(layer, x, self.fracs["residual"], self.fracs[name])
+        return integer_layernorm(self.layer(name), x, self.fracs["residual"], self.fracs[name])
+
+    def activation(self, name: str, x: Tensor, in_name: str) -> Tensor:
+        """SPEC 8 of the activation `name`, whose input is the output of `in_name`."""
+        return integer_activation(self.act(name), x, self.fracs[in_name], self.fracs[name])
 
     def embed(self, images: Tensor) -> Tensor:
-        """SPEC 3.5 and 9.1: uint8 pictures [batch, height, width] to the residual stream [batch, T, D]."""
-        vit, fracs = self.vit, self.fracs
-        picture = self.normalization(images).unsqueeze(-1)
-        tokens = self.linear("patch_embed.proj", vit.patch_embed.proj, patches(picture, self.sizes.patch_size))
+        """SPEC 3.5 and 9.1: uint8 pictures [batch, height, width, channels] to the residual stream [batch, T, D]."""
+        picture, sizes = self.normalization(images), self.sizes
+        for index, (_, kernel, stride, padding) in enumerate(sizes.stem):
+            name = f"{STAGE}.{index}"
+            picture = self.linear(f"{name}.conv", patches(picture, kernel, stride, padding))
+            picture = self.activation(f"{name}.act", picture, f"{name}.conv")
+        rows = patches(picture, sizes.patch_size, sizes.patch_stride, sizes.patch_padding).flatten(1, 2)
+        tokens = self.linear("patch_embed.proj", rows)
         tokens = residual_add(torch.zeros_like(tokens), tokens, self.residual_shift("patch_embed.proj"))
-        first = embedding(vit.cls_token, fracs["cls_token"]).expand(len(images), -1, -1)
-        first = residual_add(torch.zeros_like(first), first, self.residual_shift("cls_token"))
-        position = embedding(vit.pos_embed, fracs["pos_embed"])
-        return residual_add(torch.cat((first, tokens), 1), position, self.residual_shift("pos_embed"))
+        position = embedding(positions(self.vit), self.fracs["pos_embed"])
+        tokens = residual_add(tokens, position, self.residual_shift("pos_embed"))
+        first = embedding(class_token(self.vit), self.fracs["cls_token"]).expand(len(images), -1, -1)
+        return torch.cat((residual_add(torch.zeros_like(first), first, self.residual_shift("cls_token")), tokens), 1)
 
-    def block(self, name: str, block: torch.nn.Module, x: Tensor) -> Tensor:
+    def block(self, name: str, x: Tensor) -> Tensor:
         """SPEC 9.2."""
-        qkv = self.linear(f"{name}.attn.qkv", block.attn.qkv, self.layernorm(f"{name}.norm1", block.norm1, x))
+        qkv = self.linear(f"{name}.attn.qkv", self.layernorm(f"{name}.norm1", x))
         mixed = integer_attention(qkv, self.sizes.num_heads, self.fracs, f"{name}.attn")
-        branch = self.linear(f"{name}.attn.proj", block.attn.proj, mixed)
+        branch = self.linear(f"{name}.attn.proj", mixed)
         x = residual_add(x, branch, self.residual_shift(f"{name}.attn.proj"))
-        hidden = self.linear(f"{name}.mlp.fc1", block.mlp.fc1, self.layernorm(f"{name}.norm2", block.norm2, x))
-        hidden = integer_gelu(hidden, self.fracs[f"{name}.mlp.fc1"], self.fracs[f"{name}.mlp.act"])
-        branch = self.linear(f"{name}.mlp.fc2", block.mlp.fc2, hidden)
+        hidden = self.linear(f"{name}.mlp.fc1", self.layernorm(f"{name}.norm2", x))
+        hidden = self.activation(f"{name}.mlp.act", hidden, f"{name}.mlp.fc1")
+        branch = self.linear(f"{name}.mlp.fc2", hidden)
         return residual_add(x, branch, self.residual_shift(f"{name}.mlp.fc2"))
 
     def logits(self, images: Tensor) -> Tensor:
-        """SPEC 9 from uint8 pictures [batch, height, width]; integers as float64 [batch, classes]."""
+        """SPEC 9 from uint8 pictures [batch, height, width, channels]; integers as float64 [batch, classes]."""
         x = self.embed(images)
-        for index, block in enumerate(self.vit.blocks):
-            x = self.block(f"blocks.{index}", block, x)
-        first = self.layernorm("norm", self.vit.norm, x[:, 0])
-        return integer_head(self.vit.head, first, self.fracs["norm"], self.fracs["head"])
+        for index in range(self.sizes.depth):
+            x = self.block(f"blocks.{index}", x)
+        first = self.layernorm("norm", x[:, 0])
+        return integer_head(self.layer("head"), first, self.fracs["norm"], self.fracs["head"])
 
 
 def integer_logits(student: Student, images: Tensor) -> Tensor:
-    """SPEC 9: int32 logits, as float64 [batch, classes], of uint8 pictures [batch, height, width]."""
+    """SPEC 9: int32 logits, as float64 [batch, classes], of uint8 pictures [batch, height, width, channels]."""
     return IntegerNetwork(student).logits(images)

@@ -1,94 +1,192 @@
 # SPDX-License-Identifier: MIT
 """The paper's three ternary layers as trainable modules: latent float weights, ternary in every forward."""
 
+from dataclasses import dataclass, field
+
 import torch
-from timm.layers import LayerNorm
+from timm.layers import BatchNormAct2d, LayerNorm, LayerScale
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import TrainerError
-from trainer.quantize import ternarize, ternary_weight
+from trainer.quantize import LearnedScale, Rule, learned_trits, straight_through, ternary_weight
+
+ACTIVATIONS = ("static", "per_token")
 
 
-class TernaryBitLinear(nn.Linear):
-    """nn.Linear whose weight [N, K] is ternary with one scale per output."""
+@dataclass(frozen=True)
+class TernarySettings:
+    """What becomes ternary, and how. Only a model with everything ternary and static scales can be exported.
 
+    rule: for all weights; layernorm, patch_embed (the stem included), head: False leaves these in full precision;
+    activations: "static" (float until calibration, then SPEC's fixed scales) or "per_token" (int8 with a scale for
+    each token, found as it passes, as an ablation).
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    layernorm: bool = True
+    patch_embed: bool = True
+    head: bool = True
+    activations: str = "static"
+
+    def __post_init__(self) -> None:
+        if self.activations not in ACTIVATIONS:
+            raise TrainerError(f"activations is {self.activations!r}, must be one of {', '.join(ACTIVATIONS)}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether SPEC has a form for all of it."""
+        return self.layernorm and self.patch_embed and self.head and self.activations == "static"
+
+
+def per_token_int8(x: Tensor) -> Tensor:
+    """x [..., K] rounded to 127 steps of each row's largest magnitude, with the gradient passed straight through."""
+    step = x.detach().abs().amax(-1, keepdim=True).clamp(min=1e-8) / 127
+    return straight_through(x, torch.round(x / step) * step)
+
+
+class Ternary(nn.Module):
+    """What the ternary layers share; `latent()` gives their weights as one matrix, a scale to each of its rows."""
+
+    rule = Rule()
     full_precision = False  # True while training has not begun to ternarize
+    per_token = False
+
+    def latent(self) -> Tensor:
+        """The latent weights as a matrix [channels, n], in the order that SPEC packs."""
+        raise NotImplementedError
+
+    def start_learned_scale(self) -> None:
+        """Make the scales [channels, 1] a parameter that starts at the rule's values."""
+        with torch.no_grad():
+            self.scale = nn.Parameter(self.rule(self.latent())[1].clone())
+
+    def trits(self) -> tuple[Tensor, Tensor]:
+        """Trits [channels, n] and scales [channels], without gradient."""
+        with torch.no_grad():
+            latent = self.latent()
+            if self.rule.learned:
+                scale = self.scale.abs().expand(len(latent), 1)
+                return learned_trits(latent, scale), scale[:, 0]
+            trits, scale = self.rule(latent)
+            return trits, scale[:, 0]
+
+    def ternary_latent(self) -> Tensor:
+        """scale * trit [channels, n] with gradients to the latent weights (and to learned scales)."""
+        latent = self.latent()
+        if self.full_precision:
+            return latent
+        if self.rule.learned:
+            return LearnedScale.apply(latent, self.scale)
+        return ternary_weight(latent, self.rule)
+
+
+class TernaryBitLinear(Ternary, nn.Linear):
+    """nn.Linear whose weight [N, K] is ternary with one scale per output."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., K]; returns float [..., N]."""
-        weight = self.weight if self.full_precision else ternary_weight(self.weight)
-        return functional.linear(x, weight, self.bias)
+        if self.per_token:
+            x = per_token_int8(x)
+        return functional.linear(x, self.ternary_latent(), self.bias)
 
-    def rows(self) -> Tensor:
-        """The latent weight as the matrix [N, K] that SPEC packs."""
+    def latent(self) -> Tensor:
+        """[N, K]."""
         return self.weight
 
 
-class TernaryBitConv2d(nn.Conv2d):
+class TernaryBitConv2d(Ternary, nn.Conv2d):
     """nn.Conv2d whose weight is ternary with one scale per output channel."""
-
-    full_precision = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [batch, channels, height, width]."""
-        weight = self.weight if self.full_precision else ternary_weight(self.weight)
+        if self.per_token:
+            x = per_token_int8(x.flatten(1)).view_as(x)
+        channels, *kernel = self.weight.shape[1:]
+        weight = self.ternary_latent().view(-1, *kernel, channels).permute(0, 3, 1, 2)
         return self._conv_forward(x, weight, self.bias)
 
-    def rows(self) -> Tensor:
-        """The latent weight as [N, K], K in the order (ky, kx, channel) of SPEC 4.6."""
+    def latent(self) -> Tensor:
+        """[N, K], K in the order (ky, kx, channel) of SPEC 4.6."""
         return self.weight.permute(0, 2, 3, 1).flatten(1)
 
 
-class TernaryLayerNorm(LayerNorm):
+class TernaryLayerNorm(Ternary, LayerNorm):
     """LayerNorm over the last dimension whose gamma and beta are ternary with one scale each."""
-
-    full_precision = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x: float [..., D]; returns the same shape."""
-        if self.full_precision:
-            return super().forward(x)
-        gamma, beta = ternary_weight(torch.stack((self.weight, self.bias)))
+        gamma, beta = self.ternary_latent()
         return functional.layer_norm(x, self.normalized_shape, gamma, beta, self.eps)
 
-    def ternary_parameters(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(trits [D], scale) of gamma and of beta."""
-        gamma, beta = (ternarize(p.detach()[None]) for p in (self.weight, self.bias))
-        return (gamma[0][0], gamma[1][0, 0]), (beta[0][0], beta[1][0, 0])
+    def latent(self) -> Tensor:
+        """[2, D]: gamma and beta."""
+        return torch.stack((self.weight, self.bias))
 
 
-TERNARY_LAYERS = (TernaryBitLinear, TernaryBitConv2d, TernaryLayerNorm)
+def ternary_modules(model: nn.Module) -> dict[str, Ternary]:
+    """All ternary layers of a model by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Ternary)}
 
 
-def _ternary_twin(name: str, module: nn.Module) -> nn.Module | None:
-    """The ternary layer for a leaf module, or None when it has nothing to ternarize."""
-    if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is None:
-        raise TrainerError(f"{name}: {type(module).__name__} without bias has no ternary form")
+def _ternary_twin(module: nn.Module) -> Ternary | None:
+    """A ternary layer of a leaf module's shape, or None when the module has nothing to ternarize."""
     if isinstance(module, nn.Linear):
-        return TernaryBitLinear(module.in_features, module.out_features)
+        return TernaryBitLinear(module.in_features, module.out_features, bias=module.bias is not None)
     if isinstance(module, nn.Conv2d):
-        return TernaryBitConv2d(module.in_channels, module.out_channels, module.kernel_size, module.stride)
+        if module.groups != 1 or module.dilation != (1, 1):
+            raise TrainerError("a convolution with groups or dilation has no ternary form")
+        shape = module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding
+        return TernaryBitConv2d(*shape, bias=module.bias is not None)
     if isinstance(module, nn.LayerNorm):
+        if module.weight is None or module.bias is None:
+            raise TrainerError("a LayerNorm without gamma and beta has no ternary form")
         return TernaryLayerNorm(module.normalized_shape, module.eps)
-    if not list(module.children()) and list(module.parameters()):
-        raise TrainerError(f"{name}: {type(module).__name__} has weights but no ternary form")
+    # LayerScale and a convolution's BatchNorm fold into the layer before them at export.
+    folds = isinstance(module, LayerScale | BatchNormAct2d)
+    if not list(module.children()) and list(module.parameters()) and not folds:
+        raise TrainerError(f"{type(module).__name__} has weights but no ternary form")
     return None
 
 
-def convert_to_ternary(model: nn.Module, prefix: str = "") -> None:
-    """Replace every linear, patch convolution and LayerNorm of a timm model in place, under timm's names."""
+def _stays_in_full_precision(name: str, module: nn.Module, settings: TernarySettings) -> bool:
+    part = name.split(".")[0]
+    return (
+        (part == "patch_embed" and not settings.patch_embed)
+        or (part == "head" and not settings.head)
+        or (isinstance(module, nn.LayerNorm) and not settings.layernorm)
+    )
+
+
+def convert_to_ternary(model: nn.Module, settings: TernarySettings | None = None, prefix: str = "") -> None:
+    """Replace every linear layer, convolution and LayerNorm of a timm model in place, under timm's names.
+
+    Raises TrainerError that names a layer which has weights but no ternary form.
+    """
+    settings = settings or TernarySettings()
     for name, child in model.named_children():
-        twin = _ternary_twin(prefix + name, child)
+        path = prefix + name
+        if _stays_in_full_precision(path, child, settings):
+            continue
+        try:
+            twin = _ternary_twin(child)
+        except TrainerError as error:
+            raise TrainerError(f"{path}: {error}") from None
         if twin is None:
-            convert_to_ternary(child, f"{prefix}{name}.")
-        else:
-            twin.load_state_dict(child.state_dict())
-            setattr(model, name, twin)
+            convert_to_ternary(child, settings, f"{path}.")
+            continue
+        twin.load_state_dict(child.state_dict())
+        twin.rule, twin.per_token = settings.rule, settings.activations == "per_token"
+        if twin.rule.learned:
+            twin.start_learned_scale()
+        setattr(model, name, twin)
 
 
 def set_full_precision(model: nn.Module, full_precision: bool) -> None:
     """Switch ternarization off (True) or on (False) in every ternary layer."""
-    for module in model.modules():
-        if isinstance(module, TERNARY_LAYERS):
-            module.full_precision = full_precision
+    for module in ternary_modules(model).values():
+        if module.full_precision and not full_precision and module.rule.learned:
+            # The weights have moved since the scales were chosen.
+            with torch.no_grad():
+                module.scale.copy_(module.rule(module.latent())[1])
+        module.full_precision = full_precision

@@ -1,53 +1,108 @@
 # SPDX-License-Identifier: MIT
-"""The whole way to the shipped files: teacher, student, recovery, export and the record of how they were made."""
+"""The whole way to a model file: teacher, student, recovery, export and the record of how they were made."""
 
+import copy
 import json
 import shlex
 import sys
 from pathlib import Path
 
+from torch import nn
+
 from trainer.checkpoint import save_fp16, write_atomically
 from trainer.config import Config
-from trainer.data import FASHION_MNIST_LABELS
-from trainer.evaluate import load_student
+from trainer.data import open_test
+from trainer.errors import TrainerError
 from trainer.export import export
-from trainer.files import Files
-from trainer.fit import accuracy
-from trainer.train import Recipe, recover, train_student, train_teacher
+from trainer.files import BUILD, ROOT, Files
+from trainer.fit import Progress, accuracy
+from trainer.restore import load_student
+from trainer.train import Recipe, prepare_teacher, recover, train_control, train_student
+
+RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
 
 
-def train(config: Config, data: Path | None, run: Path, files: Files) -> None:
-    """Make all shipped files from a configuration; resumes from the checkpoints in `run`."""
-    recipe = Recipe.load(config, data, run)
-    teacher, teacher_progress = train_teacher(recipe)
+def files_of(config: Config, run: Path) -> Files:
+    """Where a configuration's results go: as its [output] says, otherwise into the run's folder."""
+    output = config.output
+    return Files(
+        model=ROOT / output.model if output.model else run / f"{config.name}.safetensors",
+        checkpoints=ROOT / output.checkpoints if output.checkpoints else run,
+    )
+
+
+def train(config: Config, run: Path) -> Files | None:
+    """Make all files of a configuration; resumes from the checkpoints in `run`. None in all processes but the first."""
+    if not config.ternary.complete:
+        raise TrainerError(f"{config.source}: [ternary] leaves parts in full precision: SPEC has no form for those")
+    recipe = Recipe.load(config, run)
+    files = files_of(config, run)
+    teacher, teacher_progress = prepare_teacher(recipe)
     student, student_progress = train_student(recipe, teacher)
+    before = copy.deepcopy(student)
     recovery_progress = recover(recipe, teacher, student)
+    if not recipe.processes.first:
+        return None
 
-    save_fp16(teacher, files.teacher, teacher.description())
-    save_fp16(student, files.student, student.description())
+    if teacher_progress is not None or not files.teacher.exists():
+        save_fp16(teacher, files.teacher, teacher.description())
+    save_fp16(student.cpu(), files.student, student.description())
     # The fp16 copy is what a fresh clone can evaluate, so the model file is made from it.
     student = load_student(files.student)
-    size = export(student, FASHION_MNIST_LABELS, files.model)
+    size = export(student, files.model)
+    phases = {"teacher": teacher_progress, "student": student_progress, "recovery": recovery_progress}
     record = {
-        "command": shlex.join(["python", "-m", "trainer", *sys.argv[1:]]),
+        "command": command(),
         "configuration": config.settings(),
         "validation_top1": {
-            "teacher": teacher_progress.best,
+            "teacher": accuracy(teacher, recipe.validation),
             "ternary, float activations": student_progress.best,
             "after recovery": recovery_progress.best,
             "fp16 checkpoint, as exported": accuracy(student, recipe.validation),
         },
-        "epochs_log": {
-            "teacher": rounded(teacher_progress.log),
-            "student": rounded(student_progress.log),
-            "recovery": rounded(recovery_progress.log),
-        },
+        "test_top1": test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
+        "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
         "model_bytes": size,
     }
-    write_atomically((json.dumps(record, indent=1) + "\n").encode(), files.record)
+    write_record(files.record, record)
     print(f"{files.model}: {size} bytes")
+    return files
 
 
-def rounded(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Epochs of a run without their seconds: epoch, loss, validation top-1 in percent."""
-    return [{key: round(row[key], 4) for key in ("epoch", "loss", "validation_top1")} for row in log]
+def control(config: Config, run: Path) -> Files | None:
+    """Train the FP32 control of a configuration, and write down how it did."""
+    recipe = Recipe.load(config, run)
+    files = files_of(config, run)
+    teacher, _ = prepare_teacher(recipe)
+    model, progress = train_control(recipe, teacher)
+    if not recipe.processes.first:
+        return None
+    record = {
+        "command": command(),
+        "validation_top1": progress.best,
+        "test_top1": test_accuracies(recipe, {"FP32 control": model}),
+        "epochs_log": rounded(progress),
+    }
+    write_record(files.control_record, record)
+    return files
+
+
+def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, float]:
+    """Top-1 on the test pictures in percent: looked at once, when everything is trained."""
+    test = open_test(recipe.config.data, BUILD / "readable")
+    return {name: accuracy(model, test) for name, model in models.items()}
+
+
+def command() -> str:
+    """The command line that runs."""
+    return shlex.join(["python", "-m", "trainer", *sys.argv[1:]])
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write JSON for people and tools."""
+    write_atomically((json.dumps(record, indent=1) + "\n").encode(), path)
+
+
+def rounded(progress: Progress) -> list[dict[str, float]]:
+    """Epochs of a phase without their seconds."""
+    return [{key: round(row[key], 6) for key in RECORDED} for row in progress.log]

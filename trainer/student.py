@@ -2,75 +2,79 @@
 """The ternary student: a timm VisionTransformer with ternary layers, in float or in exact integers."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
-from timm.models.vision_transformer import VisionTransformer
+import torch
 from torch import Tensor, nn
 
-from trainer.errors import TrainerError
+from trainer.errors import require
 from trainer.integer import integer_logits
-from trainer.layers import convert_to_ternary
-from trainer.package import import_ftervit
+from trainer.layers import TernarySettings, convert_to_ternary, set_full_precision
+from trainer.models import ModelSettings, architecture_of, create_vit
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """Sizes of a vision transformer, named as in the model file (SPEC 10.4)."""
+class Pixels:
+    """Mean and standard deviation of pixel / 255, for each channel."""
 
-    name: str
-    img_size: int
-    patch_size: int
-    in_chans: int
-    num_classes: int
-    embed_dim: int
-    depth: int
-    num_heads: int
-    mlp_hidden: int
-    pool: str = "token"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        problem = import_ftervit().modelfile.architecture_problem(asdict(self))
-        if problem:
-            raise TrainerError(": ".join(problem))
+        require(len(self.mean) == len(self.std) in (1, 3), "mean and std need one or three numbers each")
+        require(min(self.std) > 0, "std must be above 0")
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 [batch, height, width, channels] to float [batch, channels, height, width]."""
+        mean, std = (torch.tensor(values, device=images.device) for values in (self.mean, self.std))
+        return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that an untrained student is made from; `name` is what its model file calls it."""
+
+    name: str
+    model: ModelSettings
+    img_size: int
+    labels: tuple[str, ...]
+    pixels: Pixels
+    ternary: TernarySettings = field(default_factory=TernarySettings)
 
 
 class Student(nn.Module):
-    """A fully ternary timm VisionTransformer on uint8 pictures [batch, height, width].
+    """A fully ternary timm VisionTransformer on uint8 pictures [batch, height, width, channels].
 
     While `fracs` is empty it computes with float activations; once calibrate() has filled `fracs` (the frac of every
     activation, SPEC 1.5), every forward follows SPEC's integers exactly, with straight-through gradients.
     """
 
-    def __init__(self, architecture: Architecture, mean: float, std: float):
+    def __init__(self, blueprint: Blueprint):
         super().__init__()
-        self.architecture = architecture
-        self.vit = VisionTransformer(
-            img_size=architecture.img_size,
-            patch_size=architecture.patch_size,
-            in_chans=architecture.in_chans,
-            num_classes=architecture.num_classes,
-            embed_dim=architecture.embed_dim,
-            depth=architecture.depth,
-            num_heads=architecture.num_heads,
-            # timm truncates width * ratio: half a feature more keeps rounding from losing one.
-            mlp_ratio=(architecture.mlp_hidden + 0.5) / architecture.embed_dim,
-            global_pool=architecture.pool,
-        )
-        convert_to_ternary(self.vit)
-        self.mean, self.std = mean, std
+        self.blueprint, self.pixels = blueprint, blueprint.pixels
+        self.vit = create_vit(blueprint.model, blueprint.img_size, len(self.pixels.mean), len(blueprint.labels))
+        self.architecture = architecture_of(self.vit, blueprint.name)
+        convert_to_ternary(self.vit, blueprint.ternary)
         self.fracs: dict[str, int] = {}
+        # What timm's tasks ask of a model.
+        self.num_classes, self.in_chans = len(blueprint.labels), len(self.pixels.mean)
+        self.pretrained_cfg = {"mean": self.pixels.mean, "std": self.pixels.std}
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: uint8 [batch, height, width]; returns logits, float [batch, classes]."""
+        """images: uint8 [batch, height, width, channels]; returns logits, float [batch, classes]."""
         if self.fracs:
-            logits = integer_logits(self, images)
-            return logits * 2.0 ** -self.fracs["head"]
-        return self.vit(((images.float() / 255 - self.mean) / self.std).unsqueeze(1))
+            return integer_logits(self, images) * 2.0 ** -self.fracs["head"]
+        return self.vit(self.pixels.normalize(images))
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that timm's optimizers shall not pull to zero, though they are no vectors."""
+        names = {f"vit.{name}" for name in self.vit.no_weight_decay()}
+        return names | {name for name, _ in self.named_parameters() if name.endswith(".scale")}
+
+    def full_precision(self, on: bool) -> None:
+        """Compute with the latent weights (True) or their trits (False)."""
+        set_full_precision(self.vit, on)
 
     def description(self) -> dict[str, str]:
-        """Metadata for the committed checkpoint: all that the constructor and `fracs` need."""
-        return {
-            "architecture": json.dumps(asdict(self.architecture)),
-            "pixels": json.dumps({"mean": self.mean, "std": self.std}),
-            "fracs": json.dumps(self.fracs),
-        }
+        """Metadata for a checkpoint: all that restore needs."""
+        return {"blueprint": json.dumps(asdict(self.blueprint)), "fracs": json.dumps(self.fracs)}

@@ -1,49 +1,80 @@
 # SPDX-License-Identifier: MIT
-"""The FP32 teacher: a small timm ResNet for 28 x 28 pictures."""
+"""The frozen FP32 teacher: any timm model, on the same uint8 pictures as the student."""
 
+import contextlib
 import json
+from dataclasses import asdict, dataclass
 
-import torch
+from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
-from trainer.data import Split
+from trainer.errors import TrainerError
+from trainer.models import ModelSettings, create_timm
+from trainer.student import Pixels
+
+
+@register_model
+def small_resnet(
+    pretrained: bool = False, layers: tuple = (1, 1, 1, 1), channels: tuple = (32, 64, 96, 128), **arguments
+) -> ResNet:
+    """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one keeps its size.
+
+    layers, channels: blocks and channels of each of the four stages.
+    """
+    if pretrained:
+        raise ValueError("small_resnet has no pretrained weights")
+    for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        arguments.pop(unused, None)
+    net = ResNet(BasicBlock, tuple(layers), channels=tuple(channels), **arguments)
+    net.conv1 = nn.Conv2d(arguments["in_chans"], 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+@dataclass(frozen=True)
+class TeacherBlueprint:
+    """All that an untrained teacher is made from; img_size only where the model asks for one (0: not)."""
+
+    model: ModelSettings
+    classes: int
+    pixels: Pixels
+    img_size: int = 0
 
 
 class Teacher(nn.Module):
-    """timm ResNet of basic blocks with a stride-1 stem, on uint8 pictures.
+    """A timm model on uint8 pictures [batch, height, width, channels]; logits float [batch, classes]."""
 
-    A convolutional teacher reaches in minutes on small pictures what a small ViT needs hours for.
-
-    layers, channels: blocks and channels of each stage; mean, std: of pixel / 255, over the training set.
-    """
-
-    def __init__(self, layers: list[int], channels: list[int], classes: int, mean: float, std: float):
+    def __init__(self, blueprint: TeacherBlueprint):
         super().__init__()
-        self.net = ResNet(BasicBlock, tuple(layers), classes, in_chans=1, channels=tuple(channels))
-        # timm's stem halves a picture twice; 28 x 28 has nothing to spare.
-        self.net.conv1 = nn.Conv2d(1, 64, 3, padding=1, bias=False)
-        self.net.maxpool = nn.Identity()
-        self.mean, self.std = mean, std
-        self.arguments = {
-            "layers": layers,
-            "channels": channels,
-            "classes": classes,
-            "mean": mean,
-            "std": std,
-        }
+        self.blueprint, self.pixels = blueprint, blueprint.pixels
+        sizes = {"img_size": blueprint.img_size} if blueprint.img_size else {}
+        channels = len(blueprint.pixels.mean)
+        self.net = create_timm(blueprint.model, num_classes=blueprint.classes, in_chans=channels, **sizes)
+        if not hasattr(self.net, "get_classifier"):
+            raise TrainerError(f"{blueprint.model.name}: timm does not name its classifier, it cannot teach")
+        self.infer = self.net.forward
 
     def description(self) -> dict[str, str]:
-        """Metadata for the committed checkpoint: all that the constructor needs."""
-        return {"teacher": json.dumps(self.arguments)}
+        """Metadata for a checkpoint: all that the constructor needs."""
+        return {"teacher": json.dumps(asdict(self.blueprint))}
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: uint8 [batch, 28, 28]; returns logits float [batch, classes]."""
-        x = (images.float() / 255 - self.mean) / self.std
-        return self.net(x.unsqueeze(1).contiguous(memory_format=torch.channels_last))
+        """images: uint8 [batch, height, width, channels]."""
+        return self.infer(self.pixels.normalize(images))
 
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features before the classifier [batch, F], and logits."""
+        maps = self.net.forward_features(self.pixels.normalize(images))
+        pooled = self.net.forward_head(maps, pre_logits=True)
+        return pooled, self.net.get_classifier()(pooled)
 
-def pixel_statistics(split: Split) -> tuple[float, float]:
-    """Mean and standard deviation of pixel / 255."""
-    pixels = split.images.double() / 255
-    return float(pixels.mean()), float(pixels.std())
+    def freeze(self) -> "Teacher":
+        """Evaluation mode without gradients; BatchNorms are fused into convolutions where torch.fx can trace the model."""
+        self.eval().requires_grad_(False)
+        if any(isinstance(module, nn.BatchNorm2d) for module in self.net.modules()):
+            # torch.fx has many ways to refuse a model, which then stays as it is.
+            with contextlib.suppress(Exception):
+                self.infer = fuse(self.net).forward
+        return self

@@ -1,31 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""From nothing to the shipped model: teacher, ternary student, recovery under SPEC's integers."""
+"""From nothing to a trained student: teacher, ternary student, recovery under SPEC's integers; and its FP32 control."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from timm.task import ClassificationTask
 from torch import Tensor, nn
 
 from trainer.calibrate import calibrate
 from trainer.checkpoint import write_atomically
 from trainer.config import Config, Phase
-from trainer.data import FASHION_MNIST_LABELS, Split, load_fashion_mnist
-from trainer.distill import distillation_loss
+from trainer.data import Pictures, open_data
+from trainer.distill import DistillationTask, LiveTeacher, table_path, teacher_table
 from trainer.errors import TrainerError
-from trainer.fit import Progress, Run, checkpoint_path, fit
-from trainer.layers import set_full_precision
-from trainer.student import Student
-from trainer.teacher import Teacher, pixel_statistics
+from trainer.files import BUILD, ROOT, TABLES
+from trainer.fit import Processes, Progress, Run, checkpoint_path, device, fit
+from trainer.restore import load_teacher
+from trainer.student import Blueprint, Pixels, Student
+from trainer.teacher import Teacher, TeacherBlueprint
 
-PHASES = ("teacher", "student", "recovery")
+# A phase's checkpoints are stale once an earlier one runs anew.
+PHASES = ("teacher", "control", "student", "recovery")
 
 
 def keep_settings(config: Config, path: Path) -> None:
     """Note a run's settings beside its checkpoints; refuse to resume them with other settings."""
-    settings = json.dumps(config.settings(), indent=1)
+    settings = json.dumps(config.shaping(), indent=1)
     if not path.exists():
         write_atomically(settings.encode(), path)
     elif path.read_text() != settings:
@@ -40,130 +43,135 @@ class Recipe:
     """A configuration with its data; `directory` receives checkpoints and logs."""
 
     config: Config
-    training: Split
-    validation: Split
-    mean: float
-    std: float
+    training: Pictures
+    validation: Pictures
+    pixels: Pixels
     directory: Path
+    processes: Processes = field(default_factory=Processes)
 
     @classmethod
-    def load(cls, config: Config, data: Path | None, directory: Path) -> "Recipe":
-        """Read the training pictures and hold the validation part out of them."""
-        everything = load_fashion_mnist("train", data)
-        held_out = config.data.validation
-        sizes = config.architecture
-        if held_out >= len(everything):
-            raise TrainerError(
-                f"{config.source}: [data] validation must be below {len(everything)}, the pictures there are"
-            )
-        if (sizes.img_size, sizes.in_chans, sizes.num_classes) != (28, 1, len(FASHION_MNIST_LABELS)):
-            raise TrainerError(
-                f"{config.source}: [architecture] Fashion-MNIST needs img_size 28, in_chans 1, num_classes 10"
-            )
-        training, validation = everything.part(None, -held_out), everything.part(-held_out, None)
+    def load(cls, config: Config, directory: Path) -> "Recipe":
+        """Open the data; note the settings in `directory`."""
+        processes = Processes.join()
+        training, validation = open_data(config.data, BUILD / "readable")
         directory.mkdir(parents=True, exist_ok=True)
-        keep_settings(config, directory / "settings.json")
-        return cls(config, training, validation, *pixel_statistics(training), directory)
+        if processes.first:
+            keep_settings(config, directory / "settings.json")
+        processes.wait()
+        mean, std = training.statistics()
+        # A channel that never changes says nothing, however it is scaled.
+        pixels = Pixels(tuple(mean), tuple(value or 1.0 for value in std))
+        return cls(config, training, validation, pixels, directory, processes)
 
     @property
-    def seed(self) -> int:
-        """Seed of initial weights, order and augmentation."""
-        return self.config.seed
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.training.labels)
 
     def new_teacher(self) -> Teacher:
-        """An untrained teacher."""
-        torch.manual_seed(self.seed)
-        settings, classes = self.config.teacher, self.config.architecture.num_classes
-        model = Teacher(settings.layers, settings.channels, classes, self.mean, self.std)
-        return model.to(memory_format=torch.channels_last)
+        """A teacher as timm makes it: untrained, or with the weights that its settings name."""
+        torch.manual_seed(self.config.seed)
+        model, sized = self.config.teacher.model, False
+        if model.name == "same":
+            model, sized = replace(self.config.model, pretrained=model.pretrained, checkpoint=model.checkpoint), True
+        return Teacher(TeacherBlueprint(model, self.classes, self.pixels, self.config.data.size if sized else 0))
 
     def new_student(self) -> Student:
-        """An untrained student."""
-        torch.manual_seed(self.seed)
-        return Student(self.config.architecture, self.mean, self.std)
-
-    def fit(
-        self, name: str, model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer, **hooks: Callable
-    ) -> Progress:
-        """Run the section `name` of the configuration, or what is left of it."""
-        settings: Phase = getattr(self.config, name)
-        steps = len(self.training) // settings.batch * settings.epochs
-        if steps * settings.warmup <= 1:
-            raise TrainerError(f"[{name}] {steps} steps are too few for a warm-up of {settings.warmup}: smaller batch?")
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, settings.learning_rate, total_steps=steps, pct_start=settings.warmup
+        """An untrained student, or one with the weights that the settings of its model name."""
+        torch.manual_seed(self.config.seed)
+        config = self.config
+        return Student(
+            Blueprint(config.name, config.model, config.data.size, self.training.labels, self.pixels, config.ternary)
         )
+
+    def fit(self, name: str, phase: Phase, model: nn.Module, task: nn.Module, **hooks: Callable) -> Progress:
+        """Run a phase, or what is left of it."""
         run = Run(
             name=name,
             model=model,
-            loss=loss,
-            optimizer=optimizer,
-            schedule=schedule,
+            task=task,
             training=self.training,
             validation=self.validation,
-            epochs=settings.epochs,
-            batch=settings.batch,
-            seed=self.seed,
+            phase=phase,
+            compute=self.config.compute,
+            seed=self.config.seed,
             directory=self.directory,
+            processes=self.processes,
             **hooks,
         )
-        if not run.checkpoint.exists():
-            # What was made from an earlier run of this phase is stale.
+        if not run.checkpoint.exists() and self.processes.first:
             for later in PHASES[PHASES.index(name) + 1 :]:
-                checkpoint_path(self.directory, later).unlink(missing_ok=True)
+                if name == "teacher" or (later == "recovery" and name == "student"):
+                    checkpoint_path(self.directory, later).unlink(missing_ok=True)
+        self.processes.wait()
         return fit(run)
 
 
-def train_teacher(recipe: Recipe) -> tuple[Teacher, Progress]:
-    """Train the teacher with cross-entropy: FP32 weights, bfloat16 arithmetic in the forward pass."""
+class SupervisedTask(ClassificationTask):
+    """timm's classification task, called as DistillationTask is."""
+
+    def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
+        """images: uint8 [batch, height, width, channels]; target: int64 [batch]."""
+        return super().forward(images, target)
+
+
+def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
+    """The frozen teacher: a saved one, the one that its model's own weights make, or one trained now."""
     settings = recipe.config.teacher
-    model = recipe.new_teacher()
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=0.9,
-        nesterov=True,
-        weight_decay=settings.weight_decay,
-    )
+    path = ROOT / settings.checkpoint
+    progress = None
+    if settings.checkpoint and path.exists():
+        teacher = load_teacher(path)
+        if teacher.blueprint.classes != recipe.classes:
+            raise TrainerError(f"{path}: teaches {teacher.blueprint.classes} classes, the data has {recipe.classes}")
+    else:
+        teacher = recipe.new_teacher()
+        if settings.training is not None:
+            kind = {"criterion_kwargs": {"smoothing": settings.training.smoothing}, "verbose": False}
+            progress = recipe.fit("teacher", settings.training, teacher, SupervisedTask(teacher, **kind))
+        elif not (settings.model.pretrained or settings.model.checkpoint):
+            raise TrainerError(f"{path}: not found, and there is no [teacher.training] to make it")
+    return teacher.freeze(), progress
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(images)
-        return nn.functional.cross_entropy(logits.float(), labels)
 
-    return model, recipe.fit("teacher", model, loss, optimizer)
-
-
-def adamw(model: nn.Module, settings: Phase) -> torch.optim.Optimizer:
-    """AdamW with weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate)
+def distillation(recipe: Recipe, teacher: Teacher, student: Student) -> DistillationTask:
+    """The task that both phases share; a teacher's table is computed where the data allows one."""
+    settings, pictures = recipe.config.distillation, recipe.training
+    source = LiveTeacher(teacher, with_features=settings.feature_weight > 0)
+    if recipe.config.compute.table and pictures.variants is not None and not source.with_features:
+        path = table_path(TABLES, teacher, recipe.config.data, pictures)
+        if recipe.processes.first:
+            teacher_table(path, teacher, pictures)
+        recipe.processes.wait()
+        source = teacher_table(path, teacher, pictures)
+    return DistillationTask(student, source.to(device()), settings)
 
 
 def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
     """Phase 1: distil into ternary weights with float activations."""
-    settings = recipe.config.student
-    model = recipe.new_student()
+    settings, student = recipe.config.student, recipe.new_student()
 
     def start_epoch(epoch: int) -> bool:
-        full_precision = epoch < settings.full_precision_epochs
-        set_full_precision(model, full_precision)
-        return not full_precision
+        student.full_precision(epoch < settings.full_precision_epochs)
+        return epoch >= settings.full_precision_epochs
 
-    loss = distillation_loss(teacher, recipe.config.distillation)
-    return model, recipe.fit("student", model, loss, adamw(model, settings), start_epoch=start_epoch)
+    task = distillation(recipe, teacher, student)
+    return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch)
+
+
+def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
+    """The FP32 control: phase 1 with the same teacher, augmentation and epochs, never ternary."""
+    student = recipe.new_student()
+    student.full_precision(True)
+    task = distillation(recipe, teacher, student)
+    return student, recipe.fit("control", recipe.config.student, student, task)
 
 
 def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
     """Phase 2: calibrate the static scales, then train on under SPEC's integers."""
     settings = recipe.config.recovery
-    set_full_precision(student, False)
+    student.full_precision(False)
     # Not kept: it takes seconds, and gives the same scales from the same weights.
-    calibrate(student, recipe.training.images[: settings.calibration])
-    loss = distillation_loss(teacher, recipe.config.distillation)
-    return recipe.fit("recovery", student, loss, adamw(student, settings))
+    parts = recipe.training.spread(settings.calibration).ordered(settings.calibration)
+    calibrate(student.cpu(), torch.cat([part.images for part in parts]))
+    return recipe.fit("recovery", settings, student, distillation(recipe, teacher, student))

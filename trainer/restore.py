@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Students and teachers from the fp16 checkpoints that say what they are made of."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trainer.checkpoint import checkpoint_metadata, load_fp16
+from trainer.errors import TrainerError
+from trainer.settings import build
+from trainer.student import Blueprint, Student
+from trainer.teacher import Teacher, TeacherBlueprint
+
+
+def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str) -> nn.Module:
+    """The model of a checkpoint: made from the metadata under `keys`, filled, in evaluation mode."""
+    metadata = checkpoint_metadata(path, *keys)
+    try:
+        model = make(metadata)
+    except TrainerError as error:
+        raise TrainerError(f"{path}: {error}") from None
+    load_fp16(model, path)
+    return model.eval()
+
+
+def without_weights(blueprint: dict[str, Any]) -> dict[str, Any]:
+    """A blueprint whose model needs no weights from elsewhere: the checkpoint holds them all."""
+    return {**blueprint, "model": {**blueprint["model"], "pretrained": False, "checkpoint": ""}}
+
+
+def load_student(path: Path) -> Student:
+    """The student of a checkpoint, calibrated if it was."""
+
+    def make(metadata: dict[str, Any]) -> Student:
+        student = Student(build(Blueprint, without_weights(metadata["blueprint"])))
+        student.fracs = metadata["fracs"]
+        return student
+
+    return restored(path, make, "blueprint", "fracs")
+
+
+def load_teacher(path: Path) -> Teacher:
+    """The teacher of a checkpoint."""
+    return restored(
+        path, lambda metadata: Teacher(build(TeacherBlueprint, without_weights(metadata["teacher"]))), "teacher"
+    )
