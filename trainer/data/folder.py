@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -31,7 +32,7 @@ class Task:
 
     root: Path
     files: Sequence[str]
-    make: Callable[..., np.ndarray]
+    make: Callable[[Image.Image, int], np.ndarray]
 
     def __getitem__(self, index: int) -> np.ndarray | TrainerError:
         try:
@@ -55,7 +56,7 @@ class SquareTask:
 
     settings: DataSettings
 
-    def __call__(self, image, index: int) -> np.ndarray:
+    def __call__(self, image: Image.Image, index: int) -> np.ndarray:
         return square(image, self.settings.size, self.settings.channels)
 
 
@@ -67,7 +68,7 @@ class AugmentTask:
     seed: int
     epoch: int
 
-    def __call__(self, image, index: int) -> np.ndarray:
+    def __call__(self, image: Image.Image, index: int) -> np.ndarray:
         return self.augmentation(image, self.seed, self.epoch, index)
 
 
@@ -137,7 +138,7 @@ class FolderPictures(Pictures):
             raise TrainerError(f"{self.root / Path(self.files[first]).parts[0]}: no readable pictures")
         return checked
 
-    def load(self, make: Callable[..., np.ndarray], batches: list[list[int]]) -> Iterator[Tensor]:
+    def load(self, make: Callable[[Image.Image, int], np.ndarray], batches: list[list[int]]) -> Iterator[Tensor]:
         """uint8 [batch, size, size, channels] of each list of indices; TrainerError names an unreadable file."""
         loader = DataLoader(
             Task(self.root, self.files, make),

