@@ -152,6 +152,8 @@ def test_processes_share_a_batch_in_turn():
         for rank in (0, 1):
             assert torch.equal(parts[rank][step].keys, whole.keys[rank::2])
             assert torch.equal(parts[rank][step].images, whole.images[rank::2])
+    with pytest.raises(TrainerError, match="batch is 2, must be at least 3, a picture for each process"):
+        next(pictures.batches(2, 1, 0, world=3))
 
 
 def test_parts():

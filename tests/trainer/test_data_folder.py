@@ -2,6 +2,7 @@
 """trainer.data over folders: layouts, labels, checks, splits, and the same pictures for any number of processes."""
 
 import json
+import os
 import random
 import shutil
 
@@ -110,6 +111,14 @@ def test_train_and_val_must_have_the_same_classes(parted, tmp_path):
     shutil.rmtree(root / "test" / "checker")
     with pytest.raises(TrainerError, match=r"test: other classes .*\(only in train: checker\)"):
         open_test(settings(root))
+
+
+def test_names_need_not_be_utf8(photos, tmp_path):
+    root = tmp_path / os.fsdecode(b"photos \xe9")
+    shutil.copytree(photos, root)
+    (root / "circle" / "0.jpg").rename(root / "circle" / os.fsdecode(b"\xe9.jpg"))
+    for _ in range(2):
+        assert len(opened(root).check(tmp_path / "cache")) == 40
 
 
 def test_hidden_files_are_ignored(photos, tmp_path, capsys):

@@ -110,5 +110,7 @@ class Pictures(ABC):
 
     def chosen(self, order: Tensor, batch: int, start: int, rank: int, world: int) -> Iterator[Tensor]:
         """Indices of each step of `batches`, int64 [about batch / world]; order: a permutation, int64 [count]."""
+        if batch < world:
+            raise TrainerError(f"batch is {batch}, must be at least {world}, a picture for each process")
         for step in range(start, self.steps(batch)):
             yield order[step * batch : (step + 1) * batch][rank::world]

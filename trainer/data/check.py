@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +33,7 @@ class Verdicts:
 
     def __init__(self, root: Path, cache: Path | None):
         self.root = root
-        digest = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         self.path = None if cache is None else cache / f"pictures-{digest}.json"
         # Another Pillow may read other files.
         self.heading = {"folder": str(root.resolve()), "pillow": PIL.__version__}

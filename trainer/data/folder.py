@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Pictures in a folder, read when they are needed."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,11 @@ def stacked(items: list[np.ndarray | TrainerError]) -> np.ndarray | TrainerError
     """
     errors = (item for item in items if isinstance(item, TrainerError))
     return next(errors, None) or np.stack(items)
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Ctrl-C ends the training, which ends its workers: they need not say so, too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,7 @@ class FolderPictures(Pictures):
             batch_sampler=batches,
             num_workers=min(self.settings.workers, len(batches)),
             collate_fn=stacked,
+            worker_init_fn=ignore_interrupts,
             generator=torch.Generator(),  # else it would take a number from torch's own
         )
         for images in loader:
