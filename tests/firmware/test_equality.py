@@ -53,7 +53,7 @@ def oracle_logits(path, images):
 @pytest.mark.parametrize("name", ["shipped", "odd_model"])
 def test_host_oracle_and_board_agree(name, request, board, tmp_path):
     path = request.getfixturevalue(name)
-    images = load_fashion_mnist("t10k").images[:COUNT] if name == "shipped" else pictures(12, seed=9)
+    images = load_fashion_mnist("t10k").images[:COUNT, :, :, 0] if name == "shipped" else pictures(12, seed=9)
     on_host = host_logits(path, images.numpy())
     assert np.array_equal(on_host, oracle_logits(path, images.numpy()))
     assert np.array_equal(on_host, board_logits(board, path, images.numpy(), tmp_path))
@@ -73,7 +73,7 @@ def test_demo_images_are_the_first_of_each_class():
     paths = sorted((ROOT / "firmware" / "images").glob("*.pgm"))
     assert len(paths) == 10
     for index, path in enumerate(paths):
-        first = int((test.labels == index).nonzero()[0, 0])
+        first = int((test.targets == index).nonzero()[0, 0])
         image = ftervit.read_image(str(path))
         assert path.name.startswith(f"{index}_")
         assert bytes(image.pixels) == test.images[first].numpy().tobytes()
