@@ -69,10 +69,8 @@ class Calibration:
         # The network reads the fracs that are being filled in.
         student.fracs = self.fracs = {}
         self.network = IntegerNetwork(student)
-        levels = (torch.arange(256)[:, None] / 255 - torch.tensor(student.pixels.mean)) / torch.tensor(
-            student.pixels.std
-        )
-        self.fracs["input"] = best_frac(levels)
+        levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, -1, -1, len(student.pixels.mean))
+        self.fracs["input"] = best_frac(student.pixels.normalize(levels))
 
     def limits(self, name: str, largest: Tensor, part: slice) -> Callable[[int], tuple[Tensor, Tensor]]:
         """limits() for best_frac: what the outputs `part` of a linear layer can reach, given its multipliers."""

@@ -104,10 +104,8 @@ class TeacherSettings:
     training: Phase | None = None
 
     def __post_init__(self) -> None:
-        ready = self.checkpoint or self.model.pretrained or self.model.checkpoint
-        require(
-            bool(ready) or self.training is not None, "needs a checkpoint, pretrained weights or [teacher.training]"
-        )
+        ready = self.checkpoint or self.model.pretrained or self.model.checkpoint or self.training
+        require(bool(ready), "needs a checkpoint, pretrained weights or [teacher.training]")
 
 
 @dataclass(frozen=True)

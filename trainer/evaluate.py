@@ -52,11 +52,12 @@ def check_fits(model, path: Path, pictures: Pictures) -> None:
     """Refuse to measure a model on pictures of other classes, sizes or channels than its own."""
     found = (tuple(model.labels), model.img_size, model.in_chans)
     if found != (pictures.labels, pictures.size, pictures.channels):
-        raise TrainerError(
-            f"{path}: is for {len(model.labels)} classes ({', '.join(model.labels[:3])} ...) at {model.img_size} x "
-            f"{model.img_size} x {model.in_chans}, the data has {len(pictures.labels)} ({', '.join(pictures.labels[:3])} "
-            f"...) at {pictures.size} x {pictures.size} x {pictures.channels}"
+        wanted = (pictures.labels, pictures.size, pictures.channels)
+        model_has, data_has = (
+            f"{len(labels)} classes ({', '.join(labels[:3])} ...) at {size} x {size} x {channels}"
+            for labels, size, channels in (found, wanted)
         )
+        raise TrainerError(f"{path}: is for {model_has}, the data has {data_has}")
 
 
 @dataclass(frozen=True)

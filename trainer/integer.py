@@ -131,7 +131,7 @@ class FoldedLinear:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a linear layer stands: frac of its input, frac of each output [N], bound of each multiplier [N] (<= 127)."""
+    """Around a linear layer: frac of its input, frac of each output [N], bound (<= 127) of each multiplier [N]."""
 
     in_frac: int
     out_frac: Tensor

@@ -71,7 +71,7 @@ class Teacher(nn.Module):
         return pooled, self.net.get_classifier()(pooled)
 
     def freeze(self) -> "Teacher":
-        """Evaluation mode without gradients; BatchNorms are fused into convolutions where torch.fx can trace the model."""
+        """Evaluation mode, no gradients; BatchNorms go into their convolutions where torch.fx can trace the model."""
         self.eval().requires_grad_(False)
         if any(isinstance(module, nn.BatchNorm2d) for module in self.net.modules()):
             # torch.fx has many ways to refuse a model, which then stays as it is.
