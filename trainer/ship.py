@@ -17,7 +17,7 @@ from trainer.export import export
 from trainer.files import BUILD, ROOT, Files
 from trainer.fit import Progress, accuracy
 from trainer.restore import load_student
-from trainer.train import Recipe, prepare_teacher, recover, train_control, train_student
+from trainer.train import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 
 RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
 
@@ -40,6 +40,7 @@ def train(config: Config, run: Path) -> Files | None:
     teacher, teacher_progress = prepare_teacher(recipe)
     student, student_progress = train_student(recipe, teacher)
     before = copy.deepcopy(student)
+    calibrate_student(recipe, student)
     recovery_progress = recover(recipe, teacher, student)
     if not recipe.processes.first:
         return None

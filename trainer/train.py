@@ -167,11 +167,17 @@ def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
     return student, recipe.fit("control", recipe.config.student, student, task)
 
 
-def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
-    """Phase 2: calibrate the static scales, then train on under SPEC's integers."""
-    settings = recipe.config.recovery
+def calibrate_student(recipe: Recipe, student: Student) -> None:
+    """Choose the static scales; from then on the student computes in SPEC's integers.
+
+    The scales are not kept: choosing them takes seconds, and the same weights give the same.
+    """
     student.full_precision(False)
-    # Not kept: it takes seconds, and gives the same scales from the same weights.
-    parts = recipe.training.spread(settings.calibration).ordered(settings.calibration)
+    count = recipe.config.recovery.calibration
+    parts = recipe.training.spread(count).ordered(count)
     calibrate(student.cpu(), torch.cat([part.images for part in parts]))
-    return recipe.fit("recovery", settings, student, distillation(recipe, teacher, student))
+
+
+def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
+    """Phase 2: train a calibrated student on under SPEC's integers."""
+    return recipe.fit("recovery", recipe.config.recovery, student, distillation(recipe, teacher, student))
