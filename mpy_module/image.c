@@ -164,30 +164,3 @@ int32_t ternary_normalize(const ternary_arg *arguments, ternary_error *error) {
     }
     return 0;
 }
-
-int32_t ternary_patches(const ternary_arg *arguments, ternary_error *error) {
-    const ternary_patches_arguments *a = (const void *)arguments;
-    if (!is_side(&a->width, error) || !ternary_is_channels(&a->channels, error) ||
-        !ternary_value_in(&a->patch_size, 1, a->width.value, error) ||
-        !ternary_value_multiple(&a->width, a->patch_size.value, error)) {
-        return error->code;
-    }
-    size_t patch = (size_t)a->patch_size.value;
-    size_t run = patch * (size_t)a->channels.value; // bytes of a patch's row
-    size_t stride = (size_t)a->width.value * (size_t)a->channels.value;
-    if (!ternary_size_multiple(&a->picture, stride * patch, error) ||
-        !ternary_size_is(&a->out, a->picture.size, error)) {
-        return error->code;
-    }
-    int8_t *out = a->out.data;
-    const int8_t *picture = a->picture.data;
-    for (size_t band = 0; band < a->picture.size; band += stride * patch) {
-        for (size_t column = 0; column < stride; column += run) {
-            for (size_t ky = 0; ky < patch; ky++) {
-                memcpy(out, picture + band + ky * stride + column, run);
-                out += run;
-            }
-        }
-    }
-    return 0;
-}

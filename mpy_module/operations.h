@@ -20,8 +20,9 @@
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_scratch, 1, "Bytes of scratch for linear and linear_logits.", \
         P(in_features, INT, IN)) \
-    OPERATION(patches, 0, "Cut a normalised picture into rows of a linear layer (SPEC 4.6).", \
-        P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(patch_size, INT, IN) P(out, I8, OUT)) \
+    OPERATION(patches, 0, "Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).", \
+        P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
+        P(padding, INT, IN) P(out, I8, OUT)) \
     OPERATION(layernorm, 0, "TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).", \
         P(x, I16, IN) P(weight, U8, IN) P(bias, U8, IN) P(gain, INT, IN) P(gain_shift, INT, IN) \
         P(beta, INT, IN) P(width, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \

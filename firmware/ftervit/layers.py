@@ -8,6 +8,8 @@ your own may fill `out` or ignore it and return a buffer that it made, of the sa
 
 import ternary
 
+from ftervit.modelfile import STAGE, convolutions, grids
+
 
 class Scratch:
     """Working memory that layers share; grows to the largest request."""
@@ -24,6 +26,7 @@ class Scratch:
 
 
 scratch = Scratch()
+patch_scratch = Scratch()
 
 
 def rows_of(x, features):
@@ -91,26 +94,76 @@ class TernaryBitLinear:
 
 
 class TernaryBitConv2d:
-    """Patch embedding: int8 picture [height, width, channels] -> int8 [patches, out_features] (SPEC 4.6).
+    """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
-    linear: the TernaryBitLinear that each patch goes through.
+    linear: the TernaryBitLinear that each patch goes through; side: of the square pictures that it takes.
     """
 
-    def __init__(self, linear, patch_size, channels):
-        self.linear, self.patch_size, self.channels = linear, patch_size, channels
+    def __init__(self, linear, side, channels, kernel, stride, padding):
+        self.linear, self.side, self.channels = linear, side, channels
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.new_side = (side + 2 * padding - kernel) // stride + 1
 
     @classmethod
-    def load(cls, file, name, patch_size, channels, out_features):
+    def load(cls, file, name, side, channels, kernel, stride, padding, out_features):
         """Take the convolution `name` from a ModelFile."""
         frac = file.frac(name)
-        linear = TernaryBitLinear.load(file, name, patch_size * patch_size * channels, out_features, frac)
-        return cls(linear, patch_size, channels)
+        linear = TernaryBitLinear.load(file, name, kernel * kernel * channels, out_features, frac)
+        return cls(linear, side, channels, kernel, stride, padding)
 
-    def __call__(self, picture, width, out=None):
-        """picture: int8 [height, width, channels]; out: int8 [patches, out_features], returned."""
-        rows = ternary.arena(len(picture))
-        ternary.patches(picture, width, self.channels, self.patch_size, rows)
+    def patch_bytes(self):
+        """Bytes of all patches, cut out side by side."""
+        return self.new_side * self.new_side * self.linear.in_features
+
+    def out_bytes(self):
+        """Bytes of the picture that it makes."""
+        return self.new_side * self.new_side * self.linear.out_features
+
+    def __call__(self, picture, out=None):
+        """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
+        # Not from the shared scratch, which the linear layer needs at the same time.
+        rows = patch_scratch.get(self.patch_bytes())[: self.patch_bytes()]
+        ternary.patches(picture, self.side, self.channels, self.kernel, self.stride, self.padding, rows)
         return self.linear(rows, out)
+
+
+class ConvAct:
+    """One stage of the stem: a convolution and its activation (SPEC 9.1)."""
+
+    def __init__(self, conv, act):
+        self.conv, self.act = conv, act
+
+    def __call__(self, picture, out=None):
+        """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
+        return self.act(self.conv(picture, out))
+
+
+class PatchEmbed:
+    """int8 picture [img_size, img_size, in_chans] -> int8 [patches, embed_dim]: the stem's stages, then `proj`.
+
+    backbone: list of ConvAct, empty in a plain vision transformer; proj: a TernaryBitConv2d.
+    """
+
+    def __init__(self, backbone, proj):
+        self.backbone, self.proj = backbone, proj
+
+    @classmethod
+    def load(cls, file, sizes):
+        """Take `patch_embed` from a ModelFile; sizes: its architecture."""
+        shapes, layers = grids(sizes), []
+        for i, (_, kernel, stride, padding, channels_out) in enumerate(convolutions(sizes)):
+            side, channels = shapes[i]
+            last = i == len(sizes["stem"])
+            name = "patch_embed.proj" if last else STAGE % i + ".conv"
+            conv = TernaryBitConv2d.load(file, name, side, channels, kernel, stride, padding, channels_out)
+            layers.append(conv if last else ConvAct(conv, Activation.load(file, STAGE % i + ".act")))
+        return cls(layers[:-1], layers[-1])
+
+    def __call__(self, picture, out=None):
+        """picture: int8 [img_size, img_size, in_chans]; out: int8 [patches, embed_dim], returned."""
+        for stage in self.backbone:
+            picture = stage(picture)
+        return self.proj(picture, out)
 
 
 class TernaryHead:

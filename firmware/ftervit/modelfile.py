@@ -13,9 +13,22 @@ except ImportError:
     addressof = None
 
 FORMAT = "ftervit"
-VERSION = "1"
+VERSION = "2"
 PACKING = "base3-5x16"
-SIZES = ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim", "depth", "num_heads", "mlp_hidden")
+SIZES = (
+    "img_size",
+    "in_chans",
+    "patch_size",
+    "patch_stride",
+    "patch_padding",
+    "num_classes",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "mlp_hidden",
+)
+STAGE = "patch_embed.backbone.%d"  # timm's name of a stage of the stem
+MAX_STAGES = 8
 METADATA = (
     "format",
     "version",
@@ -79,27 +92,82 @@ def map_file(path):
         return data
 
 
+def whole(value, low, high=65535):
+    """Whether a value from JSON is a whole number from low to high."""
+    return type(value) is int and low <= value <= high
+
+
+def convolutions(sizes):
+    """(field, kernel, stride, padding, channels out) of each convolution of an architecture, in order (SPEC 10.4)."""
+    found = [
+        ("stem %d" % i, kernel, stride, padding, channels)
+        for i, (channels, kernel, stride, padding) in enumerate(sizes["stem"])
+    ]
+    patch = (sizes["patch_size"], sizes["patch_stride"], sizes["patch_padding"])
+    return found + [("patch_size",) + patch + (sizes["embed_dim"],)]
+
+
+def grids(sizes):
+    """(side, channels) of the int8 picture and of what each convolution of an architecture makes of it (SPEC 4.6)."""
+    side, channels = sizes["img_size"], sizes["in_chans"]
+    found = [(side, channels)]
+    for _, kernel, stride, padding, channels in convolutions(sizes):
+        side = max(0, (side + 2 * padding - kernel) // stride + 1)
+        found.append((side, channels))
+    return found
+
+
+def stem_problem(sizes):
+    """`architecture_problem` of the stem alone, before anything is computed with it."""
+    stem = sizes.get("stem")
+    if type(stem) is not list or len(stem) > MAX_STAGES:
+        return "architecture stem", "must be a list of at most %d convolutions" % MAX_STAGES
+    for stage in stem:
+        if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or not stage[0]:
+            return "architecture stem", "%s is not [channels, kernel, stride, padding]" % stage
+    return None
+
+
+def convolution_problem(sizes):
+    """`architecture_problem` of stem and patch embedding (SPEC 4.6)."""
+    shapes = grids(sizes)
+    for i, (field, kernel, stride, padding, _) in enumerate(convolutions(sizes)):
+        field = "architecture " + field
+        if not 1 <= stride <= kernel:
+            return field, "stride %d, must be 1 to the kernel's %d" % (stride, kernel)
+        if padding >= kernel:
+            return field, "padding %d, must be below the kernel's %d" % (padding, kernel)
+        inputs = kernel * kernel * shapes[i][1]
+        if inputs > MAX_IN_FEATURES:
+            return field + ", values of a patch", "%d, at most %d" % (inputs, MAX_IN_FEATURES)
+        if not 1 <= shapes[i + 1][0] <= MAX_PICTURE:
+            return field, "kernel %d does not fit a picture of %d" % (kernel, shapes[i][0])
+    return None
+
+
 def architecture_problem(sizes):
     """What is wrong with the metadata `architecture` as (field, why), or None (SPEC 10.4)."""
     if type(sizes) is not dict:
         return "architecture", "must be a JSON object"
     for key in SIZES:
-        if type(sizes.get(key)) is not int or not 1 <= sizes[key] <= 65535:
-            return "architecture " + key, "%s is not a whole number from 1 to 65535" % sizes.get(key)
+        low = 0 if key == "patch_padding" else 1
+        if not whole(sizes.get(key), low):
+            return "architecture " + key, "%s is not a whole number from %d to 65535" % (sizes.get(key), low)
     if type(sizes.get("name")) is not str:
         return "architecture name", "must be a text"
     if sizes.get("pool") != "token":
         return "architecture pool", "%s, only 'token' is known" % sizes.get("pool")
     if sizes["in_chans"] not in (1, 3):
         return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
-    if sizes["img_size"] % sizes["patch_size"]:
-        return "architecture patch_size", "img_size must be a multiple of it"
+    if sizes["img_size"] > MAX_PICTURE:
+        return "architecture img_size", "%d, at most %d" % (sizes["img_size"], MAX_PICTURE)
+    problem = stem_problem(sizes) or convolution_problem(sizes)
+    if problem:
+        return problem
     if sizes["embed_dim"] % sizes["num_heads"]:
         return "architecture num_heads", "embed_dim must be a multiple of it"
     for field, value, limit in (
-        ("img_size", sizes["img_size"], MAX_PICTURE),
-        ("patch_size, values of a patch", sizes["patch_size"] ** 2 * sizes["in_chans"], MAX_IN_FEATURES),
-        ("patch_size, tokens", 1 + (sizes["img_size"] // sizes["patch_size"]) ** 2, MAX_TOKENS),
+        ("patch_size, tokens", 1 + grids(sizes)[-1][0] ** 2, MAX_TOKENS),
         ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
         ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
         ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),

@@ -6,8 +6,8 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, TernaryBitConv2d, TernaryHead, TernaryLayerNorm
-from ftervit.modelfile import ModelFile, check_room
+from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm
+from ftervit.modelfile import ModelFile, check_room, grids
 
 
 class VisionTransformer:
@@ -22,13 +22,13 @@ class VisionTransformer:
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
-        self.tokens = 1 + (self.img_size // sizes["patch_size"]) ** 2
+        self.tokens = 1 + grids(sizes)[-1][0] ** 2
         # Both int32 arrays of SPEC 3.5.
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
-        self.patch_embed = TernaryBitConv2d.load(file, "patch_embed.proj", sizes["patch_size"], self.in_chans, width)
+        self.patch_embed = PatchEmbed.load(file, sizes)
         self.cls_token = file.tensor("cls_token", "I8", [width])
-        self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens, width])
+        self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
         self.shifts = [file.scale(name, "residual_shift", 0, 8) for name in branches]
         self.blocks = [Block.load(file, "blocks.%d" % i, width, hidden, heads) for i in range(sizes["depth"])]
@@ -47,12 +47,21 @@ class VisionTransformer:
         """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
         stream = self.tokens * self.embed_dim
         self.activation_bytes = stream * 3 + self.tokens * wide
-        # Beside them, while a picture is on its way: its pixels, the int8 picture and its patches.
-        picture = self.img_size * self.img_size * self.in_chans
-        check_room(self.activation_bytes + 3 * picture, "activations and picture")
+        check_room(self.activation_bytes + self._picture_bytes(), "activations and picture")
         self._stream = ternary.arena(stream * 2, "h")
         self._normed = ternary.arena(stream)
         self._wide = ternary.arena(self.tokens * wide)
+
+    def _picture_bytes(self):
+        """What a picture needs on its way to the tokens: its pixels and the int8 picture, then each convolution's
+        patches beside the picture before it and the one that it makes."""
+        size = self.img_size * self.img_size * self.in_chans
+        needed, patches = 2 * size, 0
+        for conv in [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]:
+            patches = max(patches, conv.patch_bytes())
+            needed = max(needed, patches + size + conv.out_bytes())
+            size = conv.out_bytes()
+        return needed
 
     def preprocess(self, image):
         """Image -> int8 picture [img_size, img_size, in_chans] (SPEC 3)."""
@@ -66,9 +75,9 @@ class VisionTransformer:
         x, width = self._stream, self.embed_dim
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, self.img_size, self._normed[width:])
+        patches = self.patch_embed(picture, self._normed[width:])
         ternary.residual_start(x[width:], patches, patch_shift)
-        ternary.residual_add(x, self.pos_embed, pos_shift)
+        ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x
 
     def __call__(self, picture):

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#include <string.h>
+
+#include "checks.h"
+#include "numbers.h"
+#include "operations.h"
+
+// 4.6. Sides in pixels; all below 2^13.
+typedef struct {
+    int32_t width, height, channels, kernel, stride, padding;
+    int32_t columns, rows;
+} convolution;
+
+// The positions of the kernel along a side; 0 where it does not fit once.
+static int32_t positions(const convolution *c, int32_t side) {
+    int32_t room = side + 2 * c->padding - c->kernel;
+    return room < 0 ? 0 : room / c->stride + 1;
+}
+
+static bool check_patches(const ternary_patches_arguments *a, convolution *c, ternary_error *error) {
+    if (!ternary_value_in(&a->width, 1, TERNARY_MAX_PICTURE, error) ||
+        !ternary_value_in(&a->channels, 1, TERNARY_MAX_IN_FEATURES, error)) {
+        return false;
+    }
+    uint64_t stride = (uint64_t)a->width.value * (uint64_t)a->channels.value;
+    if (!ternary_size_multiple(&a->picture, stride, error)) {
+        return false;
+    }
+    uint64_t height = a->picture.size / stride;
+    if (height > TERNARY_MAX_PICTURE) {
+        return ternary_size_is(&a->picture, stride * TERNARY_MAX_PICTURE, error);
+    }
+    // The largest kernel whose patch is a row of a linear layer.
+    int32_t largest = 1;
+    while ((largest + 1) * (largest + 1) * a->channels.value <= TERNARY_MAX_IN_FEATURES) {
+        largest++;
+    }
+    if (!ternary_value_in(&a->kernel, 1, largest, error) ||
+        !ternary_value_in(&a->stride, 1, a->kernel.value, error) ||
+        !ternary_value_in(&a->padding, 0, a->kernel.value - 1, error)) {
+        return false;
+    }
+    *c = (convolution){a->width.value,
+                       (int32_t)height,
+                       a->channels.value,
+                       a->kernel.value,
+                       a->stride.value,
+                       a->padding.value,
+                       0,
+                       0};
+    c->columns = positions(c, c->width);
+    c->rows = positions(c, c->height);
+    if (c->columns == 0 || c->rows == 0) {
+        int32_t shorter = ternary_min(c->width, c->height);
+        return ternary_value_in(&a->kernel, 1, shorter + 2 * c->padding, error);
+    }
+    uint64_t patch = (uint64_t)(c->kernel * c->kernel * c->channels);
+    return ternary_size_is(&a->out, (uint64_t)(c->columns * c->rows) * patch, error);
+}
+
+// One row of a patch, `kernel` pixels from column `left` of a picture's row; 0 beyond its ends.
+static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8_t *out) {
+    int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
+    size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
+    size_t inside = (size_t)(to - from) * channels, run = (size_t)c->kernel * channels;
+    memset(out, 0, before);
+    memcpy(out + before, row + (size_t)from * channels, inside);
+    memset(out + before + inside, 0, run - before - inside);
+}
+
+static void copy_patch(const convolution *c, const int8_t *picture, int32_t top, int32_t left, int8_t *out) {
+    size_t run = (size_t)(c->kernel * c->channels), stride = (size_t)(c->width * c->channels);
+    for (int32_t y = top; y < top + c->kernel; y++) {
+        if (y < 0 || y >= c->height) {
+            memset(out, 0, run);
+        } else {
+            copy_run(c, picture + (size_t)y * stride, left, out);
+        }
+        out += run;
+    }
+}
+
+int32_t ternary_patches(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_patches_arguments *a = (const void *)arguments;
+    convolution c;
+    if (!check_patches(a, &c, error)) {
+        return error->code;
+    }
+    int8_t *out = a->out.data;
+    for (int32_t row = 0; row < c.rows; row++) {
+        for (int32_t column = 0; column < c.columns; column++) {
+            int32_t top = row * c.stride - c.padding, left = column * c.stride - c.padding;
+            copy_patch(&c, a->picture.data, top, left, out);
+            out += c.kernel * c.kernel * c.channels;
+        }
+    }
+    return 0;
+}
