@@ -95,6 +95,23 @@ def parser() -> argparse.ArgumentParser:
     images.add_argument("--folder", type=Path, default=ROOT / "firmware" / "images", help="(default: %(default)s)")
     images.set_defaults(run_command=run_images)
 
+    sizes = commands.add_parser(
+        "sizes", help="sizes of whole model files for ImageNet's models, exported with random weights"
+    )
+    sizes.add_argument("--output", type=Path, default=BUILD / "sizes.json", help="JSON result (default: %(default)s)")
+    sizes.set_defaults(run_command=run_sizes)
+
+    ablate = commands.add_parser("ablate", help="what each choice of the method is worth; resumes when interrupted")
+    ablate.add_argument(
+        "--config", type=Path, default=CONFIGS / "ablation.toml", help="the base (default: %(default)s)"
+    )
+    ablate.add_argument("--run", type=Path, default=BUILD / "ablation", help="a folder a row (default: %(default)s)")
+    ablate.add_argument("--output", type=Path, default=CHECKPOINTS / "ablation.json", help="(default: %(default)s)")
+    ablate.add_argument("--seeds", type=int, default=2, help="runs of each row (default: %(default)s)")
+    ablate.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")
+    add_changes(ablate)
+    ablate.set_defaults(run_command=run_ablate)
+
     numbers = commands.add_parser("numbers", help="write README's tables from the JSON that the recipes make")
     numbers.set_defaults(run_command=run_numbers)
     return top
@@ -176,6 +193,21 @@ def run_images(arguments: argparse.Namespace) -> None:
 
     for path in write_demo_images(arguments.folder, arguments.data):
         print(path)
+
+
+def run_sizes(arguments: argparse.Namespace) -> None:
+    """`trainer sizes`."""
+    from trainer.sizes import measure
+
+    measure(arguments.output)
+
+
+def run_ablate(arguments: argparse.Namespace) -> None:
+    """`trainer ablate`."""
+    from trainer.ablate import Plan, ablate
+
+    plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
+    print(ablate(plan, arguments.only))
 
 
 def run_numbers(arguments: argparse.Namespace) -> None:

@@ -92,22 +92,40 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
-def ablate(path: Path, directory: Path, output: Path, seeds: int, only: str = "") -> str:
-    """Run all rows (or those whose name holds `only`); write JSON to `output` and return the table as markdown.
+@dataclass(frozen=True)
+class Plan:
+    """config: the base; directory: gets a folder for each row and seed; output: JSON; changes: for all rows."""
 
-    Interrupted, it goes on where it stopped: every row and seed has a folder in `directory`.
+    config: Path
+    directory: Path
+    output: Path
+    seeds: int
+    changes: tuple[str, ...] = ()
+
+    def row(self, number: int, seed: int, changes: tuple[str, ...]) -> tuple[Config, Path]:
+        """The configuration of one row and seed, and its folder."""
+        config = load_config(self.config, [*self.changes, *changes, f"seed={seed}"])
+        return config, self.directory / f"{number:02}-{seed}"
+
+
+def ablate(plan: Plan, only: str = "") -> str:
+    """Run all rows (or those whose name holds `only`), write JSON and return the table as markdown.
+
+    Interrupted, it goes on where it stopped; what other calls have found in the folder is in the table, too.
     """
     rows = {**ROWS, CONTROL: ()}
-    chosen = {name: changes for name, changes in rows.items() if only.lower() in name.lower()}
+    chosen = [name for name in rows if only.lower() in name.lower()]
     if not chosen:
         raise TrainerError(f"--only {only!r}: names no row; there are {'; '.join(rows)}")
-    results: dict[str, list[Outcome]] = {}
-    for seed in range(1, seeds + 1):
-        for index, (name, changes) in enumerate(rows.items()):
+    for seed in range(1, plan.seeds + 1):
+        for number, (name, changes) in enumerate(rows.items()):
             if name in chosen:
-                print(f"seed {seed} of {seeds}: {name}", flush=True)
-                config = load_config(path, [f"seed={seed}", *changes])
-                outcome = run_row(config, directory / f"{index:02}-{seed}", name == CONTROL)
-                results.setdefault(name, []).append(outcome)
-                write_results(results, config, output)
-    return table(json.loads(output.read_text()))
+                print(f"seed {seed} of {plan.seeds}: {name}", flush=True)
+                run_row(*plan.row(number, seed, changes), name == CONTROL)
+    results: dict[str, list[Outcome]] = {}
+    for number, name in enumerate(rows):
+        found = sorted(plan.directory.glob(f"{number:02}-*/outcome.json"))
+        if found:
+            results[name] = [Outcome(**json.loads(path.read_text())) for path in found]
+    write_results(results, load_config(plan.config, plan.changes), plan.output)
+    return table(json.loads(plan.output.read_text()))

@@ -58,7 +58,7 @@ class ConvEmbed(HybridEmbed):
 
 def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
     """timm's model of that name; raises TrainerError that says what timm has against it."""
-    if settings.name not in timm.list_models():
+    if not timm.is_model(settings.name):
         near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:8]
         raise TrainerError(f"{settings.name} is no timm model" + (f"; near it: {', '.join(near)}" if near else ""))
     if settings.checkpoint and not Path(settings.checkpoint).is_file():
