@@ -202,12 +202,21 @@ def linear(x, trits, bias, multiplier, shift):
     return narrow(y, np.int8)
 
 
-def patches(picture, size):
-    """SPEC 4.6: int8 [height, width, channels] -> int8 [patches, P P channels]."""
-    height, width, _ = picture.shape
-    assert height % size == 0 and width % size == 0
-    corners = [(top, left) for top in range(0, height, size) for left in range(0, width, size)]
-    return np.stack([picture[top : top + size, left : left + size].reshape(-1) for top, left in corners])
+def patches(picture, kernel, stride, padding):
+    """SPEC 4.6: int8 [height, width, channels] -> int8 [rows, columns, P P channels]."""
+    height, width, channels = picture.shape
+    assert 1 <= height <= 4096 and 1 <= width <= 4096
+    assert 1 <= stride <= kernel and 0 <= padding < kernel and 1 <= kernel * kernel * channels <= 4032
+    rows = (height + 2 * padding - kernel) // stride + 1
+    columns = (width + 2 * padding - kernel) // stride + 1
+    assert rows >= 1 and columns >= 1
+    cut = np.zeros((rows, columns, kernel * kernel * channels), np.int8)
+    for r, c, ky, kx in np.ndindex(rows, columns, kernel, kernel):
+        y, x = r * stride + ky - padding, c * stride + kx - padding
+        if 0 <= y < height and 0 <= x < width:
+            index = (ky * kernel + kx) * channels
+            cut[r, c, index : index + channels] = picture[y, x]
+    return cut
 
 
 def linear_logits(x, trits, bias, multiplier):
@@ -365,6 +374,11 @@ class Network:
         parts = [self.plain(f"{name}.{part}") for part in ("bias", "multiplier", "shift")]
         return linear(x, self.trits(f"{name}.weight"), *parts)
 
+    def convolution(self, name, picture, *sizes):
+        """TernaryBitConv2d `name` (4.6): int8 [height, width, channels] -> int8 [rows, columns, N]."""
+        cut = patches(picture, *sizes)
+        return self.linear(name, cut.reshape(-1, cut.shape[2])).reshape(*cut.shape[:2], -1)
+
     def layernorm(self, name, x):
         """TernaryLayerNorm `name` (6)."""
         scales = [self.scales[name][key] for key in ("gain", "gain_shift", "beta")]
@@ -384,11 +398,17 @@ class Network:
 
     def embed(self, x):
         """SPEC 9.1, 5.2: int8 [img_size, img_size, in_chans] -> residual stream int16 [T, D]."""
-        y = self.linear("patch_embed.proj", patches(x, self.architecture["patch_size"]))
-        cls_token = self.plain("cls_token")[None]
+        sizes = self.architecture
+        for i, (channels, *window) in enumerate(sizes["stem"]):
+            x = self.convolution(f"patch_embed.backbone.{i}.conv", x, *window)
+            assert x.shape[2] == channels
+            x = lookup(x, self.plain(f"patch_embed.backbone.{i}.act.table"))
+        window = [sizes[f"patch_{key}"] for key in ("size", "stride", "padding")]
+        y = self.convolution("patch_embed.proj", x, *window).reshape(-1, sizes["embed_dim"])
         shifts = [self.scales[name]["residual_shift"] for name in ("cls_token", "patch_embed.proj")]
-        residual = np.concatenate([residual_start(cls_token, shifts[0]), residual_start(y, shifts[1])])
-        return self.add("pos_embed", residual, self.plain("pos_embed"))
+        first = residual_start(self.plain("cls_token")[None], shifts[0])
+        others = self.add("pos_embed", residual_start(y, shifts[1]), self.plain("pos_embed"))
+        return np.concatenate([first, others])
 
     def block(self, name, residual):
         """SPEC 9.2: int16 [T, D] -> int16 [T, D]."""

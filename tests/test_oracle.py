@@ -164,10 +164,39 @@ def test_linear_logits_by_hand():
 
 def test_patches_by_hand():
     picture = np.arange(32).astype(I8).reshape(4, 4, 2)
-    rows = oracle.patches(picture, 2)
-    assert rows[0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
-    assert rows[1].tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
-    assert rows[2][0] == 16 and rows[3][7] == 31
+    cut = oracle.patches(picture, 2, 2, 0)
+    assert cut.shape == (2, 2, 8)
+    assert cut[0, 0].tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert cut[0, 1].tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+    assert cut[1, 0, 0] == 16 and cut[1, 1, 7] == 31
+
+
+def test_padded_patches_by_hand():
+    picture = np.arange(1, 7).astype(I8).reshape(2, 3, 1)
+    # rows = (2 + 2 - 2) // 1 + 1 = 3, columns = (3 + 2 - 2) // 1 + 1 = 4
+    cut = oracle.patches(picture, 2, 1, 1)
+    assert cut.shape == (3, 4, 4)
+    assert cut[0].tolist() == [[0, 0, 0, 1], [0, 0, 1, 2], [0, 0, 2, 3], [0, 0, 3, 0]]
+    assert cut[2].tolist() == [[0, 4, 0, 0], [4, 5, 0, 0], [5, 6, 0, 0], [6, 0, 0, 0]]
+    # rows = (2 + 0 - 2) // 2 + 1 = 1, columns = (3 + 0 - 2) // 2 + 1 = 1: pixels 3 and 6 are in no patch
+    assert oracle.patches(picture, 2, 2, 0).tolist() == [[[1, 2, 4, 5]]]
+
+
+@pytest.mark.parametrize("window", [(3, 4, 0), (3, 1, 3), (3, 0, 0), (3, 1, -1), (5, 1, 1), (64, 1, 63)])
+def test_patches_refuse(window):
+    with pytest.raises(AssertionError):
+        oracle.patches(np.zeros((2, 3, 1), I8), *window)
+
+
+def test_patches_are_those_of_torch():
+    torch = pytest.importorskip("torch")
+    picture = np.random.default_rng(4).integers(-128, 128, (9, 7, 3)).astype(I8)
+    for kernel, stride, padding in ((3, 2, 1), (4, 3, 0), (5, 1, 4)):
+        cut = oracle.patches(picture, kernel, stride, padding)
+        channels_first = torch.tensor(picture.transpose(2, 0, 1)[None]).float()
+        unfolded = torch.nn.functional.unfold(channels_first, kernel, padding=padding, stride=stride)
+        expected = unfolded[0].T.reshape(-1, 3, kernel * kernel).transpose(1, 2).reshape(*cut.shape)
+        assert np.array_equal(cut, expected.numpy())
 
 
 # 5. Residual stream
@@ -295,7 +324,7 @@ def padded(values, dtype):
     return np.pad(values, (0, -len(values) % (16 // values.itemsize)))
 
 
-def toy_model(image=28, patch=7, width=96, depth=6, heads=3, hidden=384, classes=10, seed=0):
+def toy_model(image=28, stem=(), patch=(7, 7, 0), width=96, depth=6, heads=3, hidden=384, classes=10, seed=0):
     """(tensors, metadata) of a random network that follows section 10."""
     rng = np.random.default_rng(seed)
     tensors, shapes, scales = {}, {}, {"input": {"frac": 5}, "residual": {"frac": 8}}
@@ -318,11 +347,17 @@ def toy_model(image=28, patch=7, width=96, depth=6, heads=3, hidden=384, classes
             put(f"{name}.{part}", trits, U8, oracle.pack_channels(trits))
         scales[name] = {"frac": 4, "gain": 20000, "gain_shift": 1, "beta": 900}
 
-    tokens = (image // patch) ** 2 + 1
+    side, inputs = image, 1
+    for i, (channels, kernel, stride, padding) in enumerate(stem):
+        put_linear(f"patch_embed.backbone.{i}.conv", channels, kernel * kernel * inputs)
+        put(f"patch_embed.backbone.{i}.act.table", RELU_LIKE, I8)
+        side, inputs = (side + 2 * padding - kernel) // stride + 1, channels
+    kernel, stride, padding = patch
+    put_linear("patch_embed.proj", width, kernel * kernel * inputs)
+    tokens = ((side + 2 * padding - kernel) // stride + 1) ** 2 + 1
     put("cls_token", rng.integers(-90, 90, width), I8)
-    put("pos_embed", rng.integers(-90, 90, (tokens, width)), I8)
+    put("pos_embed", rng.integers(-90, 90, (tokens - 1, width)), I8)
     scales["cls_token"] = scales["pos_embed"] = {"frac": 5, "residual_shift": 3}
-    put_linear("patch_embed.proj", width, patch * patch)
     for i in range(depth):
         block = f"blocks.{i}"
         put_norm(f"{block}.norm1")
@@ -339,8 +374,11 @@ def toy_model(image=28, patch=7, width=96, depth=6, heads=3, hidden=384, classes
     put("head.weight", trits, U8, oracle.pack_weight(trits))
     put("head.bias", rng.integers(-300, 300, classes), I32)
     put("head.multiplier", rng.integers(1, 4096, classes), I16)
-    architecture = {"img_size": image, "patch_size": patch, "in_chans": 1, "num_classes": classes}
+    architecture = {"img_size": image, "in_chans": 1, "stem": stem, "num_classes": classes}
     architecture |= {
+        "patch_size": kernel,
+        "patch_stride": stride,
+        "patch_padding": padding,
         "embed_dim": width,
         "depth": depth,
         "num_heads": heads,
@@ -357,8 +395,11 @@ def toy_model(image=28, patch=7, width=96, depth=6, heads=3, hidden=384, classes
     return tensors, {key: json.dumps(value) for key, value in metadata.items()}
 
 
-def test_forward_runs_within_all_bounds():
-    tensors, metadata = toy_model()
+@pytest.mark.parametrize(
+    "sizes", [{}, {"stem": ((8, 3, 2, 1), (17, 2, 1, 1)), "patch": (3, 3, 0)}], ids=["patches", "stem"]
+)
+def test_forward_runs_within_all_bounds(sizes):
+    tensors, metadata = toy_model(**sizes)
     pictures = np.random.default_rng(3).integers(0, 256, (2, 30, 41, 3)).astype(U8)
     logits = [oracle.forward(tensors, metadata, picture) for picture in pictures]
     assert logits[0].shape == (10,) and logits[0].dtype == I32
@@ -366,12 +407,27 @@ def test_forward_runs_within_all_bounds():
 
 
 def test_forward_of_an_empty_network():
-    """Without blocks the class token alone decides: cls + pos, norm, head."""
+    """Without blocks the class token alone decides: its position is part of it; norm, head."""
     tensors, metadata = toy_model(width=20, depth=0, heads=1)
     picture = np.zeros((28, 28, 1), U8)
-    stream = (tensors["cls_token"][:20].astype(I16) + tensors["pos_embed"][:20]) * 8
+    stream = tensors["cls_token"][:20].astype(I16) * 8
     network = oracle.Network(tensors, metadata)
     y = oracle.layernorm_row(stream, network.trits("norm.weight"), network.trits("norm.bias"), 20000, 1, 900)
     sums = y.astype(I32) @ network.trits("head.weight").T + tensors["head.bias"][:10]
     expected = sums * tensors["head.multiplier"][:10]
     assert np.array_equal(oracle.forward(tensors, metadata, picture), expected)
+
+
+def test_embedding_of_a_stem_by_hand():
+    """One pixel wide convolutions: the table stands between them, positions reach all rows but the first."""
+    tensors, metadata = toy_model(image=2, stem=((1, 1, 1, 0),), patch=(1, 1, 0), width=1, depth=0, heads=1)
+    for name in ("patch_embed.backbone.0.conv", "patch_embed.proj"):
+        tensors[f"{name}.weight"] = oracle.pack_weight(np.array([[-1]]))
+        for part, value in (("bias", 0), ("multiplier", 64), ("shift", 0)):
+            tensors[f"{name}.{part}"][0] = value
+    tensors["cls_token"][0] = 5
+    tensors["pos_embed"][:4] = 1, 2, 3, 4
+    x = np.array([[10, -10], [-20, 0]], I8)[:, :, None]
+    # -x * 64 >> 7 = -5, 5, 10, 0; relu: 0, 5, 10, 0; again: 0, -5 >> 1 = -3, -5, 0; all times 2^3
+    expected = [5 * 8, 1 * 8, (-3 + 2) * 8, (-5 + 3) * 8, 4 * 8]
+    assert oracle.Network(tensors, metadata).embed(x)[:, 0].tolist() == expected

@@ -35,8 +35,11 @@ ATTENDED = "45 cf 06 0e 1d f1"
 LINE = np.array([10, 20, 200], U8)
 RESIZED = "0e 85"
 
+PICTURE = np.array([[1, 2, 3], [4, 5, 6]], I8)
+CUT = "00 00 00 00 01 02 00 04 05", "00 00 00 02 03 00 05 06 00"
+
 HEADER = (
-    '{"__metadata__":{"format":"ftervit","version":"1","crc32":"422f1f0e","packing":"base3-5x16",'
+    '{"__metadata__":{"format":"ftervit","version":"2","crc32":"75655b20","packing":"base3-5x16",'
     '"shapes":"{\\"fc.weight\\":[2,6],\\"fc.bias\\":[2]}"},'
     '"fc.weight":{"dtype":"U8","shape":[1,2,16],"data_offsets":[0,32]},'
     '"fc.bias":{"dtype":"I16","shape":[8],"data_offsets":[32,48]}}'
@@ -55,8 +58,8 @@ def hexed(values):
 
 def test_text():
     """SPEC.md shows the inputs and outputs of every step below."""
-    arrays = X, BIAS, MULTIPLIER, SHIFT, ROW, *QKV, LINE
-    texts = ["ba", Y, NORMED, ATTENDED, RESIZED, *map(hexed, arrays)]
+    arrays = X, BIAS, MULTIPLIER, SHIFT, ROW, *QKV, LINE, *PICTURE
+    texts = ["ba", Y, NORMED, ATTENDED, RESIZED, *CUT, *map(hexed, arrays)]
     texts += ["ba a3 80 80", "2b d5 80 80", "d5 2b 80 d5 80", "80 d5 2b d5 80"]
     missing = [text for text in texts if not re.search(f"(`|  ){text}", SPEC)]
     assert not missing
@@ -138,3 +141,10 @@ def test_safetensors_reads_the_container(tmp_path):
     tensors, metadata = oracle.load(path)
     assert json.loads(metadata["shapes"])["fc.weight"] == [2, 6]
     assert hexed(tensors["fc.weight"]) == PACKED and tensors["fc.bias"].tolist() == [2, -3] + [0] * 6
+
+
+def test_patches():
+    assert [hexed(row) for row in oracle.patches(PICTURE[:, :, None], 3, 2, 1)[0]] == list(CUT)
+    out = np.zeros((2, 9), I8)
+    ternary.patches(PICTURE, 3, 1, 3, 2, 1, out)
+    assert [hexed(row) for row in out] == list(CUT)
