@@ -62,7 +62,7 @@ CASES = {
         new("b", 160),
     ],
     "linear_scratch": [7],
-    "patches": [new("b", 72, -128, 127), 6, 3, 2, new("b", 72)],
+    "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, new("b", 162)],
     "layernorm": [
         new("h", 51, -9999, 9999),
         new("B", 16, 0, 255),

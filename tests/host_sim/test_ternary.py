@@ -73,7 +73,9 @@ def test_micropython_has_no_room(request):
         "attention 5 16 ValueError attention: value_gain is 16, needs -1..6",
         "attention_values 0 full of 0 ValueError attention_values: weights sum to 0 in row 0, needs 1..4095",
         "convert 1 2 ValueError convert: channels is 2, needs 1 or 3",
-        "patches 3 5 ValueError patches: width is 6, needs a multiple of 5",
+        "patches 2 5 ValueError patches: picture has 72 bytes, needs a multiple of 30",
+        "patches 4 5 ValueError patches: stride is 5, needs 1..3",
+        "patches 5 3 ValueError patches: padding is 3, needs 0..2",
     ],
 )
 def test_message(calls, line):

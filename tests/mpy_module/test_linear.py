@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""linear, linear_logits, patches (SPEC 4)."""
+"""linear, linear_logits (SPEC 4)."""
 
 from itertools import product
 
@@ -210,24 +210,3 @@ def test_logits_refuse_the_rarest_bias():
         packed = oracle.pack_weight(np.ones((1, 1), int))
         scratch = Scratch(ternary.linear_scratch(1))
         refused("linear_logits", np.zeros((1, 1), I8), packed, bias, np.ones(1, I16), Out((1, 1), I32), scratch)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 1), (28, 28, 7), (4, 6, 2), (6, 4, 1), (15, 15, 15)])
-def test_patches(height, width, size, channels):
-    picture = np.random.default_rng(width).integers(-128, 128, (height, width, channels)).astype(I8)
-    expected = oracle.patches(picture, size)
-    equal(run("patches", picture, width, channels, size, Out(expected.shape, I8)), expected)
-
-
-def test_patches_refuse():
-    picture = np.zeros((6, 4, 1), I8)
-    refused("patches", picture, 4, 1, 3, Out((24,), I8))
-    refused("patches", picture, 5, 1, 1, Out((24,), I8))
-    refused("patches", picture, 4, 1, 2, Out((23,), I8))
-    refused("patches", picture, 2, 2, 1, Out((24,), I8))
-    refused("patches", picture, 0, 1, 2, Out((24,), I8))
-    refused("patches", picture, 4, 0, 2, Out((24,), I8))
-    refused("patches", picture, 4, 1, 0, Out((24,), I8))
-    refused("patches", picture, 4, 1, -2, Out((24,), I8))
-    refused("patches", picture, -4, -1, 2, Out((24,), I8))
