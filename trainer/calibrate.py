@@ -149,10 +149,11 @@ class Calibration:
 def calibrate(student: Student, images: Tensor) -> None:
     """Fill `student.fracs` from uint8 pictures [count, height, width, channels]; it computes in integers from then on.
 
-    Raises TrainerError that names a layer which SPEC has no form for; the student then stays as it was.
+    Raises TrainerError that names a layer which SPEC has no form for; whatever is raised, the student keeps its fracs.
     """
+    before = student.fracs
     try:
         Calibration(student, images).run()
-    except TrainerError:
-        student.fracs = {}
+    except BaseException:
+        student.fracs = before
         raise
