@@ -100,12 +100,11 @@ class Effective:
                 trits, scale = trits * torch.where(gain < 0, -1.0, 1.0)[:, None], scale * gain.abs()
                 bias = bias * gain + after.offset.double()
             dead = (scale < TINY_SCALE) | ~trits.any(1)
-            return cls(trits * ~dead[:, None], torch.where(dead, 0.0, scale), bias)
+            return cls(trits, scale, bias).without(dead)
 
-    def revived(self, place: Place, shift: Tensor) -> Effective:
-        """Channels that give their bias alone (scale 0) get the scale at which SPEC 4 keeps most of its bits."""
-        constant = self.bias.abs().clamp(min=TINY_SCALE) * 2.0**place.in_frac / (CONSTANT * torch.exp2(shift))
-        return Effective(self.trits, torch.where(self.scale == 0, constant, self.scale), self.bias)
+    def without(self, faint: Tensor) -> Effective:
+        """The same, but the channels `faint` (bool [N]) give their bias alone."""
+        return Effective(self.trits * ~faint[:, None], torch.where(faint, 0.0, self.scale), self.bias)
 
 
 @dataclass(frozen=True)
@@ -141,22 +140,28 @@ class Place:
 def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     """Turn scale and bias of a layer into SPEC 4.1's integers.
 
-    A tile's shift is the smallest that keeps its multipliers within their bound. The bias carries half a unit for each
-    of the two truncations.
+    A tile's shift is the largest that keeps its multipliers within their bound. The bias carries half a unit for each
+    of the two truncations. A channel that gives its bias alone gets the multiplier at which v keeps most of its bits.
     """
     largest, unit_in = place.largest.double(), 2.0**-place.in_frac
     unit_out = torch.exp2(place.out_frac.double())
-    tiles = functional.pad(
-        (largest + 0.49) / (128 * layer.scale * unit_in * unit_out), (0, -len(largest) % LANES), value=math.inf
-    )
-    shift = torch.floor(torch.log2(tiles.view(-1, LANES).amin(1))).clamp(0, 15)
+    per_shift = 128 * layer.scale * unit_in * unit_out
+    per_shift = torch.where(per_shift * 2.0**15 < 0.5, 0.0, per_shift)
+    tiles = functional.pad((largest + 0.49) / per_shift, (0, -len(largest) % LANES), value=math.inf)
+    narrowest = tiles.view(-1, LANES).amin(1)
+    shift = torch.where(narrowest.isinf(), 0.0, torch.floor(torch.log2(narrowest)).clamp(0, 15))
     channel_shift = shift.repeat_interleave(LANES)[: len(largest)]
-    layer = layer.revived(place, channel_shift)
     unit = torch.exp2(channel_shift)
-    multiplier = torch.minimum(torch.round(layer.scale * unit_in * unit_out * unit * 128), largest)
-    accumulator = layer.bias / (layer.scale * unit_in) + unit * (0.5 + 64 / multiplier.clamp(min=1))
     step = torch.exp2((channel_shift - 6).clamp(min=0))
     room = torch.floor((MAX_ACCUMULATOR - 128 * layer.trits.shape[1]) / step).clamp(max=32767)
+    constant = (torch.floor(room * step / unit) - 1).clamp(1, CONSTANT)
+    multiplier = torch.round(per_shift * unit)
+    dead = multiplier == 0
+    layer = layer.without(dead)
+    multiplier = torch.where(dead, torch.round(layer.bias.abs() * unit_out * 128 / constant), multiplier)
+    multiplier = torch.minimum(multiplier, largest)
+    unit_sum = torch.where(dead, multiplier.clamp(min=1) / (128 * unit * unit_out), layer.scale * unit_in)
+    accumulator = layer.bias / unit_sum + unit * (0.5 + 64 / multiplier.clamp(min=1))
     bias = torch.minimum(torch.maximum(torch.round(accumulator / step), -room), room)
     return FoldedLinear(layer.trits.float(), bias.float(), multiplier.float(), shift.float())
 
@@ -199,10 +204,13 @@ def head_frac(layer: TernaryBitLinear, in_frac: int) -> int:
 def fold_head(layer: Effective, in_frac: int, out_frac: int) -> FoldedHead:
     """Turn scale and bias of the head into SPEC 4.7's integers; the logits have `out_frac`."""
     room = MAX_ACCUMULATOR - 128 * layer.trits.shape[1]
-    # A class that gives its bias alone gets the coarsest unit that holds it.
-    constant = layer.bias.abs().clamp(min=TINY_SCALE) * 2.0**in_frac / room
-    scale = torch.where(layer.scale == 0, constant.clamp(min=2.0 ** (in_frac - out_frac)), layer.scale)
-    multiplier = torch.round(scale * 2.0 ** (out_frac - in_frac)).clamp(max=4095)
+    unit = 2.0 ** (out_frac - in_frac)
+    dead = torch.round(layer.scale * unit) == 0
+    layer = layer.without(dead)
+    # A class that gives its bias alone gets the finest unit that holds it.
+    constant = torch.ceil(layer.bias.abs() * 2.0**out_frac / room).clamp(1, 4095) / unit
+    scale = torch.where(dead, constant, layer.scale)
+    multiplier = torch.round(scale * unit).clamp(max=4095)
     bias = torch.round(layer.bias / (scale * 2.0**-in_frac)).clamp(-room, room)
     return FoldedHead(layer.trits, bias, multiplier)
 
