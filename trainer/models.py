@@ -101,8 +101,9 @@ def unsupported(vit: nn.Module) -> Iterator[str]:
     for name in ("norm_pre", "fc_norm", "patch_drop"):
         if not is_plain(getattr(vit, name)):
             yield f"{name}: {type(getattr(vit, name)).__name__} has no integer form"
-    if not isinstance(vit.head, nn.Linear):
-        yield f"head: {type(vit.head).__name__} has no integer form"
+    for name, kind in (("norm", nn.LayerNorm), ("head", nn.Linear)):
+        if not isinstance(getattr(vit, name), kind):
+            yield f"{name}: {type(getattr(vit, name)).__name__} has no integer form"
     yield from unsupported_embedding(vit.patch_embed)
     for index, block in enumerate(vit.blocks):
         for problem in unsupported_block(block):
