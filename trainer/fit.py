@@ -83,8 +83,9 @@ class Run:
     """What one training run needs.
 
     model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
-    directory: checkpoint and log go there; start_epoch: called with the epoch's number, answers whether this epoch's
-    weights may become the best ones.
+    directory: checkpoint and log go there; start_epoch: called with the model (and again with the averaged one), the
+    epoch's number and the steps of it that an interrupted run has done; answers whether this epoch's weights may become
+    the best ones.
     """
 
     name: str
@@ -97,7 +98,7 @@ class Run:
     seed: int
     directory: Path
     processes: Processes
-    start_epoch: Callable[[int], bool] = lambda epoch: True
+    start_epoch: Callable[[nn.Module, int, int], bool] = lambda model, epoch, step: True
 
     @property
     def checkpoint(self) -> Path:
@@ -206,6 +207,11 @@ class Trainer:
             self.ema.update(run.model, step=update)
         return loss.item()
 
+    def start_epoch(self) -> bool:
+        """Whether the weights of the epoch that `progress` stands in may become the best ones."""
+        models = {self.run.model, self.kept_model}
+        return all([self.run.start_epoch(model, self.progress.epoch, self.progress.step) for model in models])
+
     def epoch(self) -> None:
         """The rest of the epoch that `progress` stands in."""
         run, progress = self.run, self.progress
@@ -284,7 +290,7 @@ def fit(run: Run) -> Progress:
         trainer = Trainer(run)
         trainer.resume()
         while trainer.progress.epoch < run.phase.epochs:
-            eligible = run.start_epoch(trainer.progress.epoch)
+            eligible = trainer.start_epoch()
             trainer.epoch()
             trainer.close_epoch(eligible)
         run.model.load_state_dict(trainer.progress.best_weights)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The paper's three ternary layers as trainable modules: latent float weights, ternary in every forward."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from timm.layers import BatchNormAct2d, LayerNorm, LayerScale
@@ -57,9 +57,13 @@ class Ternary(nn.Module):
         raise NotImplementedError
 
     def start_learned_scale(self) -> None:
-        """Make the scales [channels, 1] a parameter that starts at the rule's values."""
+        """Make the scales ([channels, 1], or [1, 1] for all) a parameter with the rule's values."""
         with torch.no_grad():
-            self.scale = nn.Parameter(self.rule(self.latent())[1].clone())
+            scale = self.rule(self.latent())[1]
+            scale = scale if self.rule.per == "channel" else scale[:1]
+            if not hasattr(self, "scale"):
+                self.scale = nn.Parameter(torch.empty_like(scale))
+            self.scale.copy_(scale)
 
     def trits(self) -> tuple[Tensor, Tensor]:
         """Trits [channels, n] and scales [channels], without gradient."""
@@ -177,6 +181,8 @@ def convert_to_ternary(model: nn.Module, settings: TernarySettings | None = None
             continue
         twin.load_state_dict(child.state_dict())
         twin.rule, twin.per_token = settings.rule, settings.activations == "per_token"
+        if isinstance(twin, TernaryLayerNorm):
+            twin.rule = replace(settings.rule, per="channel")  # gamma and beta are tensors of their own
         if twin.rule.learned:
             twin.start_learned_scale()
         setattr(model, name, twin)
@@ -185,8 +191,11 @@ def convert_to_ternary(model: nn.Module, settings: TernarySettings | None = None
 def set_full_precision(model: nn.Module, full_precision: bool) -> None:
     """Switch ternarization off (True) or on (False) in every ternary layer."""
     for module in ternary_modules(model).values():
-        if module.full_precision and not full_precision and module.rule.learned:
-            # The weights have moved since the scales were chosen.
-            with torch.no_grad():
-                module.scale.copy_(module.rule(module.latent())[1])
         module.full_precision = full_precision
+
+
+def start_learned_scales(model: nn.Module) -> None:
+    """Put learned scales to what the rule makes of the weights as they now are."""
+    for module in ternary_modules(model).values():
+        if module.rule.learned:
+            module.start_learned_scale()

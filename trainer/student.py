@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.errors import require
 from trainer.integer import integer_logits
-from trainer.layers import TernarySettings, convert_to_ternary, set_full_precision
+from trainer.layers import TernarySettings, convert_to_ternary, set_full_precision, start_learned_scales
 from trainer.models import ModelSettings, architecture_of, create_vit
 
 
@@ -74,6 +74,10 @@ class Student(nn.Module):
     def full_precision(self, on: bool) -> None:
         """Compute with the latent weights (True) or their trits (False)."""
         set_full_precision(self.vit, on)
+
+    def start_learned_scales(self) -> None:
+        """Put learned scales to what their rule makes of the weights as they now are."""
+        start_learned_scales(self.vit)
 
     def description(self) -> dict[str, str]:
         """Metadata for a checkpoint: all that restore needs."""

@@ -151,9 +151,12 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
     """Phase 1: distil into ternary weights with float activations."""
     settings, student = recipe.config.student, recipe.new_student()
 
-    def start_epoch(epoch: int) -> bool:
-        student.full_precision(epoch < settings.full_precision_epochs)
-        return epoch >= settings.full_precision_epochs
+    def start_epoch(model: Student, epoch: int, step: int) -> bool:
+        first = settings.full_precision_epochs
+        model.full_precision(epoch < first)
+        if epoch == first and step == 0:
+            model.start_learned_scales()
+        return epoch >= first
 
     task = distillation(recipe, teacher, student)
     return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch)
