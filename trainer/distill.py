@@ -119,19 +119,18 @@ class DistillationTask(LogitDistillationTask):
         )
         self.teacher = teacher
         self.feature_weight = settings.feature_weight
-        self.seen: Tensor | None = None
-        if self.feature_weight:
-            student.vit.head.register_forward_pre_hook(self.see)
-
-    def see(self, head: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Keep the student's features, as they enter its head."""
-        self.seen = inputs[0]
+        # Kept beside the module that torch.compile or DistributedDataParallel may wrap.
+        self.students = (student,)
+        student.keep_features = self.feature_weight > 0
 
     def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
         """images: uint8 [batch, height, width, channels]; target: int64 [batch]; keys: Batch.keys."""
         self.teacher.keys = keys
         result = super().forward(images, target)
         if self.feature_weight:
-            result["feature_loss"] = similarity_loss(self.seen, self.teacher.pooled)
+            (student,) = self.students
+            # Not left behind: a student with them could not be copied.
+            features, student.features = student.features, None
+            result["feature_loss"] = similarity_loss(features.float(), self.teacher.pooled.float())
             result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]
         return result

@@ -474,15 +474,13 @@ class IntegerNetwork:
         branch = self.linear(f"{name}.mlp.fc2", hidden)
         return residual_add(x, branch, self.residual_shift(f"{name}.mlp.fc2"))
 
-    def logits(self, images: Tensor) -> Tensor:
-        """SPEC 9 from uint8 pictures [batch, height, width, channels]; integers as float64 [batch, classes]."""
+    def features(self, images: Tensor) -> Tensor:
+        """What enters the head, for uint8 pictures [batch, height, width, channels]; integers [batch, D]."""
         x = self.embed(images)
         for index in range(self.sizes.depth):
             x = self.block(f"blocks.{index}", x)
-        first = self.layernorm("norm", x[:, 0])
-        return integer_head(self.layer("head"), first, self.fracs["norm"], self.fracs["head"])
+        return self.layernorm("norm", x[:, 0])
 
-
-def integer_logits(student: Student, images: Tensor) -> Tensor:
-    """SPEC 9: int32 logits, as float64 [batch, classes], of uint8 pictures [batch, height, width, channels]."""
-    return IntegerNetwork(student).logits(images)
+    def head(self, features: Tensor) -> Tensor:
+        """SPEC 4.7 on what `features` gives; integers as float64 [batch, classes]."""
+        return integer_head(self.layer("head"), features, self.fracs["norm"], self.fracs["head"])

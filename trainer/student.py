@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import require
-from trainer.integer import integer_logits
+from trainer.integer import IntegerNetwork
 from trainer.layers import TernarySettings, convert_to_ternary, set_full_precision, start_learned_scales
 from trainer.models import ModelSettings, architecture_of, create_vit
 
@@ -56,6 +56,8 @@ class Student(nn.Module):
         self.architecture = architecture_of(self.vit, blueprint.name)
         convert_to_ternary(self.vit, blueprint.ternary)
         self.fracs: dict[str, int] = {}
+        self.keep_features = False
+        self.features: Tensor | None = None  # of the last training forward, where keep_features is set
         # What timm's tasks ask of a model.
         self.num_classes, self.in_chans = len(blueprint.labels), len(self.pixels.mean)
         self.pretrained_cfg = {"mean": self.pixels.mean, "std": self.pixels.std}
@@ -63,8 +65,18 @@ class Student(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 [batch, height, width, channels]; returns logits, float [batch, classes]."""
         if self.fracs:
-            return integer_logits(self, images) * 2.0 ** -self.fracs["head"]
-        return self.vit(self.pixels.normalize(images))
+            network = IntegerNetwork(self)
+            # Autocast would round the integers.
+            with torch.autocast(images.device.type, enabled=False):
+                features = network.features(images)
+                logits = network.head(features) * 2.0 ** -self.fracs["head"]
+        else:
+            tokens = self.vit.forward_features(self.pixels.normalize(images))
+            features = self.vit.forward_head(tokens, pre_logits=True)
+            logits = self.vit.head(features)
+        if self.training and self.keep_features:
+            self.features = features
+        return logits
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that timm's optimizers shall not pull to zero, though they are no vectors."""
