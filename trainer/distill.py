@@ -59,7 +59,9 @@ def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pic
     """Where the table of this teacher on these pictures lies: named by the digest of both."""
     digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures)]).encode())
     for tensor in teacher.state_dict().values():
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.cpu().numpy().tobytes())
+    for part in pictures.ordered(TABLE_CHUNK):
+        digest.update(part.images.numpy().tobytes())
     return folder / f"{digest.hexdigest()[:16]}.npy"
 
 
@@ -70,7 +72,9 @@ def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTa
         shape = pictures.variants, len(pictures), len(pictures.labels)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not unfinished.exists():
-            np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)[:] = np.nan
+            empty = path.with_suffix(".empty.npy")
+            np.lib.format.open_memmap(empty, "w+", np.float16, shape)[:] = np.nan
+            empty.rename(unfinished)
         fill_table(np.lib.format.open_memmap(unfinished, "r+"), teacher, pictures)
         unfinished.rename(path)
     return TeacherTable(teacher, np.load(path, mmap_mode="r"))
@@ -79,13 +83,14 @@ def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTa
 def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
     """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
     variants, count, _ = logits.shape
+    where = next(teacher.parameters()).device
     todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, 0])]
     with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
         for variant in todo:
             for start in range(0, count, TABLE_CHUNK):
                 rows = torch.arange(start, min(start + TABLE_CHUNK, count))
                 images = pictures.augmented(rows * variants + variant)
-                logits[variant, rows[0] : rows[-1] + 1] = teacher(images).float().numpy()
+                logits[variant, rows[0] : rows[-1] + 1] = teacher(images.to(where)).float().cpu().numpy()
                 bar.update(len(rows))
             logits.flush()
 
