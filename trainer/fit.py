@@ -150,7 +150,10 @@ class Trainer:
         if run.compute.compile:
             run.task.trainable_module = torch.compile(run.task.trainable_module)
         if run.processes.world > 1:
-            run.task.prepare_distributed([torch.cuda.current_device()] if torch.cuda.is_available() else None)
+            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            # Learned scales get no gradient in full precision.
+            rest = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
+            run.task.prepare_distributed(devices, find_unused_parameters=rest)
 
     @property
     def kept_model(self) -> nn.Module:
@@ -197,6 +200,8 @@ class Trainer:
         where = device()
         with where, torch.autocast(where.type, torch.bfloat16, enabled=run.compute.amp):
             loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys)["loss"]
+        # The processes' gradients are averaged, whatever their shares of the batch.
+        loss = loss * (len(batch.labels) * run.processes.world / run.phase.batch)
         if not loss.isfinite():
             raise TrainerError(f"{run.name}: the loss is {loss.item()} at epoch {epoch + 1}, step {number + 1}")
         self.optimizer.zero_grad(set_to_none=True)
