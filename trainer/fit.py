@@ -261,8 +261,8 @@ class Trainer:
 
 def predictions(model: nn.Module, pictures: Pictures, batch: int = 500, label: str = "") -> Iterator[Tensor]:
     """Logits [batch, classes] of all pictures in order, in evaluation mode, on the CPU."""
-    model.eval()
     where = device()
+    model.eval().to(where)
     steps = math.ceil(len(pictures) / batch)
     for part in tqdm(pictures.ordered(batch), label, steps, leave=False, disable=None if label else True):
         with torch.no_grad(), where:

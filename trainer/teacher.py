@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from timm.models import register_model
@@ -54,7 +55,7 @@ class Teacher(nn.Module):
         self.net = create_timm(blueprint.model, num_classes=blueprint.classes, in_chans=channels, **sizes)
         if not hasattr(self.net, "get_classifier"):
             raise TrainerError(f"{blueprint.model.name}: timm does not name its classifier, it cannot teach")
-        self.infer = self.net.forward
+        self.fused: tuple[nn.Module, ...] = ()  # no submodule: state_dict() holds the weights once
 
     def description(self) -> dict[str, str]:
         """Metadata for a checkpoint: all that the constructor needs."""
@@ -62,7 +63,14 @@ class Teacher(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 [batch, height, width, channels]."""
-        return self.infer(self.pixels.normalize(images))
+        net = self.fused[0] if self.fused else self.net
+        return net(self.pixels.normalize(images))
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
+        """As nn.Module, which goes through all .to(): the fused copy follows."""
+        for net in self.fused:
+            net._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features before the classifier [batch, F], and logits."""
@@ -76,5 +84,5 @@ class Teacher(nn.Module):
         if any(isinstance(module, nn.BatchNorm2d) for module in self.net.modules()):
             # torch.fx has many ways to refuse a model, which then stays as it is.
             with contextlib.suppress(Exception):
-                self.infer = fuse(self.net).forward
+                self.fused = (fuse(self.net),)
         return self
