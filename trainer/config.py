@@ -149,6 +149,10 @@ class Config:
     output: OutputSettings = field(default_factory=OutputSettings)
     source: Path = field(default=Path("configuration"), compare=False)
 
+    def __post_init__(self) -> None:
+        # Random numbers of steps and epochs are drawn from multiples of it, which must fit 63 bits.
+        require(0 <= self.seed < 1 << 31, f"seed must be from 0 to {(1 << 31) - 1}")
+
     @property
     def name(self) -> str:
         """The configuration's file name without its ending."""
