@@ -13,7 +13,7 @@ from trainer.errors import TrainerError
 
 def open_fashion_mnist(settings: DataSettings, split: str) -> MemoryPictures:
     """ "train" or "t10k"."""
-    directory = Path(settings.path) if settings.path else None
+    directory = Path(settings.path).expanduser() if settings.path else None
     return load_fashion_mnist(split, directory, settings.shift, settings.hflip > 0)
 
 
@@ -29,7 +29,7 @@ def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictur
     """(training, validation). cache: a folder that keeps which files are readable."""
     if settings.source == "fashion_mnist":
         return open_fashion_mnist(settings, "train").split(settings.validation)
-    folders = layout(Path(settings.path))
+    folders = layout(Path(settings.path).expanduser())
     if folders.val:
         check_same_classes(folders.train, folders.val)
     if settings.validation:
@@ -43,7 +43,7 @@ def open_test(settings: DataSettings, cache: Path | None = None) -> Pictures:
     """The test pictures: t10k; test/ or, where there is none, val/; without either the validation pictures."""
     if settings.source == "fashion_mnist":
         return open_fashion_mnist(settings, "t10k")
-    folders = layout(Path(settings.path))
+    folders = layout(Path(settings.path).expanduser())
     root = folders.test or folders.val
     if root is None:
         return open_data(settings, cache)[1]
