@@ -129,7 +129,9 @@ class LearnedScale(torch.autograd.Function):
         inside = ratio.abs() <= 1
         slope = torch.where(inside, trits - ratio, trits) * gradient
         shared = weight.numel() / scale.numel()
-        return gradient * inside, slope.sum_to_size(scale.shape) * scale.sign() / shared**0.5
+        # A scale of 0, as that of a beta that starts at 0, must be able to grow.
+        sign = torch.where(scale < 0, -1.0, 1.0)
+        return gradient * inside, slope.sum_to_size(scale.shape) * sign / shared**0.5
 
 
 def pack_tile_rows(trits: np.ndarray) -> np.ndarray:
