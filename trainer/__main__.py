@@ -112,6 +112,14 @@ def parser() -> argparse.ArgumentParser:
     add_changes(ablate)
     ablate.set_defaults(run_command=run_ablate)
 
+    bench = commands.add_parser("bench", help="what a training step costs beside the FP32 step of the same model")
+    bench.add_argument("--config", type=Path, default=CONFIG, help="says which model (default: %(default)s)")
+    bench.add_argument("--classes", type=int, default=10, help="(default: %(default)s)")
+    bench.add_argument("--rounds", type=int, default=10, help="(default: %(default)s)")
+    bench.add_argument("--output", type=Path, default=BUILD / "bench-train.json", help="JSON (default: %(default)s)")
+    add_changes(bench)
+    bench.set_defaults(run_command=run_bench)
+
     numbers = commands.add_parser("numbers", help="write README's tables from the JSON that the recipes make")
     numbers.set_defaults(run_command=run_numbers)
     return top
@@ -208,6 +216,18 @@ def run_ablate(arguments: argparse.Namespace) -> None:
 
     plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
     print(ablate(plan, arguments.only))
+
+
+def run_bench(arguments: argparse.Namespace) -> None:
+    """`trainer bench`."""
+    from trainer.bench import bench
+    from trainer.config import load_config
+
+    if arguments.classes < 1 or arguments.rounds < 1:
+        raise TrainerError("--classes and --rounds must be at least 1")
+    print(
+        bench(load_config(arguments.config, arguments.changes), arguments.classes, arguments.rounds, arguments.output)
+    )
 
 
 def run_numbers(arguments: argparse.Namespace) -> None:
