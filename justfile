@@ -37,15 +37,50 @@ format: (prepare "lint")
 eval *ARGS: (prepare "eval")
     {{ python }} -m trainer evaluate "$@"
 
-# Measure the shipped model and the demo again, and write README's table
-[no-exit-message]
-numbers: eval demo
-    {{ python }} -m trainer numbers
-
-# Make the shipped model from nothing; resumes where it was interrupted
+# Make the shipped model; resumes where it was interrupted (ARGS: --config FILE, section.key=value ...)
 [no-exit-message]
 train *ARGS: (prepare "train")
     {{ python }} -m trainer train "$@"
+
+# Train the FP32 twin of the shipped model: same teacher, pictures and epochs
+[no-exit-message]
+control *ARGS: (prepare "train")
+    {{ python }} -m trainer control "$@"
+
+# Curves, histograms, confusions and attention maps of a run (default: the shipped model's) in one HTML file
+[no-exit-message]
+report *ARGS: (prepare "train")
+    {{ python }} -m trainer report "$@"
+
+# Parameters, trits and bytes of a model file, group by group
+[no-exit-message]
+inspect *ARGS: (prepare "eval")
+    {{ python }} -m trainer inspect "$@"
+
+# Sizes of whole model files of ImageNet's DeiT models (writes build/sizes.json)
+[no-exit-message]
+sizes *ARGS: (prepare "train")
+    {{ python }} -m trainer sizes "$@"
+
+# What each choice of the method is worth: a small model trained anew for each (hours; resumes)
+[no-exit-message]
+ablate *ARGS: (prepare "train")
+    {{ python }} -m trainer ablate "$@"
+
+# What ternary gammas and static scales cost on unpleasant models (writes build/stress.json)
+[no-exit-message]
+stress: (prepare "train")
+    {{ python }} -m trainer.stress
+
+# What a training step costs beside the FP32 step of the same model (writes build/bench-train.json)
+[no-exit-message]
+bench-train *ARGS: (prepare "train")
+    {{ python }} -m trainer bench "$@"
+
+# Measure the shipped model and the demo again, and write README's tables
+[no-exit-message]
+numbers: eval demo sizes stress bench-train
+    {{ python }} -m trainer numbers
 
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: --flash DIR, --heap SIZE)
 [no-exit-message]
