@@ -186,6 +186,12 @@ def activation_ranges(ranges: list[Range]) -> Figure:
     return figure
 
 
+def plain(label: str, longest: int = 18) -> str:
+    """A label as matplotlib shows it letter for letter, not too long."""
+    short = label if len(label) <= longest else label[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")
+
+
 @styled
 def confusion(matrix: np.ndarray, labels: list[str]) -> Figure:
     """Counts [class][taken for], each row coloured by its shares."""
@@ -199,7 +205,7 @@ def confusion(matrix: np.ndarray, labels: list[str]) -> Figure:
         if matrix[row, column]:
             colour = "#ffffff" if shares[row, column] > 0.25 else "#101010"
             axis.text(column, row, matrix[row, column], ha="center", va="center", fontsize=size, color=colour)
-    names = [label if len(label) <= 18 else label[:17] + "\N{HORIZONTAL ELLIPSIS}" for label in labels]
+    names = [plain(label) for label in labels]
     axis.set_xticks(range(classes), names, rotation=50, ha="right", rotation_mode="anchor", fontsize=8)
     axis.set_yticks(range(classes), names, fontsize=8)
     axis.set_xlabel("taken for")
@@ -229,7 +235,7 @@ def attention(pictures: np.ndarray, names: list[str], maps: dict[str, np.ndarray
     figure, axes = new_figure(1.25 * (1 + len(maps)) + 0.2, nrows=1 + len(maps), ncols=len(pictures))
     for column, pixels in enumerate(pictures):
         heat(axes[0, column], pixels, None)
-        axes[0, column].set_title(names[column], fontsize=7)
+        axes[0, column].set_title(plain(names[column]), fontsize=7)
         for row, weights in enumerate(maps.values(), 1):
             heat(axes[row, column], pixels, weights[column])
     for row, title in enumerate(("picture", *maps)):

@@ -27,7 +27,7 @@ nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size
 .wide > svg { display: block; width: 100%; min-width: 34rem; height: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left } td.text { text-align: left } td.text + td.text { white-space: normal }
+th:first-child, td:first-child, td.text { text-align: left } td.text + td.text { white-space: normal }
 .examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .7rem }
 figure { margin: 0; font-size: .8rem; line-height: 1.3 }
 figure img { width: 100%; image-rendering: pixelated; border-radius: .3rem; border: 3px solid var(--right) }

@@ -113,7 +113,8 @@ class RunFolder:
 
     def teacher(self) -> Teacher | None:
         """The teacher, None where it is not kept."""
-        return load_teacher(self.files.teacher) if self.files.teacher.exists() else None
+        path = self.files.teacher
+        return load_teacher(path).requires_grad_(False) if path.exists() else None
 
     def evaluation(self, path: Path, student: Student) -> dict[str, Any] | None:
         """What `trainer evaluate` wrote to `path`, if it is about this student and has a confusion matrix."""
