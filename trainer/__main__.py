@@ -83,6 +83,20 @@ def parser() -> argparse.ArgumentParser:
     add_changes(evaluate)
     evaluate.set_defaults(run_command=run_evaluate)
 
+    inspect = commands.add_parser("inspect", help="what a model file holds: trits, zeros, bytes, counted from the file")
+    inspect.add_argument("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
+    inspect.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    inspect.set_defaults(run_command=run_inspect)
+
+    report = commands.add_parser("report", help="a run as one HTML page: curves, weights, activations, mistakes")
+    report.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or of checkpoints with their record")
+    report.add_argument("--config", type=Path, help="its configuration (default: the settings noted in RUN)")
+    report.add_argument(
+        "--checkpoints", type=Path, help="folder of teacher and student (default: as the settings say, or RUN)"
+    )
+    report.add_argument("--output", type=Path, help="the page to write (default: RUN/report.html)")
+    report.set_defaults(run_command=run_report)
+
     image = commands.add_parser("image", help="make any photo a picture that the board reads (binary PPM)")
     image.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ...")
     image.add_argument("--out", type=Path, help="file or folder to write to (default: beside the photo)")
@@ -183,6 +197,21 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
     )
     write_atomically((json.dumps(result.as_json(), indent=2) + "\n").encode(), arguments.output)
     print(result.table())
+
+
+def run_inspect(arguments: argparse.Namespace) -> None:
+    """`trainer inspect`."""
+    from trainer.inspect import inspect
+
+    found = inspect(arguments.model)
+    print(json.dumps(found.as_json(), indent=1) if arguments.json else found.text())
+
+
+def run_report(arguments: argparse.Namespace) -> None:
+    """`trainer report`."""
+    from trainer.report import write_report
+
+    print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
 
 
 def run_image(arguments: argparse.Namespace) -> None:
