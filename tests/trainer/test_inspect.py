@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from tests.conftest import ROOT
+from trainer.__main__ import main
 from trainer.calibrate import calibrate
 from trainer.errors import TrainerError
 from trainer.export import Entry, Exporter, model_file_bytes
@@ -165,3 +166,12 @@ def test_files_that_are_no_model(tmp_path):
     save_file({"weight": np.zeros(4, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(TrainerError, match="metadata format is not ftervit"):
         inspect(tmp_path / "other.safetensors")
+
+
+def test_command(path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(path), "--json"])
+    assert main() == 0
+    assert json.loads(capsys.readouterr().out) == inspect(path).as_json()
+    monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(path)])
+    assert main() == 0
+    assert capsys.readouterr().out == inspect(path).text() + "\n"
