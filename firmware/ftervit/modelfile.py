@@ -123,8 +123,9 @@ def stem_problem(sizes):
     if type(stem) is not list or len(stem) > MAX_STAGES:
         return "architecture stem", "must be a list of at most %d convolutions" % MAX_STAGES
     for stage in stem:
-        if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or not stage[0]:
-            return "architecture stem", "%s is not [channels, kernel, stride, padding]" % stage
+        if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or 0 in stage[:3]:
+            why = "%s is not [channels, kernel, stride, padding], 1 to 65535 each, padding from 0"
+            return "architecture stem", why % (stage,)
     return None
 
 
@@ -140,8 +141,11 @@ def convolution_problem(sizes):
         inputs = kernel * kernel * shapes[i][1]
         if inputs > MAX_IN_FEATURES:
             return field + ", values of a patch", "%d, at most %d" % (inputs, MAX_IN_FEATURES)
-        if not 1 <= shapes[i + 1][0] <= MAX_PICTURE:
-            return field, "kernel %d does not fit a picture of %d" % (kernel, shapes[i][0])
+        side, new_side = shapes[i][0], shapes[i + 1][0]
+        if not new_side:
+            return field, "kernel %d does not fit a picture of %d" % (kernel, side)
+        if new_side > MAX_PICTURE:
+            return field, "makes a picture of %d, at most %d" % (new_side, MAX_PICTURE)
     return None
 
 
