@@ -96,7 +96,7 @@ class TernaryBitLinear:
 class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
-    linear: the TernaryBitLinear that each patch goes through; side: of the square pictures that it takes.
+    linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes.
     """
 
     def __init__(self, linear, side, channels, kernel, stride, padding):
@@ -113,7 +113,7 @@ class TernaryBitConv2d:
 
     def patch_bytes(self):
         """Bytes of all patches, cut out side by side."""
-        return self.new_side * self.new_side * self.linear.in_features
+        return self.new_side * self.new_side * self.kernel * self.kernel * self.channels
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""
