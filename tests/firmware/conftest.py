@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The shipped model, and a small one with odd sizes, for the package `ftervit`."""
+"""The shipped model, and small ones with odd sizes, stems and colours, for the package `ftervit`."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.tiny import ODD, calibrated
+from tests.tiny import COLOUR, ODD, SCALED, STEM, Blueprint, calibrated
 from trainer.export import export
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
@@ -18,9 +18,32 @@ def shipped() -> Path:
     return SHIPPED
 
 
+def exported(blueprint: Blueprint, tmp_path_factory) -> Path:
+    """The model file of an untrained student."""
+    path = tmp_path_factory.mktemp("models") / f"{blueprint.name}.safetensors"
+    export(calibrated(blueprint), path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def odd_model(tmp_path_factory) -> Path:
     """A model file whose sizes are multiples of nothing."""
-    path = tmp_path_factory.mktemp("models") / "odd.safetensors"
-    export(calibrated(ODD), [f"class {i}" for i in range(ODD.num_classes)], path)
-    return path
+    return exported(ODD, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def stem_model(tmp_path_factory) -> Path:
+    """A model file with a stem of three convolutions and an overlapping patch embedding that pads, for colours."""
+    return exported(STEM, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def colour_model(tmp_path_factory) -> Path:
+    """A model file for colours, without a stem."""
+    return exported(COLOUR, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def scaled_model(tmp_path_factory) -> Path:
+    """A model file of a student with LayerScale of both signs, whose class token has no position."""
+    return exported(SCALED, tmp_path_factory)

@@ -85,6 +85,26 @@ def flip(position: int) -> Callable[[bytes], bytes]:
     return damage
 
 
+def architecture(**values: object) -> Callable[[bytes], bytes]:
+    """A damage that sets sizes of the architecture."""
+    return inside("architecture", lambda sizes: sizes.update(values))
+
+
+def stage(*values: object) -> Callable[[bytes], bytes]:
+    """A damage that makes these the sizes of the stem's second stage."""
+    return inside("architecture", lambda sizes: sizes["stem"].__setitem__(1, list(values)))
+
+
+def renamed(name: str) -> Callable[[bytes], bytes]:
+    """A damage that calls a tensor something else, in its place."""
+
+    def damage(content: bytes) -> bytes:
+        header, data = split(content)
+        return assemble({"x" if key == name else key: value for key, value in header.items()}, data)
+
+    return damage
+
+
 def dirty_padding(content: bytes) -> bytes:
     """A non-zero byte behind head.multiplier, the file's last tensor."""
     return with_crc(content[:-1] + b"\1")
@@ -137,7 +157,8 @@ DAMAGES = {
     ),
     "white space": (white_space, "header"),
     "wrong format": (metadata("format", "gguf"), "format"),
-    "newer version": (metadata("version", "2"), "version"),
+    "older version": (metadata("version", "1"), "version.*'1'.*'2'"),
+    "newer version": (metadata("version", "3"), "version"),
     "other packing": (metadata("packing", "2bit"), "packing"),
     "no labels": (metadata("labels", None), "labels"),
     "too few labels": (metadata("labels", ["one"]), "labels"),
@@ -162,10 +183,37 @@ DAMAGES = {
         inside("architecture", lambda value: value.update(num_heads=7)),
         "num_heads",
     ),
-    "patches that do not divide": (
-        inside("architecture", lambda value: value.update(patch_size=5)),
-        "patch_size",
+    "no stem": (inside("architecture", lambda value: value.pop("stem")), "architecture stem"),
+    "no patch_size": (inside("architecture", lambda value: value.pop("patch_size")), "architecture patch_size"),
+    "no patch_stride": (inside("architecture", lambda value: value.pop("patch_stride")), "architecture patch_stride"),
+    "no patch_padding": (
+        inside("architecture", lambda value: value.pop("patch_padding")),
+        "architecture patch_padding",
     ),
+    "patch_size 0": (architecture(patch_size=0), "architecture patch_size: 0 is not a whole number from 1 to 65535"),
+    "patch_stride 0": (architecture(patch_stride=0), "architecture patch_stride"),
+    "patch_stride a text": (architecture(patch_stride="2"), "architecture patch_stride"),
+    "patch_stride huge": (architecture(patch_stride=1 << 31), "architecture patch_stride"),
+    "patch_padding negative": (architecture(patch_padding=-1), "patch_padding: -1 is not a whole number from 0"),
+    "patch_padding half": (architecture(patch_padding=0.5), "architecture patch_padding"),
+    "stride beyond the patch": (architecture(patch_size=5), "patch_size: stride 14, must be 1 to the kernel's 5"),
+    "padding of the patch's size": (architecture(patch_padding=14), "patch_size: padding 14, must be below .* 14"),
+    "patch beyond the picture": (
+        architecture(patch_size=29),
+        "patch_size: kernel 29 does not fit a picture of 28",
+    ),
+    "patch of 64 x 64": (
+        architecture(img_size=64, patch_size=64),
+        "patch_size, values of a patch: 4096, at most 4032",
+    ),
+    "2117 tokens": (architecture(img_size=59, patch_stride=1), "patch_size, tokens: 2117, at most 2048"),
+    "tokens of a smaller stride": (architecture(patch_stride=7), "tensor 'pos_embed'"),
+    "picture of 4097": (architecture(img_size=4097), "architecture img_size: 4097, at most 4096"),
+    "position of the class token": (
+        inside("shapes", lambda value: value.update(pos_embed=[5, 33])),
+        r"pos_embed': logical shape \[5, 33\], the architecture needs \[4, 33\]",
+    ),
+    "a stage too many": (architecture(stem=[[1, 1, 1, 0]]), r"scales patch_embed\.backbone\.0\.conv frac: missing"),
     "five channels": (inside("architecture", lambda value: value.update(in_chans=5)), "in_chans"),
     "average pooling": (inside("architecture", lambda value: value.update(pool="avg")), "pool"),
     "two offsets": (
@@ -226,4 +274,71 @@ DAMAGES = {
     "not ASCII": (lambda file: with_crc(file.replace(b"class 1", b"class \xe9", 1)), "header.*byte 233"),
     "labels nested deep": (metadata("labels", "[" * 5000), "labels"),
     "dirty padding": (dirty_padding, r"head\.multiplier.*padding"),
+}
+
+CONV = "patch_embed.backbone.1.conv"
+STAGE = r"architecture stem: .* is not \[channels, kernel, stride, padding\]"
+# For a model with a stem, STEM of tests/tiny.py.
+STEM_DAMAGES = {
+    "stem not a list": (architecture(stem={"0": [5, 5, 2, 1]}), "stem: must be a list of at most 8 convolutions"),
+    "stem a number": (architecture(stem=3), "stem: must be a list"),
+    "stem of null": (architecture(stem=None), "stem: must be a list"),
+    "nine stages": (architecture(stem=[[1, 1, 1, 0]] * 9), "stem: must be a list of at most 8 convolutions"),
+    "stage not a list": (architecture(stem=[7]), STAGE),
+    "stage of three numbers": (stage(7, 3, 1), STAGE),
+    "stage of five numbers": (stage(7, 3, 1, 2, 1), STAGE),
+    "empty stage": (stage(), STAGE),
+    "stage with a text": (stage(7, "3", 1, 2), STAGE),
+    "stage with a half": (stage(7, 3, 1, 0.5), STAGE),
+    "stage with a boolean": (stage(7, 3, True, 2), STAGE),
+    "stage with null": (stage(None, 3, 1, 2), STAGE),
+    "stage with lists": (stage(7, [3], 1, 2), STAGE),
+    "no channels": (stage(0, 3, 1, 2), STAGE),
+    "kernel 0": (stage(7, 0, 1, 0), STAGE),
+    "kernel and stride 0": (stage(7, 0, 0, 0), STAGE),
+    "stride 0": (stage(7, 3, 0, 2), STAGE),
+    "negative padding": (stage(7, 3, 1, -1), STAGE),
+    "huge channels": (stage(1 << 40, 3, 1, 2), STAGE),
+    "huge kernel": (stage(7, 1 << 31, 1, 2), STAGE),
+    "largest kernel": (stage(7, 65535, 1, 2), f"stem 1, values of a patch: {65535**2 * 5}, at most 4032"),
+    "stride beyond the kernel": (stage(7, 3, 4, 2), "stem 1: stride 4, must be 1 to the kernel's 3"),
+    "padding of the kernel's size": (stage(7, 3, 1, 3), "stem 1: padding 3, must be below the kernel's 3"),
+    "long patches": (stage(7, 29, 1, 2), "stem 1, values of a patch: 4205, at most 4032"),
+    "long patches of many channels": (stage(4032, 3, 1, 2), "stem 2, values of a patch: 16128, at most 4032"),
+    "kernel that fits nowhere": (stage(7, 19, 19, 2), "stem 1: kernel 19 does not fit a picture of 14"),
+    "nothing left for the next stage": (stage(7, 14, 1, 0), "stem 2: kernel 2 does not fit a picture of 1"),
+    "picture that grows beyond 4096": (
+        architecture(img_size=4096, stem=[[1, 3, 1, 2]]),
+        "stem 0: makes a picture of 4098, at most 4096",
+    ),
+    "tokens of small strides": (
+        architecture(img_size=45, stem=[[17, 3, 1, 1], [17, 2, 1, 1]], patch_stride=1),
+        "patch_size, tokens: 2117, at most 2048",
+    ),
+    "another kernel": (stage(7, 5, 1, 2), CONV + r"\.weight': logical shape \[7, 45\], .* \[7, 125\]"),
+    "other channels": (stage(8, 3, 1, 2), CONV + r"\.weight': logical shape \[7, 45\], .* \[8, 45\]"),
+    "one stage less": (
+        inside("architecture", lambda sizes: sizes["stem"].pop()),
+        r"patch_embed\.proj\.weight': logical shape",
+    ),
+    "one stage more": (
+        inside("architecture", lambda sizes: sizes["stem"].append([17, 1, 1, 0])),
+        r"scales patch_embed\.backbone\.3\.conv frac: missing",
+    ),
+    "position of the class token": (
+        inside("shapes", lambda value: value.update(pos_embed=[17, 20])),
+        r"pos_embed': logical shape \[17, 20\], the architecture needs \[16, 20\]",
+    ),
+    "other pos_embed": (architecture(patch_padding=2), "tensor 'pos_embed'"),
+    "no weight": (renamed(CONV + ".weight"), CONV + r"\.weight': missing"),
+    "no shift": (renamed(CONV + ".shift"), CONV + r"\.shift': missing"),
+    "no table": (renamed("patch_embed.backbone.2.act.table"), r"backbone\.2\.act\.table': missing"),
+    "table of bytes": (tensor("patch_embed.backbone.0.act.table", "dtype", "U8"), "table': dtype U8, must be I8"),
+    "no frac of a convolution": (inside("scales", lambda value: value.pop(CONV)), f"scales {CONV} frac: missing"),
+    "no frac of a table": (
+        inside("scales", lambda value: value["patch_embed.backbone.0.act"].pop("frac")),
+        r"scales patch_embed\.backbone\.0\.act frac: missing",
+    ),
+    "shift of 16": (content(CONV + ".shift", 0, 16), f"layer '{CONV}': linear: shift holds 16"),
+    "negative multiplier": (content(CONV + ".multiplier", 6, 0xFF), f"layer '{CONV}': linear: multiplier holds -1"),
 }

@@ -9,7 +9,7 @@ import pytest
 
 from tests import oracle
 from tests.conftest import ROOT
-from tests.tiny import pictures
+from tests.tiny import images
 from trainer.data import load_fashion_mnist
 
 COUNT = 100
@@ -19,7 +19,7 @@ from ftervit import Image, VisionTransformer
 model = VisionTransformer.load("{model}")
 with open("pictures.bin", "rb") as file:
     for index in range({count}):
-        picture = model.preprocess(Image(file.read({size}), {side}, {side}, 1))
+        picture = model.preprocess(Image(file.read({size}), {side}, {side}, {channels}))
         print("logits", [x for x in model(picture)])
 """
 
@@ -28,16 +28,17 @@ def host_logits(path, images):
     model = ftervit.VisionTransformer.load(str(path))
     rows = []
     for image in images:
-        picture = ftervit.Image(image.tobytes(), image.shape[1], image.shape[0], 1)
+        picture = ftervit.Image(image.tobytes(), image.shape[1], image.shape[0], image.shape[2])
         rows.append(list(model(model.preprocess(picture))))
     return np.array(rows)
 
 
 def board_logits(board, path, images, folder):
     (folder / "pictures.bin").write_bytes(images.tobytes())
-    side = images.shape[1]
+    _, side, _, channels = images.shape
+    values = {"model": path.name, "count": len(images), "size": images[0].size, "side": side, "channels": channels}
     script = folder / "script.py"
-    script.write_text(BOARD_SCRIPT.format(model=path.name, count=len(images), size=side * side, side=side))
+    script.write_text(BOARD_SCRIPT.format(**values))
     board.mpremote("fs", "cp", path, folder / "pictures.bin", ":")
     result = board.mpremote("run", script)
     rows = [json.loads(line[7:]) for line in result.stdout.splitlines() if line.startswith("logits ")]
@@ -47,25 +48,35 @@ def board_logits(board, path, images, folder):
 
 def oracle_logits(path, images):
     tensors, metadata = oracle.load(path)
-    return np.array([oracle.forward(tensors, metadata, image[..., None]) for image in images])
+    return np.array([oracle.forward(tensors, metadata, image) for image in images])
 
 
-@pytest.mark.parametrize("name", ["shipped", "odd_model"])
-def test_host_oracle_and_board_agree(name, request, board, tmp_path):
-    path = request.getfixturevalue(name)
-    images = load_fashion_mnist("t10k").images[:COUNT, :, :, 0] if name == "shipped" else pictures(12, seed=9)
-    on_host = host_logits(path, images.numpy())
-    assert np.array_equal(on_host, oracle_logits(path, images.numpy()))
-    assert np.array_equal(on_host, board_logits(board, path, images.numpy(), tmp_path))
+def check_agreement(path, images, board, folder):
+    """The same logits, which tell the pictures apart."""
+    on_host = host_logits(path, images)
+    assert np.array_equal(on_host, oracle_logits(path, images))
+    assert np.array_equal(on_host, board_logits(board, path, images, folder))
+    assert len(np.unique(on_host, axis=0)) > len(images) // 2
 
 
-def test_pictures_of_other_sizes_agree(shipped, board, tmp_path):
-    """SPEC 3 on the way: a picture that has to be resized, up and down."""
-    for side in (5, 61):
-        images = np.random.default_rng(side).integers(0, 256, (3, side, side), np.uint8)
-        on_host = host_logits(shipped, images)
-        assert np.array_equal(on_host, oracle_logits(shipped, images))
-        assert np.array_equal(on_host, board_logits(board, shipped, images, tmp_path))
+def test_the_shipped_model_agrees(shipped, board, tmp_path):
+    check_agreement(shipped, load_fashion_mnist("t10k").images[:COUNT].numpy(), board, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "channels"),
+    [("odd_model", 28, 1), ("stem_model", 29, 3), ("colour_model", 20, 3), ("scaled_model", 24, 1)],
+)
+def test_host_oracle_and_board_agree(name, side, channels, request, board, tmp_path):
+    check_agreement(request.getfixturevalue(name), images(12, side, channels, seed=9).numpy(), board, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["odd_model", "stem_model"])
+@pytest.mark.parametrize(("side", "channels"), [(5, 1), (61, 3)])
+def test_pictures_of_other_sizes_agree(name, side, channels, request, board, tmp_path):
+    """SPEC 3 on the way: a picture that has to be converted and resized, up and down."""
+    pictures = np.random.default_rng(side).integers(0, 256, (3, side, side, channels), np.uint8)
+    check_agreement(request.getfixturevalue(name), pictures, board, tmp_path)
 
 
 def test_demo_images_are_the_first_of_each_class():

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The layer classes of `ftervit`: called alone, replaced, subclassed, and after an allocation that failed."""
 
+import weakref
+
 import ftervit
 import pytest
 import ternary
 from ftervit import layers
 
-from tests.tiny import pictures
+from tests.tiny import images
 
 
 @pytest.fixture
@@ -16,7 +18,13 @@ def model(odd_model):
 
 @pytest.fixture
 def picture(model):
-    return model.preprocess(ftervit.Image(pictures(3)[1].numpy().tobytes(), 28, 28, 1))
+    return some_picture(model)
+
+
+def some_picture(model):
+    """An int8 picture for a model."""
+    pixels = images(3, model.img_size, model.in_chans)[1].numpy().tobytes()
+    return model.preprocess(ftervit.Image(pixels, model.img_size, model.img_size, model.in_chans))
 
 
 def own_buffer(part):
@@ -24,27 +32,105 @@ def own_buffer(part):
     return lambda x, out=None, *rest: part(x)
 
 
+def convolutions(model):
+    """Every TernaryBitConv2d of a model, in order."""
+    return [*(stage.conv for stage in model.patch_embed.backbone), model.patch_embed.proj]
+
+
 def parts(model):
-    """(owner, attribute) of everything that a block or the model calls."""
+    """(what holds the attributes or elements, name or index) of everything that a block or the model calls."""
+    for conv in convolutions(model):
+        yield vars(conv), "linear"
+    for index, stage in enumerate(model.patch_embed.backbone):
+        yield from ((vars(stage), "conv"), (vars(stage), "act"), (model.patch_embed.backbone, index))
+    yield from ((vars(model.patch_embed), "proj"), (vars(model), "patch_embed"))
     for block in model.blocks:
         for name in ("norm1", "attn", "norm2", "mlp"):
-            yield block, name
-        yield from ((block.attn, "qkv"), (block.attn, "proj"))
-        yield from ((block.mlp, "fc1"), (block.mlp, "act"), (block.mlp, "fc2"))
-    yield from ((model, "norm"), (model, "head"))
+            yield vars(block), name
+        yield from ((vars(block.attn), "qkv"), (vars(block.attn), "proj"))
+        yield from ((vars(block.mlp), "fc1"), (vars(block.mlp), "act"), (vars(block.mlp), "fc2"))
+    yield from ((vars(model), "norm"), (vars(model), "head"))
 
 
-def test_every_part_can_be_a_function(model, picture):
+@pytest.mark.parametrize("name", ["odd_model", "stem_model"])
+def test_every_part_can_be_a_function(name, request):
+    model = ftervit.VisionTransformer.load(str(request.getfixturevalue(name)))
+    picture = some_picture(model)
     expected = list(model(picture))
     for owner, name in list(parts(model)):
-        part = getattr(owner, name)
-        setattr(owner, name, own_buffer(part))
+        part = owner[name]
+        owner[name] = own_buffer(part)
         assert list(model(picture)) == expected, name
         model.predict(ftervit.Image(bytes(784), 28, 28, 1))
-        setattr(owner, name, part)
+        owner[name] = part
     for owner, name in list(parts(model)):
-        setattr(owner, name, own_buffer(getattr(owner, name)))
+        owner[name] = own_buffer(owner[name])
     assert list(model(picture)) == expected
+
+
+def test_a_part_that_fills_out_is_used(stem_model):
+    """What patch_embed returns counts, whether it is `out` or a buffer of its own."""
+    model = ftervit.VisionTransformer.load(str(stem_model))
+    picture = some_picture(model)
+    stream = bytes(model.embed(picture))
+    embed, given = model.patch_embed, []
+
+    def zeros(picture, out):
+        given.append(out)
+        return bytes(len(out))
+
+    model.patch_embed = zeros
+    assert bytes(model.embed(picture)) != stream
+    model.patch_embed = lambda picture, out: embed(picture, out)
+    assert bytes(model.embed(picture)) == stream
+    assert [len(out) for out in given] == [(model.tokens - 1) * model.embed_dim]
+
+
+def test_the_stem_by_hand(stem_model):
+    """Every convolution alone, on a picture that stays as it is, gives what patch_embed gives."""
+    model = ftervit.VisionTransformer.load(str(stem_model))
+    picture = x = some_picture(model)
+    before = bytes(picture)
+    for stage in model.patch_embed.backbone:
+        x = stage(x)
+        assert len(x) == stage.conv.out_bytes() == stage.conv.new_side**2 * stage.conv.linear.out_features
+    assert bytes(model.patch_embed.proj(x)) == bytes(model.patch_embed(picture))
+    assert bytes(picture) == before
+    assert [conv.new_side for conv in convolutions(model)] == [14, 16, 8, 4]
+
+
+@pytest.mark.parametrize("size", [1, 29 * 29 * 3 - 1, 29 * 29 * 3 + 1, 2 * 29 * 29 * 3])
+def test_a_convolution_wants_a_picture_of_its_side(stem_model, size):
+    model = ftervit.VisionTransformer.load(str(stem_model))
+    with pytest.raises(ValueError, match=r"^patches: "):
+        model.patch_embed.backbone[0].conv(bytes(size))
+
+
+@pytest.mark.parametrize("name", ["odd_model", "stem_model", "colour_model", "scaled_model"])
+def test_the_memory_check_counts_all_that_a_picture_needs(name, request, monkeypatch):
+    """The most that is allocated at a time, from the picture's pixels to the logits."""
+    arena, live, most = ternary.arena, 0, 0
+
+    def free(size):
+        nonlocal live
+        live -= size
+
+    def counted(*arguments):
+        nonlocal live, most
+        view = arena(*arguments)
+        weakref.finalize(view.obj, free, view.nbytes)
+        live += view.nbytes
+        most = max(most, live)
+        return view
+
+    monkeypatch.setattr(layers.scratch, "_buffer", arena(16))
+    monkeypatch.setattr(layers.patch_scratch, "_buffer", arena(16))
+    model = ftervit.VisionTransformer.load(str(request.getfixturevalue(name)))
+    monkeypatch.setattr(ternary, "arena", counted)
+    side, channels = model.img_size, model.in_chans
+    image = ftervit.Image(ternary.arena(side * side * channels, "B"), side, side, channels)
+    model.predict(image)
+    assert model._picture_bytes() * 0.9 < most <= model._picture_bytes()
 
 
 def test_a_block_can_be_a_function(model, picture):
@@ -113,5 +199,5 @@ def test_scratch_survives_a_failed_allocation(monkeypatch):
 
 
 def test_fracs_are_there_for_people(model):
-    assert isinstance(model.patch_embed.linear.frac, int)
+    assert isinstance(model.patch_embed.proj.linear.frac, int)
     assert len(model.blocks[0].attn.qkv.frac) == 3

@@ -8,7 +8,7 @@ import ftervit
 import pytest
 from ftervit import modelfile
 
-from tests.firmware.damage import DAMAGES, split, with_crc
+from tests.firmware.damage import DAMAGES, STEM_DAMAGES, split, with_crc
 
 BOARD_SCRIPT = """
 import os
@@ -22,14 +22,19 @@ for name in sorted(os.listdir("damaged")):
 """
 
 
+FIELDS = {f"odd, {name}": field for name, (_, field) in DAMAGES.items()}
+FIELDS |= {f"stem, {name}": field for name, (_, field) in STEM_DAMAGES.items()}
+
+
 @pytest.fixture(scope="module")
-def damaged(odd_model, tmp_path_factory):
-    """A folder that mounts as a board's root: damaged/NN.safetensors in the order of DAMAGES."""
+def damaged(odd_model, stem_model, tmp_path_factory):
+    """A folder that mounts as a board's root: damaged/NNN.safetensors in the order of FIELDS."""
     root = tmp_path_factory.mktemp("mounted")
     (root / "damaged").mkdir()
-    content = odd_model.read_bytes()
-    for index, (damage, _) in enumerate(DAMAGES.values()):
-        (root / "damaged" / f"{index:02}.safetensors").write_bytes(damage(content))
+    odd, stem = odd_model.read_bytes(), stem_model.read_bytes()
+    contents = [damage(odd) for damage, _ in DAMAGES.values()] + [damage(stem) for damage, _ in STEM_DAMAGES.values()]
+    for index, content in enumerate(contents):
+        (root / "damaged" / f"{index:03}.safetensors").write_bytes(content)
     (root / "script.py").write_text(BOARD_SCRIPT)
     return root
 
@@ -40,13 +45,12 @@ def message_on_host(path):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("index", range(len(DAMAGES)), ids=list(DAMAGES))
+@pytest.mark.parametrize("index", range(len(FIELDS)), ids=list(FIELDS))
 def test_damage_is_refused_with_file_and_field(damaged, index):
-    path = damaged / "damaged" / f"{index:02}.safetensors"
-    _, field = list(DAMAGES.values())[index]
+    path = damaged / "damaged" / f"{index:03}.safetensors"
     message = message_on_host(path)
     assert message.startswith(f"{path}: ")
-    assert re.search(field, message.removeprefix(str(path))), message
+    assert re.search(list(FIELDS.values())[index], message.removeprefix(str(path))), message
 
 
 def test_the_board_says_the_same(damaged, board):
@@ -54,7 +58,7 @@ def test_the_board_says_the_same(damaged, board):
     board.mpremote("fs", "cp", "-r", damaged / "damaged", ":")
     result = board.mpremote("run", damaged / "script.py")
     lines = [line for line in result.stdout.splitlines() if "|" in line]
-    assert len(lines) == len(DAMAGES), result.stdout
+    assert len(lines) == len(FIELDS), result.stdout
     for line in lines:
         name, kind, message = (part.strip() for part in line.split("|"))
         assert kind == "ValueError", line

@@ -3,7 +3,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from mpremote.romfs import make_romfs
 
@@ -43,6 +42,6 @@ def test_model_in_a_rom_file_system(odd_model, own_board, tmp_path, offset):
     result = own_board.mpremote("run", tmp_path / "script.py")
     values = dict(line.split(" ", 1) for line in result.stdout.splitlines() if " " in line)
     assert "logits" in values, result.stdout
-    assert json.loads(values["logits"]) == host_logits(odd_model, np.array([picture]))[0].tolist()
+    assert json.loads(values["logits"]) == host_logits(odd_model, picture[None, ..., None])[0].tolist()
     address, smaller = values["address"].split()
     assert (smaller == "True") == (address == "0"), values
