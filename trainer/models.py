@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """timm's vision transformers by name, with a convolutional stem where wanted, and what SPEC has a form for."""
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -59,7 +60,7 @@ class ConvEmbed(HybridEmbed):
 def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
     """timm's model of that name; raises TrainerError that says what timm has against it."""
     if not timm.is_model(settings.name):
-        near = timm.list_models(f"*{settings.name.split('_')[0]}*")[:8]
+        near = difflib.get_close_matches(settings.name, timm.list_models(), 5)
         raise TrainerError(f"{settings.name} is no timm model" + (f"; near it: {', '.join(near)}" if near else ""))
     if settings.checkpoint and not Path(settings.checkpoint).is_file():
         raise TrainerError(f"{settings.checkpoint}: checkpoint not found")
@@ -70,8 +71,8 @@ def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
             checkpoint_path=settings.checkpoint,
             **{**arguments, **settings.options},
         )
-    except (TypeError, ValueError, RuntimeError, AssertionError, OSError) as error:
-        raise TrainerError(f"{settings.name}: {error}") from None
+    except Exception as error:  # of timm, torch, or whatever reads or fetches the weights
+        raise TrainerError(f"{settings.name}: {str(error) or type(error).__name__}") from None
 
 
 def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: int) -> VisionTransformer:
@@ -122,9 +123,16 @@ def unsupported_embedding(embed: nn.Module) -> Iterator[str]:
 
 def unsupported_block(block: nn.Module) -> Iterator[str]:
     """`unsupported` for one transformer block, names relative to it."""
-    if type(block) is not Block or type(block.attn) is not Attention or type(block.mlp) is not Mlp:
-        kinds = " with ".join(type(part).__name__ for part in (block, getattr(block, "attn", None) or block))
-        yield f": {kinds} has no integer form"
+    if type(block) is not Block:
+        yield f": {type(block).__name__} has no integer form"
+        return
+    known = True
+    for name, kind in (("attn", Attention), ("mlp", Mlp)):
+        part = block.get_submodule(name)
+        if type(part) is not kind:
+            known = False
+            yield f".{name}: {type(part).__name__} has no integer form"
+    if not known:
         return
     for name in ("attn.q_norm", "attn.k_norm", "attn.norm", "mlp.norm"):
         part = block.get_submodule(name)
