@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The table of measured numbers in README.md, from the JSON that `just eval` and `just demo` write."""
+"""The tables of measured numbers in README.md, from the JSON that the recipes write."""
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from trainer.errors import TrainerError
 
 START = "<!-- numbers: written by `just numbers` -->"
 END = "<!-- /numbers -->"
+PAPER = {"deit3_small_patch16_224": 5.81, "deit3_small_patch16_384": 6.09, "deit_tiny_patch16_224": 1.53}
 
 
 def read(path: Path, recipe: str) -> dict[str, Any]:
@@ -20,28 +22,86 @@ def read(path: Path, recipe: str) -> dict[str, Any]:
         raise TrainerError(f"{path}: not found; `just {recipe}` makes it") from None
 
 
-def table(evaluation: dict[str, Any], demo: dict[str, Any], record: dict[str, Any]) -> str:
-    """Markdown rows: accuracies on the test set, size, agreement, demo."""
-    validation = record["validation_top1"]
-    images = f"{evaluation['images']:,} Fashion-MNIST test pictures"
+def markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A titled table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(value: float) -> str:
+    """Two digits."""
+    return f"{value:.2f} %"
+
+
+def accuracy_table(evaluation: dict, record: dict, control: dict) -> str:
+    """The shipped model from its FP32 twin to the exported file."""
+    validation, test = record["validation_top1"], record["test_top1"]
+    epochs = record["configuration"]["student"]["epochs"]
+    before, after = "ternary, float activations", "after recovery"
+    size = f"{evaluation['model_bytes']:,} bytes"
     rows = (
-        ("FP32 teacher (residual CNN), " + images, f"{evaluation['teacher_top1']:.2f} %"),
-        ("ternary student in torch, SPEC's integers", f"{evaluation['student_top1']:.2f} %"),
-        ("**exported file on the kernels**", f"**{evaluation['exported_top1']:.2f} %**"),
+        ("FP32 teacher (residual CNN)", validation["teacher"], evaluation["teacher_top1"], "`just eval`"),
         (
-            "top-1 agreement of file and student; logits equal bit for bit",
-            f"{evaluation['agreement']:.2f} %; {evaluation['equal_logits']:,} of {evaluation['images']:,}",
+            f"FP32 control: same architecture, teacher, pictures, {epochs} epochs",
+            control["validation_top1"],
+            control["test_top1"]["FP32 control"],
+            "`just control`",
         ),
-        ("size of the model file", f"{evaluation['model_bytes']:,} bytes"),
-        (
-            "validation: ternary with float activations, after recovery",
-            f"{validation['ternary, float activations']:.2f} %, {validation['after recovery']:.2f} %",
-        ),
-        ("host simulator, one picture at a time", f"{evaluation['images_per_s']:.0f} pictures/s"),
-        (f"`just demo`, {demo['board']} board", f"{demo['right']} of {demo['of']} right"),
+        ("ternary weights, before recovery", validation[before], test[before], "`just train`"),
+        ("after recovery, SPEC's integers in torch", validation[after], evaluation["student_top1"], "`just train`"),
+        (f"**exported file on the simulator, {size}**", None, evaluation["exported_top1"], "`just eval`"),
     )
-    lines = ["| measured | |", "|---|---|"]
-    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
+    lines = [
+        (name, "" if held_out is None else percent(held_out), percent(tested), command)
+        for name, held_out, tested, command in rows
+    ]
+    title = f"The shipped model, top-1 on {evaluation['images']:,} Fashion-MNIST test pictures"
+    return markdown(title, ("", "validation", "test", "by"), lines)
+
+
+def equality_line(evaluation: dict, demo: dict) -> str:
+    """How faithful the file is, and how fast."""
+    equal, images = f"{evaluation['equal_logits']:,}", f"{evaluation['images']:,}"
+    return (
+        f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for bit "
+        f"on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host simulator ran "
+        f"{evaluation['images_per_s']:.0f} pictures/s; `just demo` had {demo['right']} of {demo['of']} right on the "
+        f"{demo['board']} board."
+    )
+
+
+def sizes_table(sizes: dict[str, int]) -> str:
+    """Whole files beside the paper's."""
+    rows = [(f"`{name}`", f"{size:,}", f"{PAPER[name] * 1e6:,.0f}") for name, size in sizes.items()]
+    head = ("timm model", "bytes", "the paper's file")
+    return markdown("Whole model files, header and labels included (`just sizes`)", head, rows)
+
+
+def bench_table(bench: dict) -> str:
+    """Training steps beside the FP32 step."""
+    titles = {
+        "fp32": "FP32",
+        "ternary": "ternary weights (phase 1)",
+        "integer": "SPEC's integers (phase 2)",
+        "teacher": "teacher's forward alone, not part of the others",
+    }
+    rows = [
+        (titles[name], f"{1000 * row['median_s']:.0f} ms", f"{row['ratio']:.2f}")
+        for name, row in bench["steps"].items()
+    ]
+    title = f"Forward and backward of a training step, batch {bench['batch']}, side by side (`just bench-train`)"
+    return markdown(title, ("", "median", "ratio"), rows)
+
+
+def ablation_table(results: dict) -> str:
+    """What each choice is worth."""
+    from trainer.ablate import table
+
+    title = (
+        f"What each choice is worth: a small sibling, {results['epochs']} epochs and {results['recovery_epochs']} of "
+        f"recovery, {max(len(row['trained']) for row in results['rows'])} seeds, validation top-1 (`just ablate`)"
+    )
+    return f"**{title}**\n\n{table(results)}"
 
 
 def write_numbers(readme: Path, text: str) -> None:
@@ -52,3 +112,20 @@ def write_numbers(readme: Path, text: str) -> None:
     if count != 1:
         raise TrainerError(f"{readme}: needs the lines {START} and {END} once")
     readme.write_text(changed)
+
+
+def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
+    """All tables, from the JSON in build/ and beside the checkpoints."""
+    from trainer.stress import table as stress_table
+
+    evaluation = read(build / "eval.json", "eval")
+    record, control = read(checkpoints / "record.json", "train"), read(checkpoints / "control.json", "control")
+    parts = [
+        accuracy_table(evaluation, record, control),
+        equality_line(evaluation, read(build / "demo.json", "demo")),
+        sizes_table(read(build / "sizes.json", "sizes")),
+        ablation_table(read(checkpoints / "ablation.json", "ablate")),
+        stress_table(read(build / "stress.json", "stress")),
+        bench_table(read(build / "bench-train.json", "bench-train")),
+    ]
+    write_numbers(readme, "\n\n".join(parts))
