@@ -63,8 +63,8 @@ def equality_line(evaluation: dict, demo: dict) -> str:
     """How faithful the file is, and how fast."""
     equal, images = f"{evaluation['equal_logits']:,}", f"{evaluation['images']:,}"
     return (
-        f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for bit "
-        f"on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host simulator ran "
+        f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for "
+        f"bit on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host simulator ran "
         f"{evaluation['images_per_s']:.0f} pictures/s; `just demo` had {demo['right']} of {demo['of']} right on the "
         f"{demo['board']} board."
     )
