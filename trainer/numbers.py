@@ -64,9 +64,9 @@ def equality_line(evaluation: dict, demo: dict) -> str:
     equal, images = f"{evaluation['equal_logits']:,}", f"{evaluation['images']:,}"
     return (
         f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for "
-        f"bit on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host simulator ran "
-        f"{evaluation['images_per_s']:.0f} pictures/s; `just demo` had {demo['right']} of {demo['of']} right on the "
-        f"{demo['board']} board."
+        f"bit on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host "
+        f"simulator ran {evaluation['images_per_s']:.0f} pictures/s; `just demo` had {demo['right']} of {demo['of']} "
+        f"right on the {demo['board']} board."
     )
 
 
