@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer import gradients
 from trainer.errors import TrainerError
 from trainer.layers import Ternary, TernaryBitLinear, TernaryLayerNorm
 from trainer.quantize import straight_through
@@ -120,12 +121,13 @@ class FoldedLinear:
         """The shift of each output [N]."""
         return self.shift.repeat_interleave(LANES)[: len(self.bias)]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x: integers [..., K]; returns y of SPEC 4.5, [..., N]."""
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: integers [..., K]; returns y of SPEC 4.5, [..., N], and where v of 4.4 is not clipped."""
         shift = self.channel_shift()
-        accumulator = functional.linear(x, self.trits, self.bias * torch.exp2((shift - 6).clamp(min=0)))
-        v = sat8(torch.floor(accumulator * torch.exp2(-shift)))
-        return torch.floor(v * self.multiplier / 128)
+        v = functional.linear(x, self.trits, self.bias * torch.exp2((shift - 6).clamp(min=0)))
+        v.mul_(torch.exp2(-shift)).floor_()
+        inside = (v + 0.5).abs_() <= 127.5
+        return v.clamp_(-128, 127).mul_(self.multiplier / 128).floor_(), inside
 
 
 @dataclass(frozen=True)
@@ -166,20 +168,42 @@ def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     return FoldedLinear(layer.trits.float(), bias.float(), multiplier.float(), shift.float())
 
 
-def integer_linear(layer: Ternary, after: Affine | None, x: Tensor, place: Place) -> Tensor:
-    """SPEC 4 on integers [..., K]; the gradient is that of the float layer, zero where an output is clipped."""
-    with torch.no_grad():
-        folded = fold_linear(Effective.of(layer, after), place)
-        exact = folded(x)
-    if not torch.is_grad_enabled():
-        return exact
-    weight, bias = layer.ternary_latent(), 0.0 if layer.bias is None else layer.bias
+def surrogate(layer: Ternary, after: Affine | None, place: Place) -> tuple[Tensor, Tensor]:
+    """Weight [N, K] and bias [N] of the float layer in units of its integers, with gradients to all that trains."""
+    weight = layer.ternary_latent()
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
     if after is not None:
         weight, bias = weight * after.gain[:, None], bias * after.gain + after.offset
     unit = torch.exp2(place.out_frac)
-    surrogate = functional.linear(x, weight * (unit * 2.0**-place.in_frac)[:, None]) + bias * unit
-    surrogate = torch.minimum(torch.maximum(surrogate, -folded.multiplier), folded.multiplier)
-    return straight_through(surrogate, exact)
+    return weight * (unit * 2.0**-place.in_frac)[:, None], bias * unit
+
+
+def folded(layer: Ternary, after: Affine | None, place: Place) -> FoldedLinear:
+    """SPEC 4.1's integers of a layer in its place."""
+    with torch.no_grad():
+        return fold_linear(Effective.of(layer, after), place)
+
+
+def integer_linear(layer: Ternary, after: Affine | None, x: Tensor, place: Place) -> Tensor:
+    """SPEC 4 on integers [..., K]; the gradient is that of the float layer, zero where an output is clipped."""
+    exact = folded(layer, after, place)
+    if not torch.is_grad_enabled():
+        return exact(x)[0]
+    return gradients.Linear.apply(x, *surrogate(layer, after, place), exact)
+
+
+def integer_convolution(
+    layer: Ternary, after: Affine | None, picture: Tensor, sizes: tuple[int, int, int], place: Place
+) -> Tensor:
+    """SPEC 4.6 on a picture [batch, height, width, channels], sizes: kernel, stride, padding; as integer_linear."""
+    linear = folded(layer, after, place)
+
+    def exact(picture: Tensor) -> tuple[Tensor, Tensor]:
+        return linear(patches(picture, *sizes))
+
+    if not torch.is_grad_enabled():
+        return exact(picture)[0]
+    return gradients.Convolution.apply(picture, *surrogate(layer, after, place), sizes, exact)
 
 
 @dataclass(frozen=True)
@@ -221,8 +245,8 @@ def integer_head(layer: TernaryBitLinear, x: Tensor, in_frac: int, out_frac: int
         exact = fold_head(Effective.of(layer), in_frac, out_frac)(x)
     if not torch.is_grad_enabled():
         return exact
-    surrogate = functional.linear(x * 2.0**-in_frac, layer.ternary_latent(), layer.bias)
-    return straight_through(surrogate.double() * 2.0**out_frac, exact)
+    real = functional.linear(x * 2.0**-in_frac, layer.ternary_latent(), layer.bias)
+    return straight_through(real.double() * 2.0**out_frac, exact)
 
 
 def residual_add(residual: Tensor, branch: Tensor, shift: int) -> Tensor:
@@ -242,16 +266,18 @@ class FoldedLayerNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: integers [..., D] within int16; returns y of SPEC 6.6."""
-        x = x.long()
-        width = x.shape[-1]
-        mean = (2 * x.sum(-1, keepdim=True) + width) // (2 * width)
-        e = (x - mean).clamp(-32768, 32767)
-        a = (e * e).sum(-1, keepdim=True) // width + 1
+        # float64 holds every term: e^2 sums stay below 2^42, products below 2^46.
+        x, width = x.double(), x.shape[-1]
+        mean = torch.floor((2 * x.sum(-1, keepdim=True) + width) / (2 * width))
+        e = (x - mean).clamp_(-32768, 32767)
+        a = torch.floor(e.square().sum(-1, keepdim=True) / width).long() + 1
         z = (32 - bits(a)) // 2
         root = torch.floor(torch.sqrt((a << (2 * z)).double())).long()
         p = ((1 << 30) // root * self.gain) >> 15
-        u = ((e * self.gamma.long() * p) >> (15 + self.gain_shift - z)).clamp(-32768, 32767)
-        return ((u + self.beta_trits.long() * self.beta + 128).clamp(-32768, 32767) >> 8).float()
+        n = (15 + self.gain_shift - z).double()
+        u = (e * (self.gamma * p)).mul_(torch.exp2(-n)).floor_().clamp_(-32768, 32767)
+        u.add_(self.beta_trits.double() * self.beta + 128).clamp_(-32768, 32767)
+        return u.mul_(2.0**-8).floor_().float()
 
 
 def fold_layernorm(layer: TernaryLayerNorm, out_frac: int) -> FoldedLayerNorm:
@@ -270,8 +296,7 @@ def integer_layernorm(layer: TernaryLayerNorm, x: Tensor, residual_frac: int, ou
         exact = fold_layernorm(layer, out_frac)(x)
     if not torch.is_grad_enabled():
         return exact
-    surrogate = layer(x * 2.0**-residual_frac) * 2.0**out_frac
-    return straight_through(surrogate.clamp(-128, 127), exact)
+    return gradients.Clipped.apply(layer(x * 2.0**-residual_frac) * 2.0**out_frac, exact, -128.0, 127.0)
 
 
 def exponential_table(score_frac: int, head_width: int) -> Tensor:
@@ -288,20 +313,29 @@ def activation_table(act: nn.Module, in_frac: int, out_frac: int) -> Tensor:
 
 def attention_weights(scores: Tensor, table: Tensor) -> Tensor:
     """SPEC 7.2 and 7.3: a_ij from scores [..., T, T]."""
-    weights = table[(scores.amax(-1, keepdim=True) - scores).long()]
+    weights = gradients.lookup(table, scores.amax(-1, keepdim=True) - scores)
     excess = (bits(weights.sum(-1, keepdim=True)) - 12).clamp(min=0)
     return torch.floor(weights * torch.exp2(-excess.float()))
 
 
-def exact_attention(q: Tensor, k: Tensor, v: Tensor, table: Tensor, score_shift: int, value_gain: int) -> Tensor:
-    """SPEC 7.1 to 7.5 for q, k, v [..., T, d]."""
-    scores = sat8(torch.floor(q @ k.transpose(-1, -2) * 2.0**-score_shift))
-    weights = attention_weights(scores, table)
-    total = weights.sum(-1, keepdim=True)
-    width = bits(total).float()
-    multiplier = torch.floor(torch.exp2(width + 6) / total).clamp(max=127)
-    mean = sat8(torch.floor(weights @ v * torch.exp2((value_gain + 1 - width).clamp(max=0))))
-    return torch.floor(mean * multiplier / 128)
+@dataclass(frozen=True)
+class FoldedAttention:
+    """SPEC 7's table [256] and integers."""
+
+    table: Tensor
+    score_shift: int
+    value_gain: int
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v: integers [..., T, d]; returns y of SPEC 7.5, where it is not clipped, and a_ij / W [..., T, T]."""
+        scores = sat8(torch.floor(q @ k.transpose(-1, -2) * 2.0**-self.score_shift))
+        weights = attention_weights(scores, self.table)
+        total = weights.sum(-1, keepdim=True)
+        width = bits(total).float()
+        multiplier = torch.floor(torch.exp2(width + 6) / total).clamp(max=127)
+        mean = (weights @ v).mul_(torch.exp2((self.value_gain + 1 - width).clamp(max=0))).floor_()
+        inside = (mean + 0.5).abs_() <= 127.5
+        return mean.clamp_(-128, 127).mul_(multiplier / 128).floor_(), inside, weights / total
 
 
 def score_shift(fracs: dict[str, int], attn: str) -> int:
@@ -320,25 +354,28 @@ def integer_attention(qkv: Tensor, heads: int, fracs: dict[str, int], attn: str)
     head_width = width // 3 // heads
     q, k, v = qkv.view(batch, tokens, 3, heads, head_width).permute(2, 0, 3, 1, 4)
     gain = value_gain(fracs, attn)
-    with torch.no_grad():
-        table = exponential_table(fracs[f"{attn}.scores"], head_width)
-        exact = exact_attention(q, k, v, table, score_shift(fracs, attn), gain)
-    out = exact
+    exact = FoldedAttention(exponential_table(fracs[f"{attn}.scores"], head_width), score_shift(fracs, attn), gain)
     if torch.is_grad_enabled():
         scale = 2.0 ** -(fracs[f"{attn}.q"] + fracs[f"{attn}.k"]) / math.sqrt(head_width)
-        surrogate = torch.softmax(q @ k.transpose(-1, -2) * scale, -1) @ v * 2.0**gain
-        out = straight_through(surrogate.clamp(-128, 127), exact)
+        out = gradients.Attention.apply(q, k, v, scale, 2.0**gain, exact)
+    else:
+        out = exact(q, k, v)[0]
     return out.transpose(1, 2).reshape(batch, tokens, width // 3)
 
 
+def activation_slope(act: nn.Module, in_frac: int, out_frac: int) -> Tensor:
+    """Derivative of an activation function between two fracs at the 256 inputs; 0 where its table is clipped."""
+    with torch.enable_grad():
+        x = torch.arange(-128, 128, dtype=torch.float64, requires_grad=True)
+        y = act(x * 2.0**-in_frac) * 2.0**out_frac
+        (slope,) = torch.autograd.grad(y.sum(), x)
+    return torch.where((y >= -128) & (y <= 127), slope, 0.0).detach().float()
+
+
 def integer_activation(act: nn.Module, x: Tensor, in_frac: int, out_frac: int) -> Tensor:
-    """SPEC 8.1 with the function's table."""
-    with torch.no_grad():
-        exact = activation_table(act, in_frac, out_frac)[(x + 128).long()]
-    if not torch.is_grad_enabled():
-        return exact
-    surrogate = act(x * 2.0**-in_frac) * 2.0**out_frac
-    return straight_through(surrogate.clamp(-128, 127), exact)
+    """SPEC 8.1 with the function's table; the gradient is the function's."""
+    table = activation_table(act, in_frac, out_frac)
+    return gradients.Lookup.apply(x, table, activation_slope(act, in_frac, out_frac))
 
 
 def embedding(parameter: Tensor, frac: int) -> Tensor:
@@ -440,6 +477,10 @@ class IntegerNetwork:
         """SPEC 4 of the layer `name`."""
         return integer_linear(self.layer(name), following(self.vit, name), x, self.place(name))
 
+    def convolution(self, name: str, picture: Tensor, sizes: tuple[int, int, int]) -> Tensor:
+        """SPEC 4.6 of the layer `name`."""
+        return integer_convolution(self.layer(name), following(self.vit, name), picture, sizes, self.place(name))
+
     def layernorm(self, name: str, x: Tensor) -> Tensor:
         """SPEC 6 of the layer `name`."""
         return integer_layernorm(self.layer(name), x, self.fracs["residual"], self.fracs[name])
@@ -451,12 +492,12 @@ class IntegerNetwork:
     def embed(self, images: Tensor) -> Tensor:
         """SPEC 3.5 and 9.1: uint8 pictures [batch, height, width, channels] to the residual stream [batch, T, D]."""
         picture, sizes = self.normalization(images), self.sizes
-        for index, (_, kernel, stride, padding) in enumerate(sizes.stem):
+        for index, (_, *shape) in enumerate(sizes.stem):
             name = f"{STAGE}.{index}"
-            picture = self.linear(f"{name}.conv", patches(picture, kernel, stride, padding))
+            picture = self.convolution(f"{name}.conv", picture, tuple(shape))
             picture = self.activation(f"{name}.act", picture, f"{name}.conv")
-        rows = patches(picture, sizes.patch_size, sizes.patch_stride, sizes.patch_padding).flatten(1, 2)
-        tokens = self.linear("patch_embed.proj", rows)
+        shape = (sizes.patch_size, sizes.patch_stride, sizes.patch_padding)
+        tokens = self.convolution("patch_embed.proj", picture, shape).flatten(1, 2)
         tokens = residual_add(torch.zeros_like(tokens), tokens, self.residual_shift("patch_embed.proj"))
         position = embedding(positions(self.vit), self.fracs["pos_embed"])
         tokens = residual_add(tokens, position, self.residual_shift("pos_embed"))
