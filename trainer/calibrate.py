@@ -15,6 +15,7 @@ from trainer.integer import (
     class_token,
     fold_linear,
     head_frac,
+    layernorm_frac,
     positions,
     qkv_limits,
 )
@@ -87,6 +88,10 @@ class Calibration:
         largest = torch.full((out.shape[-1],), 127.0)
         self.fracs[name] = best_frac(out, self.limits(name, largest, slice(None)))
 
+    def layernorm(self, name: str, out: Tensor) -> None:
+        """Frac of a LayerNorm's output."""
+        self.fracs[name] = min(best_frac(out), layernorm_frac(self.network.layer(name)))
+
     def embedding(self) -> None:
         """Fracs of the stem, of the patch embedding, and of class token and positions."""
         for index in range(len(self.student.architecture.stem)):
@@ -132,16 +137,16 @@ class Calibration:
         branches = ["cls_token", "pos_embed", "patch_embed.proj"]
         for index in range(self.student.architecture.depth):
             block = f"blocks.{index}"
-            fracs[f"{block}.norm1"] = best_frac(seen[f"{block}.norm1.out"])
+            self.layernorm(f"{block}.norm1", seen[f"{block}.norm1.out"])
             self.attention(f"{block}.attn")
             self.linear(f"{block}.attn.proj", seen[f"{block}.ls1.out"])
-            fracs[f"{block}.norm2"] = best_frac(seen[f"{block}.norm2.out"])
+            self.layernorm(f"{block}.norm2", seen[f"{block}.norm2.out"])
             self.linear(f"{block}.mlp.fc1", seen[f"{block}.mlp.fc1.out"])
             fracs[f"{block}.mlp.act"] = best_frac(seen[f"{block}.mlp.act.out"])
             self.linear(f"{block}.mlp.fc2", seen[f"{block}.ls2.out"])
             branches += [f"{block}.attn.proj", f"{block}.mlp.fc2"]
         self.residual(branches)
-        fracs["norm"] = best_frac(seen["norm.out"][:, 0])
+        self.layernorm("norm", seen["norm.out"][:, 0])
         fracs["head"] = head_frac(self.network.layer("head"), fracs["norm"])
         return fracs
 

@@ -290,6 +290,11 @@ def fold_layernorm(layer: TernaryLayerNorm, out_frac: int) -> FoldedLayerNorm:
     return FoldedLayerNorm(gamma, beta, mantissa, gain_shift, offset)
 
 
+def layernorm_frac(layer: TernaryLayerNorm) -> int:
+    """The finest frac of its output that keeps the gain of SPEC 6 below 2^15."""
+    return math.floor(math.log2(32767 / max(layer.trits()[1][0].item(), TINY_SCALE))) - 8
+
+
 def integer_layernorm(layer: TernaryLayerNorm, x: Tensor, residual_frac: int, out_frac: int) -> Tensor:
     """SPEC 6 on the residual stream [..., D]; the gradient is that of the float layer, zero where y is clipped."""
     with torch.no_grad():
