@@ -142,8 +142,8 @@ class Place:
 def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     """Turn scale and bias of a layer into SPEC 4.1's integers.
 
-    A tile's shift is the largest that keeps its multipliers within their bound. The bias carries half a unit for each
-    of the two truncations. A channel that gives its bias alone gets the multiplier at which v keeps most of its bits.
+    A tile's shift is the largest that keeps its multipliers within their bound. The bias carries what each of the two
+    truncations takes away on average. A channel that gives its bias alone gets the multiplier at which v keeps most of its bits.
     """
     largest, unit_in = place.largest.double(), 2.0**-place.in_frac
     unit_out = torch.exp2(place.out_frac.double())
@@ -163,7 +163,7 @@ def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     multiplier = torch.where(dead, torch.round(layer.bias.abs() * unit_out * 128 / constant), multiplier)
     multiplier = torch.minimum(multiplier, largest)
     unit_sum = torch.where(dead, multiplier.clamp(min=1) / (128 * unit * unit_out), layer.scale * unit_in)
-    accumulator = layer.bias / unit_sum + unit * (0.5 + 64 / multiplier.clamp(min=1))
+    accumulator = layer.bias / unit_sum + 0.5 * (unit - 1) + unit * 64 / multiplier.clamp(min=1)
     bias = torch.minimum(torch.maximum(torch.round(accumulator / step), -room), room)
     return FoldedLinear(layer.trits.float(), bias.float(), multiplier.float(), shift.float())
 
