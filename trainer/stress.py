@@ -121,21 +121,31 @@ def markdown(rows: list[dict[str, float]], first: str, columns: dict[str, str]) 
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure, print, and write build/stress.json."""
-    results = {"gammas": [gamma_row(sigma) for sigma in SIGMAS], "outliers": [outlier_row(f) for f in FACTORS]}
-    write_atomically((json.dumps(results, indent=1) + "\n").encode(), BUILD / "stress.json")
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+    """Both tables as markdown."""
     rules = {rule: f"LayerNorm, {rule.replace('_', ' ')}" for rule in GAMMA_RULES}
     behind = {"linear": "ternary linear layer alone", "behind": "LayerNorm and linear layer, twn"}
-    print(markdown(results["gammas"], "sigma of log gamma", rules | behind))
-    print()
     columns = {
         "static": "logits, static int8",
         "per_token": "logits, int8 per token",
         "same_class_static": "same class, static",
         "same_class_per_token": "same class, per token",
     }
-    print(markdown(results["outliers"], f"{OUTLIERS} channels larger by", columns))
+    gammas = markdown(results["gammas"], "sigma of log gamma", rules | behind)
+    outliers = markdown(results["outliers"], f"{OUTLIERS} channels larger by", columns)
+    return (
+        "**Ternary gammas that spread: relative error of a layer's output, before any training (`just stress`)**\n\n"
+        f"{gammas}\n\n"
+        "**Activations with outliers: relative error of an untrained network's logits, and how often the class stays "
+        f"(`just stress`)**\n\n{outliers}"
+    )
+
+
+def main() -> None:
+    """Measure, print, and write build/stress.json."""
+    results = {"gammas": [gamma_row(sigma) for sigma in SIGMAS], "outliers": [outlier_row(f) for f in FACTORS]}
+    write_atomically((json.dumps(results, indent=1) + "\n").encode(), BUILD / "stress.json")
+    print(table(results))
 
 
 if __name__ == "__main__":
