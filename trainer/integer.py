@@ -143,7 +143,8 @@ def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     """Turn scale and bias of a layer into SPEC 4.1's integers.
 
     A tile's shift is the largest that keeps its multipliers within their bound. The bias carries what each of the two
-    truncations takes away on average. A channel that gives its bias alone gets the multiplier at which v keeps most of its bits.
+    truncations takes away on average. A channel that gives its bias alone gets the multiplier at which v keeps most of
+    its bits.
     """
     largest, unit_in = place.largest.double(), 2.0**-place.in_frac
     unit_out = torch.exp2(place.out_frac.double())
