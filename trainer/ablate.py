@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What each choice of the method is worth: one change a row, at equal budgets, over several seeds."""
 
+import fcntl
 import json
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,25 +42,32 @@ class Outcome:
     recovered: float | None
 
 
+@contextmanager
+def claimed(directory: Path) -> Iterator[bool]:
+    """Whether this process has `directory` to itself; several that ablate at once share the rows so."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "claim", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def run_row(config: Config, directory: Path, control: bool) -> Outcome:
-    """Train one row with one seed, or take what an earlier call found."""
-    done = directory / "outcome.json"
-    if done.exists():
-        return Outcome(**json.loads(done.read_text()))
+    """Train one row with one seed."""
     recipe = Recipe.load(config, directory)
     teacher, _ = prepare_teacher(recipe)
     if control:
-        outcome = Outcome(train_control(recipe, teacher)[1].best, None, None)
-    else:
-        student, progress = train_student(recipe, teacher)
-        calibrated = recovered = None
-        if config.ternary.complete:
-            calibrate_student(recipe, student)
-            calibrated = accuracy(student, recipe.validation)
-            recovered = recover(recipe, teacher, student).best
-        outcome = Outcome(progress.best, calibrated, recovered)
-    write_atomically(json.dumps(vars(outcome)).encode(), done)
-    return outcome
+        return Outcome(train_control(recipe, teacher)[1].best, None, None)
+    student, progress = train_student(recipe, teacher)
+    calibrated = recovered = None
+    if config.ternary.complete:
+        calibrate_student(recipe, student)
+        calibrated = accuracy(student, recipe.validation)
+        recovered = recover(recipe, teacher, student).best
+    return Outcome(progress.best, calibrated, recovered)
 
 
 def write_results(results: dict[str, list[Outcome]], config: Config, output: Path) -> None:
@@ -111,7 +121,8 @@ class Plan:
 def ablate(plan: Plan, only: str = "") -> str:
     """Run all rows (or those whose name holds `only`), write JSON and return the table as markdown.
 
-    Interrupted, it goes on where it stopped; what other calls have found in the folder is in the table, too.
+    Interrupted, it goes on where it stopped. Several calls at once share the rows; what they have found is in the table
+    of each.
     """
     rows = {**ROWS, CONTROL: ()}
     chosen = [name for name in rows if only.lower() in name.lower()]
@@ -119,9 +130,15 @@ def ablate(plan: Plan, only: str = "") -> str:
         raise TrainerError(f"--only {only!r}: names no row; there are {'; '.join(rows)}")
     for seed in range(1, plan.seeds + 1):
         for number, (name, changes) in enumerate(rows.items()):
-            if name in chosen:
-                print(f"seed {seed} of {plan.seeds}: {name}", flush=True)
-                run_row(*plan.row(number, seed, changes), name == CONTROL)
+            config, directory = plan.row(number, seed, changes)
+            done = directory / "outcome.json"
+            if name not in chosen or done.exists():
+                continue
+            with claimed(directory) as ours:
+                if ours and not done.exists():
+                    print(f"seed {seed} of {plan.seeds}: {name}", flush=True)
+                    outcome = run_row(config, directory, name == CONTROL)
+                    write_atomically(json.dumps(vars(outcome)).encode(), done)
     results: dict[str, list[Outcome]] = {}
     for number, name in enumerate(rows):
         found = sorted(plan.directory.glob(f"{number:02}-*/outcome.json"))
