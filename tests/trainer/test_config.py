@@ -8,9 +8,11 @@ import pytest
 from tests.conftest import ROOT
 from trainer.config import load_config
 from trainer.errors import TrainerError
+from trainer.quantize import Rule
 from trainer.train import keep_settings
 
-SHIPPED = ROOT / "trainer" / "configs" / "fashion_mnist.toml"
+CONFIGS = ROOT / "trainer" / "configs"
+SHIPPED = CONFIGS / "fashion_mnist.toml"
 
 
 def edited(tmp_path, old, new):
@@ -21,11 +23,76 @@ def edited(tmp_path, old, new):
     return path
 
 
-def test_shipped_configuration_loads():
-    config = load_config(SHIPPED)
-    assert config.architecture.embed_dim == 96
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_configuration_loads(path):
+    config = load_config(path)
+    assert config.name == path.stem
     assert config.student.epochs > config.student.full_precision_epochs
+    assert config.ternary.complete
     assert "source" not in config.settings()
+
+
+def test_changes_of_the_command_line():
+    changes = (
+        "seed=7",
+        "student.epochs=9",
+        "student.full_precision_epochs=2",
+        "ternary.rule.name=absmean",
+        "model.stem=[]",
+        "model.patch=[]",
+        "model.options={patch_size=7}",
+        "data.path=/some where/else",
+        "compute.amp=true",
+    )
+    config = load_config(SHIPPED, changes)
+    assert (config.seed, config.student.epochs, config.student.full_precision_epochs) == (7, 9, 2)
+    assert config.ternary.rule == Rule("absmean", "channel")
+    assert (config.model.stem, config.model.patch, config.model.options) == ([], [], {"patch_size": 7})
+    assert config.data.path == "/some where/else"
+    assert config.compute.amp is True
+
+
+def test_outputs_and_speed_do_not_shape_the_weights():
+    changes = ("output.model=elsewhere", "compute.threads=1", "compute.checkpoint_minutes=1", "compute.table=false")
+    assert load_config(SHIPPED, changes).shaping() == load_config(SHIPPED).shaping()
+    assert load_config(SHIPPED, ["compute.amp=true"]).shaping() != load_config(SHIPPED).shaping()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("student.epochs=many", "[student] epochs is 'many', must be a whole number"),
+        ("student.epochs=2.5", "[student] epochs is 2.5, must be a whole number"),
+        ("student.ema=true", "[student] ema is True, must be a number"),
+        ("student.optimizer=adamv", "[student] optimizer is 'adamv', timm has"),
+        ("student.clip=0", "[student] clip must be above 0"),
+        ("compute.amp=1", "[compute] amp is 1, must be true or false"),
+        ("model.stem=[[32, 3, 2]]", "[model] stem needs [channels, kernel, stride, padding] each"),
+        ("model.stem=[32, 3, 2, 1]", "[model] stem is 32, must be a list of whole numbers"),
+        ("model.patch=[]", "[model] patch needs [kernel, stride, padding] with a stem only"),
+        ("ternary.rule.name=binary", "[ternary.rule] rule is 'binary', must be one of absmean, twn"),
+        ("ternary.activations=float", "[ternary] activations is 'float', must be one of static, per_token"),
+        ("data.source=mnist", "[data] source is 'mnist', must be one of"),
+        ("seed=-1", "seed must be from 0 to"),
+        ("seed.value=1", "seed.value=1: seed is no section"),
+        ("=1", "'=1' is not of the form section.key=value"),
+    ],
+)
+def test_mistakes_of_the_command_line_are_named(change, words):
+    with pytest.raises(TrainerError, match=re.escape(f"{SHIPPED}: ") + ".*" + re.escape(words)):
+        load_config(SHIPPED, [change])
+
+
+def test_a_teacher_must_come_from_somewhere(tmp_path):
+    path = tmp_path / "edited.toml"
+    start, end = "[teacher]\ncheckpoint", "[distillation]"
+    text = SHIPPED.read_text()
+    model = '[teacher.model]\nname = "small_resnet"\n\n'
+    path.write_text(text[: text.index(start)] + model + text[text.index(end) :])
+    with pytest.raises(
+        TrainerError, match=r"\[teacher\] needs a checkpoint, pretrained weights or \[teacher\.training"
+    ):
+        load_config(path)
 
 
 @pytest.mark.parametrize(
@@ -36,20 +103,16 @@ def test_shipped_configuration_loads():
         ("seed = 1", "seed = 1\nsed = 2", "sed is no setting; there are seed"),
         ("seed = 1", "seed = ", "line"),
         ("[student]", "[pupil]", "pupil is no setting"),
-        ("[data]\nvalidation = 5000", "data = 5000", "[data] must be a section"),
+        ("size = 28", "size = 32", "[data] Fashion-MNIST needs size 28, channels 1"),
+        ('name = "vit_tiny_patch16_224"', "", "[model] name is missing"),
         (
-            "full_precision_epochs = 6",
-            "full_precision_epochs = 40",
-            "[student] full_precision_epochs must be from 0 to 39",
+            "full_precision_epochs = 5",
+            "full_precision_epochs = 48",
+            "[student] full_precision_epochs must be from 0 to 47",
         ),
-        ("warmup = 0.3", "warmup = 1.5", "[teacher] warmup must be between 0 and 1"),
-        ("channels = [32, ", "channels = [32.5, ", "[teacher] channels is 32.5, must be a whole number"),
-        ("channels = [32, ", "channels = [32, 32, ", "[teacher] channels must be four numbers from 1"),
-        ("mlp_hidden = 384", "mlp_hidden = 5000", "[architecture] architecture mlp_hidden: 5000, at most 4032"),
-        ("depth = 6", "depth = 0", "[architecture] architecture depth: 0 is not a whole number from 1"),
+        ("warmup = 0.3", "warmup = 1.5", "[teacher.training] warmup must be between 0 and 1"),
         ("temperature = 2.0", "temperature = 0", "[distillation] temperature must be above 0"),
         ("calibration = 1024", "calibration = 0", "[recovery] calibration must be at least 1"),
-        ("num_heads = 3", "num_heads = 5", "[architecture] architecture num_heads: embed_dim must be a multiple of it"),
     ],
 )
 def test_mistakes_are_named(tmp_path, old, new, words):
