@@ -87,7 +87,7 @@ def write_idx(path, array):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for split, count in (("train", 200), ("t10k", 60)):
-        images = pictures(count, seed=count)[..., 0]
+        images = pictures(count, seed=count)
         write_idx(folder / f"{split}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{split}-labels-idx1-ubyte.gz", (images.float().mean((1, 2)) / 25.6).byte())
     return folder
