@@ -82,7 +82,7 @@ static void copy_patch(const convolution *c, const int8_t *picture, int32_t top,
 
 int32_t ternary_patches(const ternary_arg *arguments, ternary_error *error) {
     const ternary_patches_arguments *a = (const void *)arguments;
-    convolution c;
+    convolution c = {0};
     if (!check_patches(a, &c, error)) {
         return error->code;
     }
