@@ -55,8 +55,8 @@ def test_damage_is_refused_with_file_and_field(damaged, index):
 
 def test_the_board_says_the_same(damaged, board):
     # The scripts run on a copy in the board's flash: a mount would load each file through the terminal.
-    board.mpremote("fs", "cp", "-r", damaged / "damaged", ":")
-    result = board.mpremote("run", damaged / "script.py")
+    board.mpremote("fs", "cp", "-r", damaged / "damaged", ":", timeout=300)
+    result = board.mpremote("run", damaged / "script.py", timeout=300)
     lines = [line for line in result.stdout.splitlines() if "|" in line]
     assert len(lines) == len(FIELDS), result.stdout
     for line in lines:
