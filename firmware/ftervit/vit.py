@@ -6,7 +6,7 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, scratch
+from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, scratch
 from ftervit.modelfile import ModelFile, check_room, grids
 
 
@@ -45,30 +45,34 @@ class VisionTransformer:
 
     def _allocate(self, wide):
         """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
-        # The scratch of the linear layers is there since they were loaded.
-        scratch.get(max(ternary.layernorm_scratch(self.embed_dim), ternary.attention_scratch(self.tokens)))
         stream = self.tokens * self.embed_dim
         self.activation_bytes = stream * 3 + self.tokens * wide
         check_room(self.activation_bytes + self._picture_bytes(), "activations and picture")
+        # All scratch now, largest first, while the heap is least fragmented; that of linear layers came with them.
+        patch_scratch.get(max(conv.patch_bytes() for conv in self._convolutions()))
+        scratch.get(max(ternary.layernorm_scratch(self.embed_dim), ternary.attention_scratch(self.tokens)))
         self._stream = ternary.arena(stream * 2, "h")
         self._normed = ternary.arena(stream)
         self._wide = ternary.arena(self.tokens * wide)
 
+    def _convolutions(self):
+        return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
+
     def _picture_bytes(self):
         """What a picture of the network's own size needs beside the activations.
 
-        Its pixels and the int8 picture, which stay, and the most of: the square; the patches of each convolution, what
-        the one before made and what it makes itself (`proj` among the activations); the last norm's row and logits.
+        Its pixels and the int8 picture, which stay, the scratch for patches, and the most of: the square; what a
+        convolution takes and makes (`proj` among the activations); the last norm's row and the logits.
         """
         picture = self.img_size * self.img_size * self.in_chans
         needed = picture + ternary.resize_scratch(self.img_size, self.in_chans)
-        patches, before = 0, 0
-        for conv in [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]:
+        patches = before = 0
+        for conv in self._convolutions():
             made = 0 if conv is self.patch_embed.proj else conv.out_bytes()
             patches = max(patches, conv.patch_bytes())
-            needed = max(needed, patches + before + made)
+            needed = max(needed, before + made)
             before = made
-        return 2 * picture + max(needed, patches + self.embed_dim + 4 * len(self.labels))
+        return 2 * picture + patches + max(needed, self.embed_dim + 4 * len(self.labels))
 
     def preprocess(self, image):
         """Image -> int8 picture [img_size, img_size, in_chans] (SPEC 3)."""
