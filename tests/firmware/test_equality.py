@@ -2,6 +2,7 @@
 """One set of logits: host simulator, oracle, and MicroPython on the virtual board, bit for bit."""
 
 import json
+from binascii import crc32
 
 import ftervit
 import numpy as np
@@ -15,25 +16,35 @@ from trainer.data import load_fashion_mnist
 COUNT = 100
 
 BOARD_SCRIPT = """
+from binascii import crc32
 from ftervit import Image, VisionTransformer
 model = VisionTransformer.load("{model}")
 with open("pictures.bin", "rb") as file:
     for index in range({count}):
         picture = model.preprocess(Image(file.read({size}), {side}, {side}, {channels}))
+        print("stream", crc32(model.embed(picture)))
         print("logits", [x for x in model(picture)])
 """
 
 
-def host_logits(path, images):
+def on_host(path, images):
+    """Residual streams before the first block, int16 [count, T, D], and logits [count, classes]."""
     model = ftervit.VisionTransformer.load(str(path))
-    rows = []
+    streams, logits = [], []
     for image in images:
-        picture = ftervit.Image(image.tobytes(), image.shape[1], image.shape[0], image.shape[2])
-        rows.append(list(model(model.preprocess(picture))))
-    return np.array(rows)
+        picture = model.preprocess(ftervit.Image(image.tobytes(), image.shape[1], image.shape[0], image.shape[2]))
+        streams.append(np.array(model.embed(picture)).reshape(model.tokens, model.embed_dim))
+        logits.append(list(model(picture)))
+    return np.array(streams), np.array(logits)
 
 
-def board_logits(board, path, images, folder):
+def host_logits(path, images):
+    """Logits alone."""
+    return on_host(path, images)[1]
+
+
+def on_board(board, path, images, folder):
+    """The CRC-32 of each residual stream, and logits."""
     (folder / "pictures.bin").write_bytes(images.tobytes())
     _, side, _, channels = images.shape
     values = {"model": path.name, "count": len(images), "size": images[0].size, "side": side, "channels": channels}
@@ -41,22 +52,31 @@ def board_logits(board, path, images, folder):
     script.write_text(BOARD_SCRIPT.format(**values))
     board.mpremote("fs", "cp", path, folder / "pictures.bin", ":")
     result = board.mpremote("run", script)
-    rows = [json.loads(line[7:]) for line in result.stdout.splitlines() if line.startswith("logits ")]
-    assert len(rows) == len(images), result.stdout
-    return np.array(rows)
+    found = {"stream": [], "logits": []}
+    for line in result.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        if key in found:
+            found[key].append(json.loads(value))
+    assert len(found["logits"]) == len(images), result.stdout
+    return found["stream"], np.array(found["logits"])
 
 
-def oracle_logits(path, images):
-    tensors, metadata = oracle.load(path)
-    return np.array([oracle.forward(tensors, metadata, image) for image in images])
+def by_oracle(path, images):
+    """Residual streams and logits."""
+    network = oracle.Network(*oracle.load(path))
+    streams = [network.embed(network.preprocess(image)) for image in images]
+    return np.array(streams), np.array([network.forward(image) for image in images])
 
 
 def check_agreement(path, images, board, folder):
-    """The same logits, which tell the pictures apart."""
-    on_host = host_logits(path, images)
-    assert np.array_equal(on_host, oracle_logits(path, images))
-    assert np.array_equal(on_host, board_logits(board, path, images, folder))
-    assert len(np.unique(on_host, axis=0)) > len(images) // 2
+    """The same streams, which tell the pictures apart, and the same logits."""
+    streams, logits = on_host(path, images)
+    assert len(np.unique(streams, axis=0)) == len(images)
+    for found, expected in zip(by_oracle(path, images), (streams, logits), strict=True):
+        assert np.array_equal(found, expected)
+    crcs, board_logits = on_board(board, path, images, folder)
+    assert crcs == [crc32(stream.tobytes()) for stream in streams]
+    assert np.array_equal(board_logits, logits)
 
 
 def test_the_shipped_model_agrees(shipped, board, tmp_path):
