@@ -2,6 +2,7 @@
 """Students and teachers from the fp16 checkpoints that say what they are made of."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str
     return model.eval()
 
 
-def without_weights(blueprint: dict[str, Any]) -> dict[str, Any]:
-    """A blueprint whose model needs no weights from elsewhere: the checkpoint holds them all."""
-    return {**blueprint, "model": {**blueprint["model"], "pretrained": False, "checkpoint": ""}}
+def without_weights(kind: type, values: Any) -> Any:
+    """The blueprint `kind` of a checkpoint, whose model needs no weights from elsewhere: the checkpoint holds all."""
+    blueprint = build(kind, values)
+    return replace(blueprint, model=replace(blueprint.model, pretrained=False, checkpoint=""))
 
 
 def load_student(path: Path) -> Student:
     """The student of a checkpoint, calibrated if it was."""
 
     def make(metadata: dict[str, Any]) -> Student:
-        student = Student(build(Blueprint, without_weights(metadata["blueprint"])))
+        student = Student(without_weights(Blueprint, metadata["blueprint"]))
         student.fracs = metadata["fracs"]
         return student
 
@@ -43,6 +45,4 @@ def load_student(path: Path) -> Student:
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of a checkpoint."""
-    return restored(
-        path, lambda metadata: Teacher(build(TeacherBlueprint, without_weights(metadata["teacher"]))), "teacher"
-    )
+    return restored(path, lambda metadata: Teacher(without_weights(TeacherBlueprint, metadata["teacher"])), "teacher")
