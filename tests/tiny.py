@@ -116,7 +116,10 @@ def untrained(blueprint: Blueprint, seed: int = 0) -> Student:
     student = Student(blueprint)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
-            if parameter.ndim > 1 and not name.endswith(".scale"):
+            if name.endswith(("cls_token", "pos_embed")):
+                parameter.normal_(std=0.5)
+            elif parameter.ndim > 1 and not name.endswith(".scale"):
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
                 parameter.mul_(torch.exp2(torch.randn(len(parameter)).view(-1, *[1] * (parameter.ndim - 1))))
             elif parameter.ndim == 1:
                 parameter.add_(0.5 * torch.randn_like(parameter))
