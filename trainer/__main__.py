@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that --help does not wait fo
 
 import argparse
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from trainer.errors import TrainerError
 from trainer.files import BUILD, CHECKPOINTS, CONFIGS, MODEL, ROOT, Files
 
 CONFIG = CONFIGS / "fashion_mnist.toml"
+CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
 EXAMPLES = """\
 a folder of your own photos, one subfolder for each class:
   trainer train --config trainer/configs/my_pictures.toml data.path=~/pictures
@@ -137,6 +139,22 @@ def parser() -> argparse.ArgumentParser:
     numbers = commands.add_parser("numbers", help="write README's tables from the JSON that the recipes make")
     numbers.set_defaults(run_command=run_numbers)
     return top
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Arguments of the command line; changes of settings may stand anywhere between the options."""
+    changes = [
+        word
+        for previous, word in zip(["", *words], words, strict=False)
+        if CHANGE.fullmatch(word) and not previous.startswith("-")
+    ]
+    top = parser()
+    arguments = top.parse_args([word for word in words if word not in changes])
+    if hasattr(arguments, "changes"):
+        arguments.changes += changes
+    elif changes:
+        top.error(f"{arguments.command} takes no settings: {' '.join(changes)}")
+    return arguments
 
 
 def opened(arguments: argparse.Namespace):
@@ -270,7 +288,7 @@ def main() -> int:
     """Entry point; problems that the user can mend become one line."""
     # The torchvision that imports beside a CPU-only torch misses an image extension that nothing here uses.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
-    arguments = parser().parse_args()
+    arguments = parse(sys.argv[1:])
     try:
         arguments.run_command(arguments)
     except (TrainerError, OSError) as error:

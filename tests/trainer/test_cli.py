@@ -239,7 +239,10 @@ def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, da
         (["train", "student"], "'student' is not of the form section.key=value"),
         (["train", "ternary.head=false"], "[ternary] leaves parts in full precision"),
         (["train", "model.name=vit_tyni", "data.validation=1"], "vit_tyni is no timm model"),
-        (["evaluate", "data.path=nowhere"], "nowhere/t10k-images-idx3-ubyte.gz: not found; install"),
+        (
+            ["evaluate", "--on", "host_sim", "data.path=nowhere"],
+            "nowhere/t10k-images-idx3-ubyte.gz: not found; install",
+        ),
         (["evaluate", "--images", "0"], "--images 0: must be at least 1"),
         (["export", "--checkpoints", "nowhere"], "nowhere/student.fp16.safetensors: not found; `just train` makes it"),
         (["evaluate", "README.md", "--on", "host_sim"], "README.md: header length"),
