@@ -128,6 +128,12 @@ def parser() -> argparse.ArgumentParser:
     add_changes(ablate)
     ablate.set_defaults(run_command=run_ablate)
 
+    starts = commands.add_parser("starts", help="what each ternarization rule makes of a run's FP32 control, untrained")
+    add_config(starts)
+    starts.add_argument("--output", type=Path, default=CHECKPOINTS / "starts.json", help="(default: %(default)s)")
+    add_changes(starts)
+    starts.set_defaults(run_command=run_starts)
+
     bench = commands.add_parser("bench", help="what a training step costs beside the FP32 step of the same model")
     bench.add_argument("--config", type=Path, default=CONFIG, help="says which model (default: %(default)s)")
     bench.add_argument("--classes", type=int, default=10, help="(default: %(default)s)")
@@ -263,6 +269,20 @@ def run_ablate(arguments: argparse.Namespace) -> None:
 
     plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
     print(ablate(plan, arguments.only))
+
+
+def run_starts(arguments: argparse.Namespace) -> None:
+    """`trainer starts`."""
+    from trainer.starts import measure, trained_control
+    from trainer.train import Recipe, calibration_pictures
+
+    config, run = opened(arguments)
+    recipe = Recipe.load(config, run)
+    student = trained_control(recipe.new_student(), run)
+    threads = config.compute.threads
+    found = measure(student, calibration_pictures(recipe), recipe.validation, arguments.output, threads)
+    for name, top1 in found.items():
+        print(f"{name:28} {top1:6.2f} %")
 
 
 def run_bench(arguments: argparse.Namespace) -> None:

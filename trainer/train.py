@@ -170,15 +170,19 @@ def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
     return student, recipe.fit("control", recipe.config.student, student, task)
 
 
+def calibration_pictures(recipe: Recipe) -> Tensor:
+    """Training pictures at even distances, as the board sees them: uint8 [count, size, size, channels]."""
+    count = recipe.config.recovery.calibration
+    return torch.cat([part.images for part in recipe.training.spread(count).ordered(count)])
+
+
 def calibrate_student(recipe: Recipe, student: Student) -> None:
     """Choose the static scales; from then on the student computes in SPEC's integers.
 
     The scales are not kept: choosing them takes seconds, and the same weights give the same.
     """
     student.full_precision(False)
-    count = recipe.config.recovery.calibration
-    parts = recipe.training.spread(count).ordered(count)
-    calibrate(student.cpu(), torch.cat([part.images for part in parts]))
+    calibrate(student.cpu(), calibration_pictures(recipe))
 
 
 def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:

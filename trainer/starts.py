@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Ternary weights without training: how far each rule gets from a trained FP32 model, and one that looks at outputs.
+
+The last one goes through the layers in the order of the forward pass. Each layer's weights are rounded column by
+column, what a column loses being made up for by the columns after it as far as the layer's inputs allow (GPTQ, arXiv
+2210.17323, here to trits); then each channel's scale and bias are fitted to the FP32 model's outputs by least squares,
+on the inputs that the ternary layers before it really give.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from trainer.checkpoint import load_if_present, write_atomically
+from trainer.data import Pictures
+from trainer.errors import TrainerError
+from trainer.fit import accuracy, checkpoint_path, limited_threads
+from trainer.layers import Ternary, TernaryBitConv2d, TernaryLayerNorm, ternary_modules
+from trainer.quantize import GRANULARITIES, RULES, Rule, least_squares
+from trainer.student import Student
+
+DAMPING = 0.01  # of the mean of the inputs' second moments, added to each
+OUTPUT_AWARE = "output-aware rounding"
+
+
+def seen_by(student: Student, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What enters the ternary layer `name` as rows of its weight's order [rows, K], and what leaves it [rows, N]."""
+    seen: list[Tensor] = []
+    layer = student.vit.get_submodule(name)
+    hook = layer.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0], output)))
+    try:
+        with torch.no_grad():
+            student.eval()(images)
+    finally:
+        hook.remove()
+    inputs, outputs = seen
+    if isinstance(layer, TernaryBitConv2d):
+        channels, *kernel = layer.weight.shape[1:]
+        rows = functional.unfold(inputs, kernel, padding=layer.padding, stride=layer.stride).transpose(1, 2)
+        # unfold's order is (channel, ky, kx), SPEC's (ky, kx, channel).
+        inputs = rows.unflatten(2, (channels, -1)).transpose(2, 3).flatten(2)
+        outputs = outputs.flatten(2).transpose(1, 2)
+    return inputs.flatten(0, -2), outputs.flatten(0, -2)
+
+
+def rounded(weight: Tensor, inputs: Tensor) -> Tensor:
+    """Trits [N, K] of `weight` under its least-squares scales, each column's loss moved to the columns after it."""
+    weight = weight.double().clone()
+    scale = least_squares(weight)[1].clamp(min=1e-12)
+    moments = inputs.double().T @ inputs.double() / len(inputs)
+    moments += torch.eye(len(moments)) * (DAMPING * moments.diagonal().mean() + 1e-12)
+    inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(moments)), upper=True)
+    trits = torch.empty_like(weight)
+    for column in range(weight.shape[1]):
+        trits[:, column] = torch.round(weight[:, column] / scale[:, 0]).clamp(-1, 1)
+        loss = (weight[:, column] - trits[:, column] * scale[:, 0]) / inverse[column, column]
+        weight[:, column + 1 :] -= loss[:, None] * inverse[column, column + 1 :]
+    return trits
+
+
+def fitted(trits: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and bias [N] with the least squared error of scale * (trits x) + bias to `wanted` [rows, N]."""
+    sums = inputs.double() @ trits.T
+    mean, wanted_mean = sums.mean(0), wanted.double().mean(0)
+    spread = (sums - mean).square().sum(0)
+    scale = ((sums - mean) * (wanted - wanted_mean)).sum(0) / spread.clamp(min=1e-12)
+    scale = scale.clamp(min=0)
+    return scale, wanted_mean - scale * mean
+
+
+def set_layer(layer: Ternary, trits: Tensor, scale: Tensor, bias: Tensor) -> None:
+    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales."""
+    latent = (trits * scale[:, None]).float()
+    if isinstance(layer, TernaryBitConv2d):
+        channels, *kernel = layer.weight.shape[1:]
+        latent = latent.view(-1, *kernel, channels).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        layer.weight.copy_(latent)
+        layer.bias.copy_(bias)
+
+
+def output_aware(student: Student, images: Tensor) -> None:
+    """Make a student in full precision ternary in place, by the outputs of its layers on `images` (NHWC uint8)."""
+    exact = copy.deepcopy(student)
+    for name, layer in tqdm(ternary_modules(student.vit).items(), OUTPUT_AWARE, leave=False, disable=None):
+        if not isinstance(layer, TernaryLayerNorm):
+            inputs, _ = seen_by(student, name, images)
+            _, wanted = seen_by(exact, name, images)
+            if layer.bias is None:
+                layer.bias = nn.Parameter(torch.zeros(len(layer.weight)))
+            trits = rounded(layer.latent().detach(), inputs)
+            set_layer(layer, trits, *fitted(trits, inputs, wanted))
+        layer.full_precision = False
+
+
+def trained_control(student: Student, run: Path) -> Student:
+    """`student` with the weights of the FP32 control that lies in the folder `run`."""
+    path = checkpoint_path(run, "control")
+    state = load_if_present(path)
+    if state is None:
+        raise TrainerError(f"{path}: not found; `trainer control` makes it")
+    student.load_state_dict(state["progress"]["best_weights"])
+    student.full_precision(True)
+    return student
+
+
+def measure(
+    student: Student, calibration: Tensor, validation: Pictures, output: Path, threads: int
+) -> dict[str, float]:
+    """Validation top-1 in percent of an FP32 model and of what each rule makes of it; also written as JSON."""
+    with limited_threads(threads):
+        found = {"FP32": accuracy(student, validation)}
+        for name in RULES:
+            for per in GRANULARITIES:
+                made = copy.deepcopy(student)
+                made.full_precision(False)
+                for layer in ternary_modules(made.vit).values():
+                    layer.rule = Rule(name, "channel" if isinstance(layer, TernaryLayerNorm) else per)
+                if name != "learned":  # which starts where least squares ends
+                    found[f"{name}, per {per}"] = accuracy(made, validation)
+        made = copy.deepcopy(student)
+        output_aware(made, calibration)
+        found[OUTPUT_AWARE] = accuracy(made, validation)
+    write_atomically((json.dumps(found, indent=1) + "\n").encode(), output)
+    return found
