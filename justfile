@@ -67,6 +67,11 @@ sizes *ARGS: (prepare "train")
 ablate *ARGS: (prepare "train")
     {{ python }} -m trainer ablate "$@"
 
+# What each ternarization rule makes of the FP32 control's weights without training (`just control` first)
+[no-exit-message]
+starts *ARGS: (prepare "train")
+    {{ python }} -m trainer starts "$@"
+
 # What ternary gammas and static scales cost on unpleasant models (writes build/stress.json)
 [no-exit-message]
 stress: (prepare "train")

@@ -400,6 +400,15 @@ def positions(vit: nn.Module) -> Tensor:
     return vit.pos_embed if vit.no_embed_class else vit.pos_embed[:, 1:]
 
 
+def round_embeddings(vit: nn.Module, fracs: dict[str, int]) -> None:
+    """Put class token and positions of a float model to the values that their int8 forms stand for."""
+    with torch.no_grad():
+        first = embedding(class_token(vit), fracs["cls_token"]) * 2.0 ** -fracs["cls_token"]
+        others = embedding(positions(vit), fracs["pos_embed"]) * 2.0 ** -fracs["pos_embed"]
+        vit.cls_token.copy_(first)
+        vit.pos_embed.copy_(others if vit.no_embed_class else torch.cat((torch.zeros_like(first), others), 1))
+
+
 def patches(picture: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
     """SPEC 4.6: [batch, height, width, channels] to [batch, rows, columns, kernel * kernel * channels]."""
     padded = functional.pad(picture, (0, 0, padding, padding, padding, padding))

@@ -11,6 +11,7 @@ from trainer.errors import TrainerError
 
 START = "<!-- numbers: written by `just numbers` -->"
 END = "<!-- /numbers -->"
+FORMS = ("int8 embeddings, else float", "all integers, before recovery")
 PAPER = {"deit3_small_patch16_224": 5.81, "deit3_small_patch16_384": 6.09, "deit_tiny_patch16_224": 1.53}
 
 
@@ -48,11 +49,12 @@ def accuracy_table(evaluation: dict, record: dict, control: dict) -> str:
             "`just control`",
         ),
         ("ternary weights, before recovery", validation[before], test[before], "`just train`"),
+        *((f"the same, {form}", validation[form], None, "`just train`") for form in FORMS),
         ("after recovery, SPEC's integers in torch", validation[after], evaluation["student_top1"], "`just train`"),
         (f"**exported file on the simulator, {size}**", None, evaluation["exported_top1"], "`just eval`"),
     )
     lines = [
-        (name, "" if held_out is None else percent(held_out), percent(tested), command)
+        (name, *("" if value is None else percent(value) for value in (held_out, tested)), command)
         for name, held_out, tested, command in rows
     ]
     title = f"The shipped model, top-1 on {evaluation['images']:,} Fashion-MNIST test pictures"
@@ -104,6 +106,12 @@ def ablation_table(results: dict) -> str:
     return f"**{title}**\n\n{table(results)}"
 
 
+def starts_table(found: dict[str, float]) -> str:
+    """What rules make of a trained FP32 model."""
+    title = "Ternary without training: the FP32 control's weights under each rule, validation top-1 (`trainer starts`)"
+    return markdown(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
+
+
 def write_numbers(readme: Path, text: str) -> None:
     """Replace what stands between the two markers."""
     content = readme.read_text()
@@ -125,6 +133,7 @@ def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
         equality_line(evaluation, read(build / "demo.json", "demo")),
         sizes_table(read(build / "sizes.json", "sizes")),
         ablation_table(read(checkpoints / "ablation.json", "ablate")),
+        starts_table(read(checkpoints / "starts.json", "starts")),
         stress_table(read(build / "stress.json", "stress")),
         bench_table(read(build / "bench-train.json", "bench-train")),
     ]

@@ -16,7 +16,9 @@ from trainer.errors import TrainerError
 from trainer.export import export
 from trainer.files import BUILD, ROOT, Files
 from trainer.fit import Progress, accuracy
+from trainer.integer import round_embeddings
 from trainer.restore import load_student
+from trainer.student import Student
 from trainer.train import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 
 RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
@@ -41,6 +43,7 @@ def train(config: Config, run: Path) -> Files | None:
     student, student_progress = train_student(recipe, teacher)
     before = copy.deepcopy(student)
     calibrate_student(recipe, student)
+    forms = accuracy_of_forms(recipe, before, student)
     recovery_progress = recover(recipe, teacher, student)
     if not recipe.processes.first:
         return None
@@ -58,6 +61,7 @@ def train(config: Config, run: Path) -> Files | None:
         "validation_top1": {
             "teacher": accuracy(teacher, recipe.validation),
             "ternary, float activations": student_progress.best,
+            **forms,
             "after recovery": recovery_progress.best,
             "fp16 checkpoint, as exported": accuracy(student, recipe.validation),
         },
@@ -68,6 +72,16 @@ def train(config: Config, run: Path) -> Files | None:
     write_record(files.record, record)
     print(f"{files.model}: {size} bytes")
     return files
+
+
+def accuracy_of_forms(recipe: Recipe, before: Student, calibrated: Student) -> dict[str, float]:
+    """Validation top-1 in percent of what SPEC's integer forms alone make of a student, before it recovers."""
+    embedded = copy.deepcopy(before)
+    round_embeddings(embedded.vit, calibrated.fracs)
+    return {
+        "int8 embeddings, else float": accuracy(embedded, recipe.validation),
+        "all integers, before recovery": accuracy(calibrated, recipe.validation),
+    }
 
 
 def control(config: Config, run: Path) -> Files | None:

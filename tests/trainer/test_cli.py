@@ -273,6 +273,7 @@ COMMANDS = {
     "sizes": "--output",
     "ablate": "--config --run --output --seeds --only",
     "bench": "--config --classes --rounds --output",
+    "starts": "--config --run --output SECTION.KEY=VALUE",
     "numbers": "",
 }
 

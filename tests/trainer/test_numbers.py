@@ -34,7 +34,13 @@ EVALUATION = {
 DEMO = {"right": 9, "of": 10, "board": "unix"}
 RECORD = {
     "configuration": {"student": {"epochs": 40}},
-    "validation_top1": {"teacher": 93.0, "ternary, float activations": 90.0, "after recovery": 90.1},
+    "validation_top1": {
+        "teacher": 93.0,
+        "ternary, float activations": 90.0,
+        "int8 embeddings, else float": 89.9,
+        "all integers, before recovery": 89.8,
+        "after recovery": 90.1,
+    },
     "test_top1": {"ternary, float activations": 89.1, "after recovery": 89.25},
 }
 CONTROL = {"validation_top1": 90.5, "test_top1": {"FP32 control": 89.6}}
@@ -55,6 +61,7 @@ def test_rows_hold_what_was_measured():
         "| FP32 control: same architecture, teacher, pictures, 40 epochs | 90.50 % | 89.60 % | `just control` |" in text
     )
     assert "| ternary weights, before recovery | 90.00 % | 89.10 % |" in text
+    assert "| the same, int8 embeddings, else float | 89.90 % |  |" in text
     assert "| **exported file on the simulator, 180,352 bytes** |  | 89.25 % | `just eval` |" in text
     assert "bit for bit on 10,000 of 10,000 (largest difference 0)" in equality_line(EVALUATION, DEMO)
     assert "| `deit_tiny_patch16_224` | 1,250,000 | 1,530,000 |" in sizes_table({"deit_tiny_patch16_224": 1250000})
