@@ -67,14 +67,20 @@ class Phase:
         require(0 <= self.ema < 1, "ema must be from 0 to below 1")
 
 
+STARTS = ("weights", "output_aware")
+
+
 @dataclass(frozen=True)
 class StudentPhase(Phase):
-    """full_precision_epochs: of the epochs, those before the weights become ternary."""
+    """full_precision_epochs: of the epochs, those before the weights become ternary; start: what the rule finds then,
+    "weights" as they are, or "output_aware", weights rounded by what layers make of pictures (starts.output_aware)."""
 
     full_precision_epochs: int = 0
+    start: str = "weights"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.start in STARTS, f"start is {self.start!r}, must be one of {', '.join(STARTS)}")
         last = self.epochs - 1
         require(0 <= self.full_precision_epochs <= last, f"full_precision_epochs must be from 0 to {last} (epochs - 1)")
 

@@ -19,6 +19,7 @@ from trainer.errors import TrainerError
 from trainer.files import BUILD, ROOT, TABLES
 from trainer.fit import Processes, Progress, Run, checkpoint_path, device, fit
 from trainer.restore import load_teacher
+from trainer.starts import output_aware
 from trainer.student import Blueprint, Pixels, Student
 from trainer.teacher import Teacher, TeacherBlueprint
 
@@ -155,6 +156,10 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
         first = settings.full_precision_epochs
         model.full_precision(epoch < first)
         if epoch == first and step == 0:
+            if settings.start == "output_aware":
+                model.full_precision(True)
+                output_aware(model.cpu(), calibration_pictures(recipe))
+                model.to(device())
             model.start_learned_scales()
         return epoch >= first
 
