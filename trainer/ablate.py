@@ -21,6 +21,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     "rule least squares": ("ternary.rule.name=least_squares",),
     "rule learned scale": ("ternary.rule.name=learned",),
     "one scale per tensor": ("ternary.rule.per=tensor",),
+    "4 of 8 epochs in full precision": ("student.full_precision_epochs=4",),
+    "4 of 8 in full precision, output-aware start": ("student.full_precision_epochs=4", "student.start=output_aware"),
     "KL only": ("distillation.label_weight=0.0",),
     "KL + label + features": ("distillation.feature_weight=1.0",),
     "averaged weights (EMA 0.998)": ("student.ema=0.998",),
