@@ -49,6 +49,7 @@ label_weight = 0.3
 [student]
 epochs = 2
 full_precision_epochs = 1
+start = "output_aware"
 batch = 32
 learning_rate = 1e-3
 warmup = 0.4

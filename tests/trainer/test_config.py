@@ -65,6 +65,7 @@ def test_outputs_and_speed_do_not_shape_the_weights():
         ("student.epochs=2.5", "[student] epochs is 2.5, must be a whole number"),
         ("student.ema=true", "[student] ema is True, must be a number"),
         ("student.optimizer=adamv", "[student] optimizer is 'adamv', timm has"),
+        ("student.start=random", "[student] start is 'random', must be one of weights, output_aware"),
         ("student.clip=0", "[student] clip must be above 0"),
         ("compute.amp=1", "[compute] amp is 1, must be true or false"),
         ("model.stem=[[32, 3, 2]]", "[model] stem needs [channels, kernel, stride, padding] each"),
@@ -106,7 +107,7 @@ def test_a_teacher_must_come_from_somewhere(tmp_path):
         ("size = 28", "size = 32", "[data] Fashion-MNIST needs size 28, channels 1"),
         ('name = "vit_tiny_patch16_224"', "", "[model] name is missing"),
         (
-            "full_precision_epochs = 5",
+            "full_precision_epochs = 32",
             "full_precision_epochs = 48",
             "[student] full_precision_epochs must be from 0 to 47",
         ),
