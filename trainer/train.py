@@ -23,8 +23,8 @@ from trainer.starts import output_aware
 from trainer.student import Blueprint, Pixels, Student
 from trainer.teacher import Teacher, TeacherBlueprint
 
-# A phase's checkpoints are stale once an earlier one runs anew.
-PHASES = ("teacher", "control", "student", "recovery")
+# What was made from a phase, and is stale once that phase runs anew.
+MADE_FROM = {"teacher": ("control", "student", "recovery"), "student": ("recovery",)}
 
 
 def keep_settings(config: Config, path: Path) -> None:
@@ -101,9 +101,8 @@ class Recipe:
             **hooks,
         )
         if not run.checkpoint.exists() and self.processes.first:
-            for later in PHASES[PHASES.index(name) + 1 :]:
-                if name == "teacher" or (later == "recovery" and name == "student"):
-                    checkpoint_path(self.directory, later).unlink(missing_ok=True)
+            for later in MADE_FROM.get(name, ()):
+                checkpoint_path(self.directory, later).unlink(missing_ok=True)
         self.processes.wait()
         return fit(run)
 
