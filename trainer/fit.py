@@ -67,6 +67,12 @@ class Processes:
         if self.world > 1:
             torch.distributed.barrier()
 
+    def share(self, model: nn.Module) -> None:
+        """Give all processes the first one's parameters and statistics: those of BatchNorm differ between them."""
+        if self.world > 1:
+            for tensor in model.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+
     def mean(self, value: float) -> float:
         """Mean of a number over all processes."""
         if self.world == 1:
@@ -302,5 +308,6 @@ def fit(run: Run) -> Progress:
             trainer.epoch()
             trainer.close_epoch(eligible)
         run.model.load_state_dict(trainer.progress.best_weights)
+        run.processes.share(run.model)
         run.processes.wait()
     return trainer.progress
