@@ -38,7 +38,7 @@ def load_if_present(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise TrainerError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
 
