@@ -39,8 +39,9 @@ class DistillationSettings:
 class Phase:
     """One training run.
 
-    batch: pictures of a step, over all processes; learning_rate: reached after the part `warmup` of all steps, then
-    falling as a cosine; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
+    batch: pictures of a step, over all processes; learning_rate: where the warmup, the part `warmup` of all steps,
+    rises to in a line; then a cosine over all steps takes over, which has fallen a little by then; optimizer: timm's
+    name; clip: largest gradient norm; smoothing: of the labels;
     ema: decay of the averaged weights that are validated and kept (0: none).
     """
 
