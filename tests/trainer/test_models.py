@@ -81,7 +81,7 @@ def test_no_embed_class_has_positions_of_patches_alone():
         ("vit_tiny_patch16_224", {"num_classes": 0}, "head: Identity has no integer form"),
         ("vit_tiny_patch16_224", {"act_layer": "prelu"}, "blocks.0.mlp.act: "),
         ("vit_tiny_patch16_224", {"img_size": (32, 64)}, "patch_embed: pictures of 32 x 64, must be square"),
-        ("vit_tiny_patch16_224", {"embed_with": 3}, "widht"),
+        ("vit_tiny_patch16_224", {"embed_with": 3}, "embed_with"),
         ("vit_tiny_patch16_224", {"num_heads": 5}, ""),
         ("vit_tiny_patch16_224", {"mlp_layer": SwiGLUPacked}, "blocks.0.mlp: GluMlp has no integer form"),
         ("vit_tiny_patch16_224", {"attn_layer": "diff"}, "blocks.0.attn: DiffAttention has no integer form"),
