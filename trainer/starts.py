@@ -74,14 +74,22 @@ def fitted(trits: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tenso
 
 
 def set_layer(layer: Ternary, trits: Tensor, scale: Tensor, bias: Tensor) -> None:
-    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales."""
+    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales; a layer
+    without bias goes without."""
     latent = (trits * scale[:, None]).float()
     if isinstance(layer, TernaryBitConv2d):
         channels, *kernel = layer.weight.shape[1:]
         latent = latent.view(-1, *kernel, channels).permute(0, 3, 1, 2)
     with torch.no_grad():
         layer.weight.copy_(latent)
-        layer.bias.copy_(bias)
+        if layer.bias is not None:
+            layer.bias.copy_(bias)
+
+
+def move_bias(layer: Ternary, norm: nn.BatchNorm2d, bias: Tensor) -> None:
+    """Let the running mean of the BatchNorm behind a convolution without bias stand for the bias."""
+    if layer.bias is None:
+        norm.running_mean -= bias.float()
 
 
 def output_aware(student: Student, images: Tensor) -> None:
@@ -91,10 +99,11 @@ def output_aware(student: Student, images: Tensor) -> None:
         if not isinstance(layer, TernaryLayerNorm):
             inputs, _ = seen_by(student, name, images)
             _, wanted = seen_by(exact, name, images)
-            if layer.bias is None:
-                layer.bias = nn.Parameter(torch.zeros(len(layer.weight)))
             trits = rounded(layer.latent().detach(), inputs)
-            set_layer(layer, trits, *fitted(trits, inputs, wanted))
+            scale, bias = fitted(trits, inputs, wanted)
+            set_layer(layer, trits, scale, bias)
+            if name.endswith(".conv"):
+                move_bias(layer, student.vit.get_submodule(name.removesuffix("conv") + "bn"), bias)
         layer.full_precision = False
 
 

@@ -80,6 +80,7 @@ def test_a_network_keeps_more_of_its_logits(blueprint):
         plain, aware = copy.deepcopy(student), copy.deepcopy(student)
         plain.full_precision(False)
         output_aware(aware, pictures[:30])
+        assert aware.state_dict().keys() == student.state_dict().keys()
         assert all(not layer.full_precision for layer in ternary_modules(aware.vit).values())
         errors = [(model(pictures[30:]) - exact[30:]).square().mean() for model in (plain, aware)]
     assert errors[1] < errors[0]
