@@ -92,6 +92,8 @@ def cell(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return "-"
+    if len(known) == 1:
+        return f"{known[0]:.2f} (one seed)"
     return f"{statistics.mean(known):.2f} +- {(max(known) - min(known)) / 2:.2f}"
 
 

@@ -99,9 +99,11 @@ def ablation_table(results: dict) -> str:
     """What each choice is worth."""
     from trainer.ablate import table
 
+    counts = sorted({len(row["trained"]) for row in results["rows"]})
     title = (
         f"What each choice is worth: a small sibling, {results['epochs']} epochs and {results['recovery_epochs']} of "
-        f"recovery, {max(len(row['trained']) for row in results['rows'])} seeds, validation top-1 (`just ablate`)"
+        f"recovery, {' or '.join(map(str, counts))} seeds, validation top-1 in percent, mean and half the range "
+        "(`just ablate`)"
     )
     return f"**{title}**\n\n{table(results)}"
 
