@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -73,23 +73,27 @@ def fitted(trits: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tenso
     return scale, wanted_mean - scale * mean
 
 
-def set_layer(layer: Ternary, trits: Tensor, scale: Tensor, bias: Tensor) -> None:
-    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales; a layer
-    without bias goes without."""
+def set_layer(layer: Ternary, trits: Tensor, scale: Tensor) -> None:
+    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales."""
     latent = (trits * scale[:, None]).float()
     if isinstance(layer, TernaryBitConv2d):
         channels, *kernel = layer.weight.shape[1:]
         latent = latent.view(-1, *kernel, channels).permute(0, 3, 1, 2)
     with torch.no_grad():
         layer.weight.copy_(latent)
+
+
+def set_bias(student: Student, name: str, bias: Tensor) -> None:
+    """Make `bias` that of a layer: without one, as the BatchNorm behind it in a stem sees it, or not at all.
+
+    No parameter is added: optimizers and checkpoints know those that the model has.
+    """
+    layer, stage = student.vit.get_submodule(name), name.removesuffix(".conv")
+    with torch.no_grad():
         if layer.bias is not None:
             layer.bias.copy_(bias)
-
-
-def move_bias(layer: Ternary, norm: nn.BatchNorm2d, bias: Tensor) -> None:
-    """Let the running mean of the BatchNorm behind a convolution without bias stand for the bias."""
-    if layer.bias is None:
-        norm.running_mean -= bias.float()
+        elif stage != name:
+            student.vit.get_submodule(f"{stage}.bn").running_mean.sub_(bias)
 
 
 def output_aware(student: Student, images: Tensor) -> None:
@@ -101,9 +105,8 @@ def output_aware(student: Student, images: Tensor) -> None:
             _, wanted = seen_by(exact, name, images)
             trits = rounded(layer.latent().detach(), inputs)
             scale, bias = fitted(trits, inputs, wanted)
-            set_layer(layer, trits, scale, bias)
-            if name.endswith(".conv"):
-                move_bias(layer, student.vit.get_submodule(name.removesuffix("conv") + "bn"), bias)
+            set_layer(layer, trits, scale)
+            set_bias(student, name, bias)
         layer.full_precision = False
 
 
