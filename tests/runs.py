@@ -44,6 +44,8 @@ VALUES: dict[str, Any] = {
     "compute": {"threads": 1, "table": False},
 }
 FOREVER = 1e6  # minutes
+DEATHS = (1, 2, 3, 1)  # steps that the first children make, of 12
+RANDOM_KILLS = 6
 
 
 def settings(*changes: str) -> Config:
@@ -100,20 +102,20 @@ def train_here(directory: Path, changes: list[str]) -> None:
 
 
 def kill_again_and_again(directory: Path, seed: int, changes: list[str]) -> None:
-    """Children of this process train; they are killed after random times, and in the end after steps 1, 2, 3 ...
+    """Children of this process train; they are killed after DEATHS steps, then after random times, then never.
 
     Forked, so that torch is imported only once.
     """
     generator = random.Random(seed)
-    for attempt in range(40):
+    for attempt in range(len(DEATHS) + RANDOM_KILLS + 1):
         child = os.fork()
         if child == 0:
-            if attempt >= 8:
-                die_after(attempt % 3 + 1)
+            if attempt < len(DEATHS):
+                die_after(DEATHS[attempt])
             train_here(directory, changes)
             os._exit(0)
-        if attempt < 8:
-            time.sleep(generator.uniform(0.05, 0.6))
+        if len(DEATHS) <= attempt < len(DEATHS) + RANDOM_KILLS:
+            time.sleep(generator.uniform(0.01, 0.3))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
