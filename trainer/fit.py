@@ -223,8 +223,12 @@ class Trainer:
 
     def start_epoch(self) -> bool:
         """Whether the weights of the epoch that `progress` stands in may become the best ones."""
-        models = {self.run.model, self.kept_model}
-        return all([self.run.start_epoch(model, self.progress.epoch, self.progress.step) for model in models])
+        # In the same order in all processes.
+        models, progress = dict.fromkeys((self.run.model, self.kept_model)), self.progress
+        eligible = [self.run.start_epoch(model, progress.epoch, progress.step) for model in models]
+        for model in models:
+            self.run.processes.share(model)
+        return all(eligible)
 
     def epoch(self) -> None:
         """The rest of the epoch that `progress` stands in."""
