@@ -25,6 +25,13 @@ VARIANTS = {
     "plain": (),
     "averaged": ("student.ema=0.9",),
     "learned": ("ternary.rule.name=learned", "student.ema=0.9", "student.optimizer=adamw"),
+    "output aware": (
+        "student.start=output_aware",
+        "student.ema=0.9",
+        "model.stem=[[4, 3, 2, 1]]",
+        "model.patch=[7, 7, 0]",
+        "model.options.qkv_bias=false",
+    ),
     "stem": ("model.stem=[[4, 3, 2, 1]]", "model.patch=[7, 7, 0]", "student.optimizer=sgd"),
 }
 
