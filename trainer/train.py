@@ -23,6 +23,7 @@ from trainer.starts import output_aware
 from trainer.student import Blueprint, Pixels, Student
 from trainer.teacher import Teacher, TeacherBlueprint
 
+PHASES = ("teacher", "control", "student", "recovery")
 # What was made from a phase, and is stale once that phase runs anew.
 MADE_FROM = {"teacher": ("control", "student", "recovery"), "student": ("recovery",)}
 
