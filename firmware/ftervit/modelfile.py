@@ -86,7 +86,12 @@ def map_file(path):
         if not 0 < size <= LARGEST_FILE:
             raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
         check_room(size, path)
-        data = ternary.arena(size, "B")
+        try:
+            data = ternary.arena(size, "B")
+        except MemoryError:
+            # MicroPython tells how much is free, not how much of it lies together.
+            free = gc.mem_free() if hasattr(gc, "mem_free") else 0
+            raise MemoryError("%s: needs %d bytes in one piece, %d are free, but scattered" % (path, size, free))
         if file.readinto(data) != size:
             raise OSError("%s: read less than its %d bytes" % (path, size))
         return data
