@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import write_atomically, write_json
 from trainer.config import Config, load_config
 from trainer.errors import TrainerError
 from trainer.fit import accuracy
@@ -84,7 +84,7 @@ def write_results(results: dict[str, list[Outcome]], config: Config, output: Pat
     ]
     budget = {"epochs": config.student.epochs, "recovery_epochs": config.recovery.epochs, "batch": config.student.batch}
     content = {"configuration": config.name, **budget, "rows": rows}
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), output)
+    write_json(content, output)
 
 
 def cell(values: list[float | None]) -> str:

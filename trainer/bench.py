@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What a training step costs beside the FP32 step of the same model on the same batch, measured in one run."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from trainer.calibrate import calibrate
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import write_json
 from trainer.config import Config
 from trainer.data import Batch
 from trainer.fit import device, limited_threads
@@ -89,7 +88,7 @@ def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
         "rounds": rounds,
         "steps": rows,
     }
-    write_atomically((json.dumps(result, indent=1) + "\n").encode(), output)
+    write_json(result, output)
     titles = {
         "fp32": "FP32, forward and backward",
         "ternary": "ternary weights (phase 1)",

@@ -26,6 +26,11 @@ def write_atomically(content: bytes, path: Path) -> None:
     os.replace(half_written, path)
 
 
+def write_json(values: Any, path: Path) -> None:
+    """Write plain values as JSON for people and tools, whole or not at all."""
+    write_atomically((json.dumps(values, indent=1) + "\n").encode(), path)
+
+
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Write a training state, whole or not at all."""
     content = io.BytesIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.layers import Attention, BatchNormAct2d, ConvNormAct, HybridEmbed, LayerScale, Mlp, PatchEmbed
+from timm.layers import Attention, ConvNormAct, HybridEmbed, LayerScale, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
@@ -201,15 +201,3 @@ def architecture_of(vit: VisionTransformer, name: str) -> Architecture:
         num_heads=vit.blocks[0].attn.num_heads,
         mlp_hidden=vit.blocks[0].mlp.fc1.out_features,
     )
-
-
-__all__ = [
-    "Architecture",
-    "BatchNormAct2d",
-    "ConvEmbed",
-    "ModelSettings",
-    "architecture_of",
-    "create_timm",
-    "create_vit",
-    "unsupported",
-]

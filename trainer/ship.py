@@ -2,14 +2,13 @@
 """The whole way to a model file: teacher, student, recovery, export and the record of how they were made."""
 
 import copy
-import json
 import shlex
 import sys
 from pathlib import Path
 
 from torch import nn
 
-from trainer.checkpoint import save_fp16, write_atomically
+from trainer.checkpoint import save_fp16, write_json
 from trainer.config import Config
 from trainer.data import open_test
 from trainer.errors import TrainerError
@@ -69,7 +68,7 @@ def train(config: Config, run: Path) -> Files | None:
         "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
         "model_bytes": size,
     }
-    write_record(files.record, record)
+    write_json(record, files.record)
     print(f"{files.model}: {size} bytes")
     return files
 
@@ -98,7 +97,7 @@ def control(config: Config, run: Path) -> Files | None:
         "test_top1": test_accuracies(recipe, {"FP32 control": model}),
         "epochs_log": rounded(progress),
     }
-    write_record(files.control_record, record)
+    write_json(record, files.control_record)
     return files
 
 
@@ -111,11 +110,6 @@ def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, f
 def command() -> str:
     """The command line that runs."""
     return shlex.join(["python", "-m", "trainer", *sys.argv[1:]])
-
-
-def write_record(path: Path, record: dict) -> None:
-    """Write JSON for people and tools."""
-    write_atomically((json.dumps(record, indent=1) + "\n").encode(), path)
 
 
 def rounded(progress: Progress) -> list[dict[str, float]]:

@@ -4,14 +4,13 @@
 Sizes do not depend on weights or scales' values, so these are exported with random ones.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
 import torch
 
 from trainer.calibrate import calibrate
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import write_json
 from trainer.data.listing import readable_names
 from trainer.export import export
 from trainer.models import ModelSettings
@@ -51,5 +50,5 @@ def measure(output: Path) -> dict[str, int]:
         for name, (size, labels) in MODELS.items():
             sizes[name] = export(random_student(name, size, labels()), Path(folder) / f"{name}.safetensors")
             print(f"{name}: {sizes[name]:,} bytes", flush=True)
-    write_atomically((json.dumps(sizes, indent=1) + "\n").encode(), output)
+    write_json(sizes, output)
     return sizes

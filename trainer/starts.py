@@ -8,19 +8,19 @@ on the inputs that the ternary layers before it really give.
 """
 
 import copy
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
-from trainer.checkpoint import load_if_present, write_atomically
+from trainer.checkpoint import load_if_present, write_json
 from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.fit import accuracy, checkpoint_path, limited_threads
+from trainer.integer import patches
 from trainer.layers import Ternary, TernaryBitConv2d, TernaryLayerNorm, ternary_modules
+from trainer.models import convolution_sizes
 from trainer.quantize import GRANULARITIES, RULES, Rule, least_squares
 from trainer.student import Student
 
@@ -40,11 +40,8 @@ def seen_by(student: Student, name: str, images: Tensor) -> tuple[Tensor, Tensor
         hook.remove()
     inputs, outputs = seen
     if isinstance(layer, TernaryBitConv2d):
-        channels, *kernel = layer.weight.shape[1:]
-        rows = functional.unfold(inputs, kernel, padding=layer.padding, stride=layer.stride).transpose(1, 2)
-        # unfold's order is (channel, ky, kx), SPEC's (ky, kx, channel).
-        inputs = rows.unflatten(2, (channels, -1)).transpose(2, 3).flatten(2)
-        outputs = outputs.flatten(2).transpose(1, 2)
+        _, *sizes = convolution_sizes(layer)
+        inputs, outputs = patches(inputs.permute(0, 2, 3, 1), *sizes), outputs.permute(0, 2, 3, 1)
     return inputs.flatten(0, -2), outputs.flatten(0, -2)
 
 
@@ -138,5 +135,5 @@ def measure(
         made = copy.deepcopy(student)
         output_aware(made, calibration)
         found[OUTPUT_AWARE] = accuracy(made, validation)
-    write_atomically((json.dumps(found, indent=1) + "\n").encode(), output)
+    write_json(found, output)
     return found

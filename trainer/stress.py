@@ -6,13 +6,11 @@ that spread as a log-normal distribution, and a random transformer some of whose
 Errors are relative: root mean square of the difference, divided by that of the exact output.
 """
 
-import json
-
 import torch
 from torch import Tensor, nn
 
 from trainer.calibrate import calibrate
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import write_json
 from trainer.files import BUILD
 from trainer.layers import TernaryBitLinear, TernaryLayerNorm, TernarySettings, ternary_modules
 from trainer.models import ModelSettings
@@ -144,7 +142,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 def main() -> None:
     """Measure, print, and write build/stress.json."""
     results = {"gammas": [gamma_row(sigma) for sigma in SIGMAS], "outliers": [outlier_row(f) for f in FACTORS]}
-    write_atomically((json.dumps(results, indent=1) + "\n").encode(), BUILD / "stress.json")
+    write_json(results, BUILD / "stress.json")
     print(table(results))
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """trainer.stress: errors that grow where they must, and the table of them."""
 
+import json
+
 import pytest
 import torch
 
@@ -44,6 +46,6 @@ def test_main_prints_and_writes(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(stress, "SIGMAS", (0.1,))
     monkeypatch.setattr(stress, "FACTORS", ())
     stress.main()
-    results = stress.json.loads((tmp_path / "stress.json").read_text())
+    results = json.loads((tmp_path / "stress.json").read_text())
     assert results["gammas"][0]["sigma"] == pytest.approx(0.1)
     assert capsys.readouterr().out.strip() == stress.table(results)
