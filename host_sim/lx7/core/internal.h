@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// What the parts of the core share. ISA: Xtensa Instruction Set Architecture Reference Manual; TRM: ESP32-S3
+// Technical Reference Manual, chapter 1.
+
+#ifndef LX7_INTERNAL_H
+#define LX7_INTERNAL_H
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "core.h"
+
+enum {
+    LX7_PAGE_BITS = 12,
+    LX7_PAGES = 1 << (32 - LX7_PAGE_BITS),
+    LX7_CYCLE = 16, // internal unit of time: 1/16 cycle
+};
+
+// PS (ISA 4.1)
+enum {
+    LX7_PS_EXCM = 1 << 4,
+    LX7_PS_OWB_SHIFT = 8,
+    LX7_PS_OWB = 15 << LX7_PS_OWB_SHIFT,
+    LX7_PS_CALLINC_SHIFT = 16,
+    LX7_PS_CALLINC = 3 << LX7_PS_CALLINC_SHIFT,
+    LX7_PS_WOE = 1 << 18,
+};
+
+// What interlocks watch: the window's address registers, then the rest.
+enum {
+    LX7_RESOURCE_A = 0,
+    LX7_RESOURCE_F = 16,
+    LX7_RESOURCE_Q = 32,
+    LX7_RESOURCE_BR = 40,
+    LX7_RESOURCE_SAR,
+    LX7_RESOURCE_SAR_BYTE,
+    LX7_RESOURCE_ACCX,
+    LX7_RESOURCE_QACC_L,
+    LX7_RESOURCE_QACC_H,
+    LX7_RESOURCE_UA_STATE,
+    LX7_RESOURCE_FFT_BIT_WIDTH,
+    LX7_RESOURCES,
+};
+
+typedef enum {
+    LX7_UNIT_NONE,
+    LX7_UNIT_BRANCH,
+    LX7_UNIT_JUMP,
+    LX7_UNIT_LOOP,
+    LX7_UNIT_DIVIDE,
+    LX7_UNIT_SPECIAL,
+    LX7_UNIT_MAC,
+    LX7_UNIT_DRAIN,
+} lx7_unit;
+
+typedef struct {
+    uint8_t resource, stage;
+} lx7_stage;
+
+typedef struct lx7_insn lx7_insn;
+typedef void (*lx7_execute)(lx7_core *core, const lx7_insn *i);
+
+// An instruction in memory, decoded: operands by their names in the table.
+struct lx7_insn {
+    lx7_execute execute; // NULL: not decoded yet
+    int32_t imm, imm2, sel, sel4, sel8;
+    uint8_t ad, ar, as, at, au, ax, ay;
+    uint8_t br, bs, bt;
+    uint8_t fr, fs, ft, fu0, fu1, fu2, fu3, fv0, fv1, fv2, fv3;
+    uint8_t qa, qs, qs0, qs1, qu, qu1, qv, qx, qy, qz;
+    uint8_t length, unit, macs;
+    uint8_t panes; // windows of 4 registers beyond the first that it names
+    uint16_t opcode;
+    uint8_t use_count, def_count;
+    lx7_stage uses[LX7_MAX_USES], defs[LX7_MAX_DEFS];
+    uint64_t count;
+    uint64_t stalls[LX7_STALLS];
+    uint64_t bytes[LX7_MEMORIES];
+};
+
+typedef struct {
+    uint8_t *data;
+    uint32_t base, size;
+    uint8_t memory;
+    bool used, writable, executable;
+    lx7_insn **decoded; // for each page of executable memory, an entry for each byte; made when first run
+} lx7_region;
+
+typedef struct {
+    uint32_t tag; // line number + 1; 0: empty
+    bool dirty;
+    uint8_t memory;
+    uint64_t used;
+} lx7_line;
+
+typedef struct {
+    uint32_t ways, sets, line_bits;
+    uint64_t clock;
+    lx7_line *lines; // [sets][ways]
+} lx7_cache;
+
+// A register of 16 bytes, as lanes of each width (little endian).
+typedef union {
+    int8_t b[16];
+    uint8_t ub[16];
+    int16_t h[8];
+    uint16_t uh[8];
+    int32_t w[4];
+    uint32_t uw[4];
+    uint64_t d[2];
+} lx7_q;
+
+struct lx7_core {
+    uint32_t ar[64];
+    uint32_t window; // 4 * WindowBase
+    uint32_t pc, next_pc;
+    uint32_t windowstart, ps, sar, lbeg, lend, lcount, br;
+    uint32_t scompare1, epc1, depc, excsave1, cpenable, vecbase, exccause, excvaddr;
+    uint32_t threadptr, fcr, fsr;
+    uint32_t f[16];
+
+    // PIE. QACC has two views: 16 lanes of 20 bits and 8 of 40; the one that is current is marked, see pie.c.
+    lx7_q q[8];
+    bool qacc_by_40;
+    int32_t qacc_20[16];
+    int64_t qacc_40[8];
+    int64_t accx;
+    uint32_t sar_byte, fft_bit_width;
+    lx7_q ua_state;
+
+    int32_t reason; // lx7_reason
+    uint32_t fault_address, fault_size;
+    const char *detail;
+
+    uint8_t *pages; // [LX7_PAGES]: region + 1 of each page, or 0
+    lx7_region regions[LX7_MAX_REGIONS];
+
+    lx7_timing timing;
+    lx7_cache data_cache, instruction_cache;
+    lx7_insn *current;
+    uint64_t now;        // when the next instruction may issue, 1/16 cycle
+    uint64_t mac_issued; // when the last one of the unit mac issued, + 1
+    uint64_t waiting;    // what memory adds to the current instruction, 1/16 cycle
+    uint64_t ready_a[64], ready[LX7_RESOURCES];
+    uint32_t fetched_line;
+    lx7_totals totals;
+};
+
+static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
+    return &core->ar[(core->window + number) & 63];
+}
+
+// Ends the run at the current instruction, which then counts as not executed; the first reason stays.
+void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail);
+
+// memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where memory
+// does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its addresses itself.
+uint32_t lx7_load_8(lx7_core *core, uint32_t address);
+uint32_t lx7_load_16(lx7_core *core, uint32_t address);
+uint32_t lx7_load_32(lx7_core *core, uint32_t address);
+uint64_t lx7_load_64(lx7_core *core, uint32_t address);
+lx7_q lx7_load_128(lx7_core *core, uint32_t address);
+void lx7_store_8(lx7_core *core, uint32_t address, uint32_t value);
+void lx7_store_16(lx7_core *core, uint32_t address, uint32_t value);
+void lx7_store_32(lx7_core *core, uint32_t address, uint32_t value);
+void lx7_store_64(lx7_core *core, uint32_t address, uint64_t value);
+void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
+
+bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
+void lx7_cache_clear(lx7_cache *cache);
+void lx7_fetch_line(lx7_core *core, const lx7_region *region, uint32_t pc);
+lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
+
+// decode.c: fills an instruction from bytes; false where the table has none.
+bool lx7_decode_insn(const uint8_t *bytes, uint32_t count, uint32_t pc, lx7_insn *insn);
+
+// pie.c: QACC for lx7_get and lx7_set.
+void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
+void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
+
+// Semantics, one function an instruction, named lx7_do_ and its identifier in the table; declared by instructions.h.
+#define LX7_DO(name) void lx7_do_##name(lx7_core *core, const lx7_insn *i)
+
+#endif
