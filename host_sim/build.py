@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The kernels of mpy_module/ as a shared library for this machine.
+"""C of this tree as shared libraries for this machine: the kernels of mpy_module/, and the simulated core of lx7.
 
-python host_sim/build.py [--sanitize]      build it, and print its path
+python host_sim/build.py [--sanitize] [kernels|lx7]      build one, and print its path
 """
 
 import argparse
@@ -9,6 +9,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:
@@ -17,6 +19,7 @@ if not __package__:
 from host_sim.environment import BUILD, ROOT, Failure, lock, one_line_errors, run
 
 SOURCE = ROOT / "mpy_module"
+LX7 = ROOT / "host_sim" / "lx7" / "core"
 OUTPUT = BUILD / "host"
 BINDING = "modternary.c"
 
@@ -39,29 +42,68 @@ def compiler() -> str:
     raise Failure("no C compiler found: install gcc, or set CC")
 
 
-def sources() -> list[Path]:
-    """The C files of the kernels, without MicroPython's binding."""
-    return sorted(path for path in SOURCE.glob("*.c") if path.name != BINDING)
+@dataclass(frozen=True)
+class Library:
+    """What a library is made from; generate: writes headers into a folder, from the files `generators`."""
+
+    what: str
+    sources: tuple[Path, ...]
+    headers: tuple[Path, ...]
+    flags: tuple[str, ...] = ()
+    generate: Callable[[Path], None] | None = None
+    generators: tuple[Path, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that it depends on."""
+        return (*self.sources, *self.headers, *self.generators, Path(__file__))
 
 
-def up_to_date(library: Path) -> bool:
+def kernels() -> Library:
+    """The kernels, without MicroPython's binding."""
+    sources = tuple(sorted(path for path in SOURCE.glob("*.c") if path.name != BINDING))
+    return Library("the kernels", sources, tuple(SOURCE.glob("*.h")))
+
+
+def lx7_core() -> Library:
+    """The simulated core, with what its decoder needs of the table of instructions."""
+    from host_sim.lx7.isa import TABLES, generate
+
+    def write_headers(folder: Path) -> None:
+        (folder / "instructions.h").write_text(generate.c_header())
+        (folder / "special_registers.h").write_text(generate.special_registers())
+
+    sources, headers = tuple(sorted(LX7.glob("*.c"))), tuple(LX7.glob("*.h"))
+    generators = (*TABLES, *TABLES[0].parent.glob("*.py"))
+    # Rounding modes are set while the core computes floats.
+    flags = ("-frounding-math", "-ffp-contract=off")
+    return Library("the simulated core", sources, headers, flags, write_headers, generators)
+
+
+LIBRARIES = {"kernels": ("libternary", kernels), "lx7": ("liblx7", lx7_core)}
+
+
+def up_to_date(library: Path, inputs: Iterable[Path]) -> bool:
     """Whether the library is newer than all that it is made from."""
-    inputs = [*sources(), *SOURCE.glob("*.h"), Path(__file__)]
     return library.exists() and library.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
 
 
-def library(sanitize: bool = False) -> Path:
-    """Build the library unless it is up to date; returns its path. Several processes may call this."""
-    path = OUTPUT / ("libternary-sanitized.so" if sanitize else "libternary.so")
-    if up_to_date(path):
+def library(sanitize: bool = False, name: str = "kernels") -> Path:
+    """Build a library of LIBRARIES unless it is up to date; returns its path. Several processes may call this."""
+    stem, describe = LIBRARIES[name]
+    path, made = OUTPUT / f"{stem}{'-sanitized' if sanitize else ''}.so", describe()
+    if up_to_date(path, made.inputs):
         return path
     with lock("host"):
-        if not up_to_date(path):
+        if not up_to_date(path, made.inputs):
             OUTPUT.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".tmp")
             start = time.time()
-            command = [compiler(), *FLAGS, *(SANITIZE if sanitize else FAST), *sources(), "-o", unfinished]
-            run(command, "building the kernels for this machine", f"{path.stem}.log")
+            if made.generate:
+                made.generate(OUTPUT)
+            flags = (*FLAGS, *made.flags, *(SANITIZE if sanitize else FAST), f"-I{OUTPUT}")
+            command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
+            run(command, f"building {made.what} for this machine", f"{path.stem}.log")
             os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
             os.replace(unfinished, path)
     return path
@@ -70,9 +112,11 @@ def library(sanitize: bool = False) -> Path:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Build the kernels for this machine.")
+    parser = argparse.ArgumentParser(description="Build C of this tree as a shared library for this machine.")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
-    print(library(parser.parse_args().sanitize))
+    parser.add_argument("name", nargs="?", choices=LIBRARIES, default="kernels", help="which (default: %(default)s)")
+    arguments = parser.parse_args()
+    print(library(arguments.sanitize, arguments.name))
 
 
 if __name__ == "__main__":

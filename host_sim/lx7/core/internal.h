@@ -69,6 +69,7 @@ struct lx7_insn {
     uint8_t fr, fs, ft, fu0, fu1, fu2, fu3, fv0, fv1, fv2, fv3;
     uint8_t qa, qs, qs0, qs1, qu, qu1, qv, qx, qy, qz;
     uint8_t length, unit, macs;
+    bool pie;
     uint8_t panes; // windows of 4 registers beyond the first that it names
     uint16_t opcode;
     uint8_t use_count, def_count;
@@ -153,6 +154,11 @@ static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
 // Ends the run at the current instruction, which then counts as not executed; the first reason stays.
 void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail);
 
+// core.c: enters the handler of the window that an instruction touching `panes` further windows needs spilled first, if
+// there is one; enters the handler at VECBASE + `vector` with WindowBase `base`.
+bool lx7_window_overflow(lx7_core *core, unsigned panes);
+void lx7_window_exception(lx7_core *core, uint32_t base, uint32_t vector);
+
 // memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where memory
 // does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its addresses itself.
 uint32_t lx7_load_8(lx7_core *core, uint32_t address);
@@ -170,6 +176,12 @@ bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
 void lx7_fetch_line(lx7_core *core, const lx7_region *region, uint32_t pc);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
+
+// Bytes of an instruction, by its first one.
+static inline uint32_t lx7_length(uint8_t first) {
+    uint32_t nibble = first & 15;
+    return nibble < 8 ? 3u : nibble < 14 ? 2u : 4u;
+}
 
 // decode.c: fills an instruction from bytes; false where the table has none.
 bool lx7_decode_insn(const uint8_t *bytes, uint32_t count, uint32_t pc, lx7_insn *insn);

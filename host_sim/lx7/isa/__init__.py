@@ -327,7 +327,8 @@ def instructions() -> dict[str, Instruction]:
 @functools.cache
 def by_low_nibble() -> list[list[Instruction]]:
     """The instructions that a word with this low nibble can be."""
-    return [[i for i in instructions().values() if i.match & 15 == nibble] for nibble in range(16)]
+    table = instructions().values()
+    return [[i for i in table if not (i.match ^ nibble) & i.mask & 15] for nibble in range(16)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Run, profile, disassemble and trace programs for the ESP32-S3 on a simulated core (`just lx7 --help`)."""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
+
+from host_sim.environment import BUILD, Failure, one_line_errors
+from host_sim.lx7 import isa, profile, toolchain
+from host_sim.lx7.machine import Machine, MachineError
+from host_sim.lx7.program import Program, ProgramError
+from host_sim.lx7.timing import Cache, Timing
+
+SOURCES = (".c", ".S")
+
+
+def program_of(files: list[Path]) -> Program:
+    """The ELF file given, or what the sources given make."""
+    for path in files:
+        if not path.exists():
+            raise Failure(f"{path}: no such file")
+    if all(path.suffix in SOURCES for path in files):
+        output = BUILD / "lx7" / f"{files[0].stem}.elf"
+        return Program.load(toolchain.build(files, output))
+    if len(files) > 1:
+        raise Failure("give one ELF file, or sources ending in .c and .S")
+    return Program.load(files[0])
+
+
+def timing_of(arguments: argparse.Namespace) -> Timing:
+    """The cycle model that the options ask for."""
+    try:
+        return Timing(
+            store_extra=0.6 if arguments.slow_stores else 0.0,
+            data_cache=Cache(arguments.data_cache * 1024, arguments.line),
+        )
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def machine_of(arguments: argparse.Namespace) -> Machine:
+    """A core with the program loaded."""
+    machine = Machine(timing_of(arguments))
+    machine.load(program_of(arguments.files))
+    return machine
+
+
+def run_to_end(machine: Machine, arguments: argparse.Namespace) -> int:
+    """Run a program; print what it writes; returns its exit status."""
+    try:
+        if not machine.run(arguments.limit):
+            raise Failure(f"no end within {arguments.limit:,} instructions (see --limit)")
+    finally:
+        sys.stdout.write(machine.output.decode(errors="replace"))
+        sys.stdout.flush()
+    return machine.exit_status or 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """lx7 run"""
+    machine = machine_of(arguments)
+    status = run_to_end(machine, arguments)
+    print(profile.summary(machine))
+    return status
+
+
+def profile_program(arguments: argparse.Namespace) -> int:
+    """lx7 profile"""
+    machine = machine_of(arguments)
+    status = run_to_end(machine, arguments)
+    profiles = profile.by_function(machine)
+    print(profile.function_table(profiles))
+    for function in arguments.function:
+        if function not in {p.name for p in profiles}:
+            raise Failure(f"--function {function}: it did not run")
+        print(f"\n{function}:\n{profile.listing(machine, function)}")
+    print(f"\n{profile.summary(machine)}")
+    arguments.svg.parent.mkdir(parents=True, exist_ok=True)
+    profile.picture(profiles, arguments.svg, f"{arguments.files[0].name} on one core at 240 MHz")
+    print(f"picture: {arguments.svg}")
+    return status
+
+
+def disassembly(program: Program, function: str | None):
+    """Lines of the program's code, function by function."""
+    symbols = program.symbols
+    if function and function not in symbols:
+        raise Failure(f"--function {function}: the program has none of that name")
+    for address, data, flags in program.segments:
+        if "x" not in flags:
+            continue
+        offset = 0
+        while offset < len(data):
+            pc = address + offset
+            decoded = isa.decode(data[offset : offset + 4], pc)
+            length = decoded.instruction.length if decoded else 1
+            name, distance = program.function_at(pc) or ("", 0)
+            if function in (None, name):
+                if distance == 0 and name:
+                    yield f"\n{name}:"
+                code = data[offset : offset + length].hex(" ")
+                yield f"{pc:#010x}  {code:11}  {decoded.text if decoded else '.byte'}"
+            offset += length
+
+
+def disassemble(arguments: argparse.Namespace) -> int:
+    """lx7 disasm"""
+    for line in disassembly(program_of(arguments.files), arguments.function):
+        print(line)
+    return 0
+
+
+def changes(before, after) -> str:
+    """Registers that an instruction has changed, as text."""
+    parts = [f"a{n}={value:#x}" for n, value in enumerate(after.a) if value != before.a[n]]
+    parts += [f"f{n}={value:#010x}" for n, value in enumerate(after.f) if value != before.f[n]]
+    parts += [f"q{n}={bytes(value).hex()}" for n, value in enumerate(after.q) if (value != before.q[n]).any()]
+    parts += [f"qacc[{n}]={value}" for n, value in enumerate(after.qacc) if value != before.qacc[n]]
+    for name in ("accx", "sar", "sar_byte", "br", "lcount", "windowbase"):
+        if getattr(after, name) != getattr(before, name):
+            parts.append(f"{name}={getattr(after, name)}")
+    return " ".join(parts)
+
+
+def trace(arguments: argparse.Namespace) -> int:
+    """lx7 trace"""
+    machine = machine_of(arguments)
+    if arguments.function:
+        start = machine.address_of(arguments.function)
+        while machine.registers.pc != start:
+            if machine.run(1):
+                raise Failure(f"--function {arguments.function}: the program ended before it ran")
+    for _ in range(arguments.count):
+        before, cycles = machine.registers, machine.totals.cycles
+        ended = machine.run(1)
+        text = machine.disassemble(before.pc).split("  ", 1)[1]
+        print(f"{cycles:10,.0f}  {machine.place(before.pc):40}  {text:40}  {changes(before, machine.registers)}".rstrip())
+        if ended:
+            break
+    return 0
+
+
+def check_toolchain(arguments: argparse.Namespace) -> int:
+    """lx7 check-toolchain"""
+    differences, count = toolchain.compare_with_assembler(arguments.assembler)
+    for line in differences:
+        print(line)
+    print(f"{count - len(differences)} of {count} instructions assemble to the table's bytes")
+    return 1 if differences else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(
+        prog="just lx7",
+        description="Programs for the ESP32-S3's Xtensa LX7 core, PIE included, on a simulated one. "
+        "Cycles are modelled, never measured.",
+    )
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, action, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(action=action)
+        if name != "check-toolchain":
+            command.add_argument(
+                "files", metavar="FILE", type=Path, nargs="+", help="sources (.c, .S) that make a program, or one ELF file"
+            )
+        if runs:
+            command.add_argument("--limit", type=int, default=10**10, help="instructions at most (default: %(default)s)")
+            command.add_argument("--slow-stores", action="store_true", help="charge 1.6 cycles for a store, not 1")
+            command.add_argument("--data-cache", type=int, default=64, metavar="KB", help="its size (default: %(default)s)")
+            command.add_argument("--line", type=int, default=64, metavar="BYTES", help="a cache line (default: %(default)s)")
+        return command
+
+    add("run", run, "Run a program and count its cycles", runs=True)
+    command = add("profile", profile_program, "Run a program and show where its cycles go", runs=True)
+    command.add_argument("--function", action="append", default=[], help="list its instructions, too (repeatable)")
+    command.add_argument("--svg", type=Path, default=BUILD / "lx7" / "profile.svg", help="the picture (default: %(default)s)")
+    command = add("disasm", disassemble, "Show a program's instructions")
+    command.add_argument("--function", help="only this one")
+    command = add("trace", trace, "Show every instruction as it runs, with what it changes", runs=True)
+    command.add_argument("--function", help="start where this one is first called")
+    command.add_argument("--count", type=int, default=100, help="instructions to show (default: %(default)s)")
+    command = add("check-toolchain", check_toolchain, "Compare the table's encodings with Espressif's assembler")
+    command.add_argument("--assembler", default="xtensa-esp32s3-elf-as", help="its name or path (default: %(default)s)")
+    return main
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    arguments = parser().parse_args()
+    try:
+        status = arguments.action(arguments)
+    except (MachineError, ProgramError, ValueError) as error:
+        raise Failure(str(error)) from None
+    if status:
+        raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""What other tools need of the table: rows for the C core's decoder, and PIE's mnemonics as macros for llvm-mc."""
+
+from host_sim.lx7.isa import FILES, SPECIAL_REGISTERS, STATE, Immediate, Instruction, Operand, instructions
+
+NOTE = "Generated from host_sim/lx7/isa; do not edit."
+
+
+def c_pieces(operand: Operand) -> str:
+    """Initialiser of the pieces of an operand."""
+    return ", ".join(f"{{{p.operand_bit}, {p.word_bit}, {p.width}}}" for p in operand.pieces)
+
+
+def c_operand(operand: Operand) -> str:
+    """Initialiser of an `operand` of decode.c."""
+    if operand.file:
+        form, shape = f"REGISTER_{operand.file.upper()}", Immediate("", 0)
+    else:
+        form, shape = operand.immediate.form.upper(), operand.immediate
+    numbers = f"{shape.bits}, {str(shape.signed).lower()}, {shape.scale}, {shape.offset}"
+    place = f"offsetof(lx7_insn, {operand.name})"
+    return f"{{{place}, {form}, {numbers}, {len(operand.pieces)}, {{{c_pieces(operand)}}}}}"
+
+
+def c_stage(name: str, stage: int, instruction: Instruction) -> str:
+    """Initialiser of a `stage` of decode.c: a fixed resource, or the register that an operand names."""
+    operands = {operand.name for operand in instruction.operands}
+    if name in operands:
+        return f"{{LX7_RESOURCE_{name[0].upper()}, true, offsetof(lx7_insn, {name}), {stage}}}"
+    if name in STATE:
+        return f"{{LX7_RESOURCE_{name}, false, 0, {stage}}}"
+    return f"{{LX7_RESOURCE_{name[0].upper()} + {name[1:]}, false, 0, {stage}}}"
+
+
+def c_row(instruction: Instruction) -> str:
+    """Initialiser of an `instruction` of decode.c."""
+    unit = "NONE" if instruction.unit == "-" else instruction.unit.upper()
+    parts = [c_operand(operand) for operand in instruction.operands]
+    uses = [c_stage(name, stage, instruction) for name, stage in instruction.uses]
+    defs = [c_stage(name, stage, instruction) for name, stage in instruction.defs]
+    lists = ",\n     ".join(f"{len(items)}, {{{', '.join(items)}}}" for items in (parts, uses, defs))
+    head = f"lx7_do_{instruction.identifier}, {instruction.mask:#010x}u, {instruction.match:#010x}u"
+    pie = str(instruction.pie).lower()
+    return f"    {{{head}, {instruction.length}, LX7_UNIT_{unit}, {instruction.macs}, {pie},\n     {lists}}},\n"
+
+
+def c_header() -> str:
+    """instructions.h: the table for decode.c, in its order."""
+    table = instructions().values()
+    declarations = "".join(f"LX7_DO({instruction.identifier});\n" for instruction in table)
+    rows = "".join(map(c_row, table))
+    return f"// {NOTE}\n{declarations}\nstatic const instruction instructions[] = {{\n{rows}}};\n"
+
+
+def special_registers() -> str:
+    """special_registers.h: their numbers."""
+    rows = "".join(f"    LX7_SPECIAL_{name.upper()} = {number},\n" for name, number in SPECIAL_REGISTERS.items())
+    return f"// {NOTE}\nenum {{\n{rows}}};\n"
+
+
+def macro_operand(operand: Operand) -> tuple[list[str], str]:
+    """Checks of a macro's operand, and its field as an expression."""
+    if operand.file:
+        return [f".Lpie_register {operand.file}, \\{operand.name}"], f".Lpie_{operand.file}_\\{operand.name}"
+    values, shape = sorted(operand.immediate.values()), operand.immediate
+    check = f'.Lpie_range "\\{operand.name}", {values[0]}, {values[-1]}, {shape.scale}'
+    return [check], f"(((\\{operand.name}) - {shape.offset}) / {shape.scale})"
+
+
+def macro(instruction: Instruction) -> str:
+    """The macro of one mnemonic: it checks its operands and emits the bytes in one directive."""
+    lines, terms = [], [f"{instruction.match:#x}"]
+    for operand in instruction.operands:
+        checks, field = macro_operand(operand)
+        lines += checks
+        for piece in operand.pieces:
+            mask = (1 << piece.width) - 1
+            terms.append(f"((({field} >> {piece.operand_bit}) & {mask:#x}) << {piece.word_bit})")
+    parameters = ", ".join(f"{operand.name}:req" for operand in instruction.operands)
+    lines.append(f".set .Lpie_word, {' | '.join(terms)}")
+    lines.append(".byte " + ", ".join(f"(.Lpie_word >> {8 * i}) & 255" for i in range(instruction.length)))
+    body = "\n".join(lines)
+    return f".macro {instruction.mnemonic} {parameters}\n{body}\n.endm\n"
+
+
+PROLOGUE = """
+.macro .Lpie_register kind, name
+.ifndef .Lpie_\\kind\\()_\\name
+.error "\\name is not one of the \\kind registers"
+.endif
+.endm
+.macro .Lpie_range value, low, high, step
+.if (\\value) < (\\low)
+.error "immediate \\value is not in \\low\\()..\\high"
+.elseif (\\value) > (\\high)
+.error "immediate \\value is not in \\low\\()..\\high"
+.elseif (\\value) & ((\\step) - 1)
+.error "immediate \\value is not a multiple of \\step"
+.endif
+.endm
+"""
+
+
+def pie_macros() -> str:
+    """pie.inc: a macro for each PIE mnemonic, so that sources in real mnemonics assemble without an assembler that
+    knows them."""
+    names = [f".set .Lpie_{file}_{file}{n}, {n}\n" for file in "afq" for n in range(FILES[file])]
+    macros = (macro(instruction) for instruction in instructions().values() if instruction.pie)
+    return f"# {NOTE}\n{''.join(names)}.set .Lpie_a_sp, 1\n{PROLOGUE}{''.join(macros)}"

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The cycle model's constants, each with its source, and what two cores make of one core's cycles.
+
+Tags of sources (shared by the tables of host_sim/lx7/isa): TRM: ESP32-S3 Technical Reference Manual v1.8; ISA: Xtensa
+ISA reference manual; OVL: Espressif's assembler tables for the chip; HWMCP, CARD, X51, MMRT: published measurements on
+chips. What none of them has is called "assumed".
+"""
+
+from dataclasses import dataclass, field
+
+CLOCK_HZ = 240_000_000
+UNITS_PER_CYCLE = 16  # the core counts in sixteenths
+
+# Cycles that a load waits for a line of octal PSRAM at 80 MHz DDR, by line size: X51's sweeps of 100 KB took 99, 126
+# and 174 cycles a line, one of them for each of the line's 16-byte loads.
+PSRAM_READ = {16: 98, 32: 124, 64: 170}
+# Writing a line back, fitted: X51 copies 100 KB from SRAM to PSRAM at 58 MiB/s. With the default cache 576 of 1,600
+# lines of 64 bytes are evicted while that runs, which leaves 207 cycles for each. In proportion for other lines.
+PSRAM_WRITE_PER_BYTE = 207 / 64
+# MMRT: flash reads about 32 MB/s when streamed; taken to be the cost of each line (assumed).
+FLASH_BYTES_PER_SECOND = 32_000_000
+# MMRT: two cores reading one SRAM bank gain 1.17x over one, in separate regions 1.6x.
+SHARED_BANK_SPEEDUP, SEPARATE_SPEEDUP, SPEEDUP_BOUND = 1.17, 1.6, 2.0
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache with least-recently-used replacement (TRM: 8 ways, lines of 16, 32 or 64 bytes)."""
+
+    size: int
+    line: int
+    ways: int = 8
+
+    def __post_init__(self) -> None:
+        sets = self.size / (self.ways * self.line) if self.ways > 0 and self.line > 0 else 0
+        if self.line not in PSRAM_READ or self.ways > 64 or sets < 1 or sets != int(sets) or int(sets) & (int(sets) - 1):
+            raise ValueError(
+                f"a cache of {self.size} bytes in {self.ways} ways of {self.line}-byte lines: lines have 16, 32 or 64 "
+                "bytes, and size / ways / line is a power of two"
+            )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Constants of the cycle model, in cycles at 240 MHz.
+
+    taken_branch: beyond 1, of taken branches (TRM p.74; HWMCP) and of jumps, calls and returns (assumed alike);
+    crossing_target: beyond that, when the target crosses an aligned 4-byte fetch word (ISA); divide: beyond 1 (CARD: 16
+    to 18 in all); store_extra: beyond 1, of each store: 0 (HWMCP, X51) or 0.6 (CARD); data_cache, instruction_cache:
+    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB).
+    """
+
+    taken_branch: int = 2
+    crossing_target: int = 1
+    divide: int = 16
+    store_extra: float = 0.0
+    data_cache: Cache = field(default_factory=lambda: Cache(64 * 1024, 64))
+    instruction_cache: Cache = field(default_factory=lambda: Cache(32 * 1024, 32))
+
+    @property
+    def psram_read(self) -> float:
+        """Cycles of reading a line of PSRAM."""
+        return PSRAM_READ[self.data_cache.line]
+
+    @property
+    def psram_write(self) -> float:
+        """Cycles of writing a line back to PSRAM."""
+        return PSRAM_WRITE_PER_BYTE * self.data_cache.line
+
+    @property
+    def flash_read(self) -> float:
+        """Cycles of reading a line of flash."""
+        return self.data_cache.line * CLOCK_HZ / FLASH_BYTES_PER_SECOND
+
+    def units(self) -> dict:
+        """As the core's lx7_timing."""
+        numbers = {"taken_branch": self.taken_branch, "crossing_target": self.crossing_target, "divide": self.divide}
+        for name in ("store_extra", "psram_read", "psram_write", "flash_read"):
+            numbers[name] = round(getattr(self, name) * UNITS_PER_CYCLE)
+        for name in ("data_cache", "instruction_cache"):
+            cache = getattr(self, name)
+            numbers[name] = {"size": cache.size, "ways": cache.ways, "line": cache.line}
+        return numbers
+
+
+@dataclass(frozen=True)
+class TwoCores:
+    """Cycles of work that one core did, split evenly over two; all modelled.
+
+    separate, shared: with the cores' data in regions of their own, or in one SRAM bank (MMRT's speed-ups of what runs
+    from SRAM); bound: as if they never met. External memory is one bus, so its cycles are not divided at all.
+    """
+
+    separate: float
+    shared: float
+    bound: float
+
+    @classmethod
+    def of(cls, cycles: float, external: float) -> "TwoCores":
+        """cycles: of one core, `external` of them waiting for flash or PSRAM."""
+        inside = cycles - external
+        return cls(*(inside / gain + external for gain in (SEPARATE_SPEEDUP, SHARED_BANK_SPEEDUP, SPEEDUP_BOUND)))
