@@ -14,7 +14,7 @@ What only the manual states (SRCMB counts, VSL.32 below 32 without saturation) f
 Not covered: CMUL, FFT, BITREV and the GPIO instructions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -202,7 +202,7 @@ class Memory:
 class Step:
     """What a part of an instruction sees: operands and registers before it; writes are kept until the end."""
 
-    def __init__(self, operands: dict[str, int], state: State, memory: Memory):
+    def __init__(self, operands: dict[str, int], state: State, memory: Memory) -> None:
         self.operands, self.old, self.memory = operands, state, memory
         self.writes: dict[tuple[str, int], object] = {}
         self.stores: list[tuple[int, bytes]] = []
@@ -945,7 +945,7 @@ def lane_bits(mnemonic: str) -> int:
     return next((bits for bits in (8, 16, 32) if str(bits) in words), 8)
 
 
-def pick(rng: np.random.Generator, values) -> int:
+def pick(rng: np.random.Generator, values: Sequence[int]) -> int:
     """One of them."""
     return int(values[rng.integers(len(values))])
 
@@ -1001,7 +1001,9 @@ def random_state(rng: np.random.Generator, mnemonic: str, extreme: bool) -> Stat
     return state
 
 
-def point_at_memory(rng: np.random.Generator, mnemonic: str, operands: dict[str, int], state: State, extreme: bool):
+def point_at_memory(
+    rng: np.random.Generator, mnemonic: str, operands: dict[str, int], state: State, extreme: bool
+) -> None:
     """Sets as so that the access lands in memory, at any alignment."""
     target = BASE + 128 + pick(rng, range(SIZE - 256))
     if rng.random() < 0.25:
@@ -1017,7 +1019,7 @@ def point_at_memory(rng: np.random.Generator, mnemonic: str, operands: dict[str,
     state.a[operands["as"]] = unsigned(target, 32)
 
 
-def near_rails(rng: np.random.Generator, mnemonic: str, operands: dict[str, int], state: State, memory: Memory):
+def near_rails(rng: np.random.Generator, mnemonic: str, operands: dict[str, int], state: State, memory: Memory) -> None:
     """Accumulators of a MAC such that some sums land on a rail, one short of it or beyond."""
     is_signed = ".s" in mnemonic
     probe = state.copy()

@@ -478,8 +478,8 @@ def test_word_shifts_at_32_as_on_silicon():
 def test_relu_scales_what_is_not_positive():
     state = run("ee.vrelu.s8 q0, a1, a2", with_q(q([-128, -3, 0, 127] * 4, 8), a=[0, 0x1FD, 32 + 1] + [0] * 13))
     assert lane(state, 0, 8) == [-64, 4, 0, 127] * 4  # 384 >> 1 = 192, 9 >> 1
-    state = run("ee.vrelu.s8 q0, a1, a2", with_q(q([-128, 5] * 8, 8), a=[0, 0x1FD, 32 + 8] + [0] * 13))
-    assert lane(state, 0, 8) == [1, 5] * 8  # 384 >> 8
+    state = run("ee.vrelu.s8 q0, a1, a2", with_q(q([-128, 5] * 8, 8), a=[0, 0x1FD, 32 + 9] + [0] * 13))
+    assert lane(state, 0, 8) == [0, 5] * 8  # 384 >> 9
     state = run("ee.vrelu.s16 q0, a1, a2", with_q(q([-300, 300] * 4, 16), a=[0, 0x1FFFF, 1] + [0] * 13))
     assert lane(state, 0, 16) == [150, 300] * 4
     state = run("ee.vprelu.s8 q2, q0, q1, a1", with_q(q([-8, 8] * 8, 8), q(3, 8), a=[0, 1] + [0] * 14))
