@@ -7,6 +7,7 @@ python host_sim/build.py [--sanitize] [kernels|lx7]      build one, and print it
 import argparse
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -107,6 +108,27 @@ def library(sanitize: bool = False, name: str = "kernels") -> Path:
             os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
             os.replace(unfinished, path)
     return path
+
+
+def sanitizer_runtime() -> Path:
+    """The compiler's libasan, which must be loaded before Python."""
+    command = [compiler(), "-print-file-name=libasan.so"]
+    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    if not path.is_absolute() or not path.exists():
+        raise Failure("the compiler has no libasan: the sanitizers need gcc (set CC=gcc)")
+    return path.resolve()
+
+
+def sanitized_environment() -> dict[str, str]:
+    """Makes Python allocate every object by malloc, and host_sim load the sanitized libraries."""
+    return os.environ | {
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "LD_PRELOAD": str(sanitizer_runtime()),
+        "LX7_LIBRARY": str(library(sanitize=True, name="lx7")),
+        "PYTHONMALLOC": "malloc",
+        "TERNARY_LIBRARY": str(library(sanitize=True)),
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
 
 
 @one_line_errors

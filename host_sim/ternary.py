@@ -59,7 +59,7 @@ def fill_number(operation, arguments, index, value):
 
 
 def fill_buffer(operation, arguments, index, value):
-    """Set an argument to a buffer; returns what keeps the buffer alive."""
+    """Set an argument to a buffer; returns a view that keeps it alive, or None for an empty one."""
     parameter = operation.parameters[index]
     try:
         view = memoryview(value)
@@ -73,37 +73,73 @@ def fill_buffer(operation, arguments, index, value):
         raise failure(operation, arguments, index, library.TERNARY_ERR_READONLY)
     if not view.nbytes:
         return None
-    data = ffi.from_buffer(view)
-    arguments[index].data = data
+    arguments[index].data = ffi.from_buffer(view)
     arguments[index].size = view.nbytes
-    return data
+    return view
 
 
-def call(operation, values):
+class HostRunner:
+    """Runs operations on this machine."""
+
+    def call(self, index, name, arguments, views, error):
+        """Run operation `index` of the table; returns its result, or fills `error`."""
+        return library.ternary_call(library.ternary_operations + index, arguments, error)
+
+    def memory(self, size):
+        """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
+        try:
+            memory = ffi.new("char[]", size + 15)
+        except MemoryError:
+            return None
+        start = -int(ffi.cast("uintptr_t", memory)) % 16
+        return memoryview(ffi.buffer(memory))[start : start + size]
+
+
+runner = HostRunner()
+
+
+def use(target):
+    """Choose where operations run from now on: "host", or "lx7", a simulated ESP32-S3 that counts its cycles.
+
+    Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
+    """
+    global runner
+    if target == "lx7":
+        from host_sim.lx7.operations import Lx7Runner
+
+        runner = Lx7Runner()
+    elif target == "host":
+        runner = HostRunner()
+    else:
+        raise ValueError(f"target is {target!r}, not 'host' or 'lx7'")
+    return runner
+
+
+def call(index, operation, values):
     """Run an operation on Python's arguments; returns its result."""
     count = operation.parameter_count
     arguments = ffi.new("ternary_arg[]", count)
     if len(values) != count:
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    alive = []
-    for index, value in enumerate(values):
-        if operation.parameters[index].type == library.TERNARY_INT:
-            fill_number(operation, arguments, index, value)
+    views = [None] * count
+    for number, value in enumerate(values):
+        if operation.parameters[number].type == library.TERNARY_INT:
+            fill_number(operation, arguments, number, value)
         else:
-            alive.append(fill_buffer(operation, arguments, index, value))
+            views[number] = fill_buffer(operation, arguments, number, value)
     error = ffi.new("ternary_error *")
-    result = library.ternary_call(operation, arguments, error)
+    result = runner.call(index, ffi.string(operation.name).decode(), arguments, views, error)
     if result < 0:
         raise exception(operation, arguments, error)
     return result
 
 
-def function(operation):
-    """The Python function of an operation."""
+def function(index, operation):
+    """The Python function of an operation, `index` in the table."""
     has_result = operation.has_result
 
     def wrapper(*values):
-        result = call(operation, values)
+        result = call(index, operation, values)
         return result if has_result else None
 
     names = [ffi.string(operation.parameters[i].name).decode() for i in range(operation.parameter_count)]
@@ -117,7 +153,7 @@ def function(operation):
 OPERATIONS = {}
 while (operation := library.ternary_operations + len(OPERATIONS)).name:
     OPERATIONS[ffi.string(operation.name).decode()] = operation
-globals().update({name: function(operation) for name, operation in OPERATIONS.items()})
+globals().update({name: function(i, operation) for i, (name, operation) in enumerate(OPERATIONS.items())})
 
 
 def arena(*values):
@@ -134,12 +170,9 @@ def arena(*values):
     error = ffi.new("ternary_error *")
     if operation.call(arguments, error) < 0:
         raise exception(operation, arguments, error)
-    try:
-        memory = ffi.new("char[]", arguments[0].value + 15)
-    except MemoryError:
-        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY) from None
-    start = -int(ffi.cast("uintptr_t", memory)) % 16
-    view = memoryview(ffi.buffer(memory))[start : start + arguments[0].value]
+    view = runner.memory(arguments[0].value)
+    if view is None:
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY)
     return view.cast("B").cast(typecode)
 
 

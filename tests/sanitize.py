@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The tests of the kernels and their CPython binding under AddressSanitizer and UndefinedBehaviorSanitizer.
+"""The tests of the kernels, their CPython binding and the simulated core under AddressSanitizer and UBSan.
 
 python -m tests.sanitize [ARGS]      build the sanitized library, see that it catches faults, run pytest ARGS
 """
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 from host_sim import build
 from host_sim.environment import ROOT, Failure, one_line_errors, step
 
-TESTS = ("tests/mpy_module", "tests/host_sim/test_ternary.py")
+TESTS = (
+    "tests/mpy_module",
+    "tests/host_sim/test_ternary.py",
+    "tests/host_sim/lx7/test_pie.py",
+    "tests/host_sim/lx7/test_fuzz.py",
+)
 
 # Two lies that ternary_call cannot see, and what a sanitizer says of each: a buffer shorter than stated, and
 # an odd address behind the door.
@@ -36,26 +39,6 @@ ternary.OPERATIONS["residual_start"].call(arguments, ffi.new("ternary_error *"))
 FAULTS = ((BEYOND_THE_END, "AddressSanitizer: heap-buffer-overflow"), (ODD_ADDRESS, "misaligned address"))
 
 
-def runtime() -> Path:
-    """The compiler's libasan, which must be loaded before Python."""
-    command = [build.compiler(), "-print-file-name=libasan.so"]
-    path = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
-    if not path.is_absolute() or not path.exists():
-        raise Failure("the compiler has no libasan: the sanitizers need gcc (set CC=gcc)")
-    return path.resolve()
-
-
-def environment() -> dict[str, str]:
-    """Makes Python allocate every object by malloc, and host_sim/ternary.py load the sanitized library."""
-    return os.environ | {
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "LD_PRELOAD": str(runtime()),
-        "PYTHONMALLOC": "malloc",
-        "TERNARY_LIBRARY": str(build.library(sanitize=True)),
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
-
-
 def check_that_faults_are_caught(env: dict[str, str]) -> None:
     """Fail unless each lie ends its process with the sanitizer's report."""
     for fault, report in FAULTS:
@@ -69,8 +52,8 @@ def check_that_faults_are_caught(env: dict[str, str]) -> None:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    with step("building the kernels with sanitizers"):
-        env = environment()
+    with step("building the kernels and the simulated core with sanitizers"):
+        env = build.sanitized_environment()
     check_that_faults_are_caught(env)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS, *sys.argv[1:]]
     status = subprocess.run(command, cwd=ROOT, env=env).returncode

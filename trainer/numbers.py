@@ -2,11 +2,11 @@
 """The tables of measured numbers in README.md, from the JSON that the recipes write."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from host_sim.tables import markdown, write_between
 from trainer.errors import TrainerError
 
 START = "<!-- numbers: written by `just numbers` -->"
@@ -23,10 +23,9 @@ def read(path: Path, recipe: str) -> dict[str, Any]:
         raise TrainerError(f"{path}: not found; `just {recipe}` makes it") from None
 
 
-def markdown(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A titled table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def titled(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table under its title."""
+    return f"**{title}**\n\n{markdown(head, rows)}"
 
 
 def percent(value: float) -> str:
@@ -58,7 +57,7 @@ def accuracy_table(evaluation: dict, record: dict, control: dict) -> str:
         for name, held_out, tested, command in rows
     ]
     title = f"The shipped model, top-1 on {evaluation['images']:,} Fashion-MNIST test pictures"
-    return markdown(title, ("", "validation", "test", "by"), lines)
+    return titled(title, ("", "validation", "test", "by"), lines)
 
 
 def equality_line(evaluation: dict, demo: dict) -> str:
@@ -92,7 +91,7 @@ def bench_table(bench: dict) -> str:
         for name, row in bench["steps"].items()
     ]
     title = f"Forward and backward of a training step, batch {bench['batch']}, side by side (`just bench-train`)"
-    return markdown(title, ("", "median", "ratio"), rows)
+    return titled(title, ("", "median", "ratio"), rows)
 
 
 def ablation_table(results: dict) -> str:
@@ -111,17 +110,7 @@ def ablation_table(results: dict) -> str:
 def starts_table(found: dict[str, float]) -> str:
     """What rules make of a trained FP32 model."""
     title = "Ternary without training: the FP32 control's weights under each rule, validation top-1 (`trainer starts`)"
-    return markdown(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
-
-
-def write_numbers(readme: Path, text: str) -> None:
-    """Replace what stands between the two markers."""
-    content = readme.read_text()
-    pattern = re.escape(START) + ".*?" + re.escape(END)
-    changed, count = re.subn(pattern, lambda _: f"{START}\n{text}\n{END}", content, flags=re.DOTALL)
-    if count != 1:
-        raise TrainerError(f"{readme}: needs the lines {START} and {END} once")
-    readme.write_text(changed)
+    return titled(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
 
 
 def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
@@ -139,4 +128,4 @@ def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
         stress_table(read(build / "stress.json", "stress")),
         bench_table(read(build / "bench-train.json", "bench-train")),
     ]
-    write_numbers(readme, "\n\n".join(parts))
+    write_between(readme, START, END, "\n\n".join(parts))

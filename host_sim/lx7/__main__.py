@@ -2,17 +2,23 @@
 """Run, profile, disassemble and trace programs for the ESP32-S3 on a simulated core (`just lx7 --help`)."""
 
 import argparse
+import os
+import runpy
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from host_sim.environment import BUILD, Failure, one_line_errors
-from host_sim.lx7 import isa, profile, toolchain
+from host_sim import build
+from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.lx7 import isa, profile, silicon, toolchain
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
+from host_sim.tables import write_between
 
 SOURCES = (".c", ".S")
 
@@ -137,7 +143,9 @@ def trace(arguments: argparse.Namespace) -> int:
         before, cycles = machine.registers, machine.totals.cycles
         ended = machine.run(1)
         text = machine.disassemble(before.pc).split("  ", 1)[1]
-        print(f"{cycles:10,.0f}  {machine.place(before.pc):40}  {text:40}  {changes(before, machine.registers)}".rstrip())
+        print(
+            f"{cycles:10,.0f}  {machine.place(before.pc):40}  {text:40}  {changes(before, machine.registers)}".rstrip()
+        )
         if ended:
             break
     return 0
@@ -150,6 +158,59 @@ def check_toolchain(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"{count - len(differences)} of {count} instructions assemble to the table's bytes")
     return 1 if differences else 0
+
+
+def fuzz(arguments: argparse.Namespace) -> int:
+    """lx7 fuzz"""
+    if "LX7_LIBRARY" not in os.environ:
+        command = [sys.executable, "-m", "host_sim.lx7", *sys.argv[1:]]
+        return subprocess.run(command, cwd=ROOT, env=build.sanitized_environment()).returncode
+    from host_sim.lx7.fuzz import fuzz as run_cases
+
+    def progress(done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done:,} of {arguments.cases:,}", end="", file=sys.stderr, flush=True)
+
+    elf = toolchain.build_kernels()
+    print(f"seed {arguments.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = run_cases(arguments.cases, arguments.seed, elf, Path(folder), progress)
+    print(
+        f"{arguments.cases:,} cases, none crashed: of random programs {outcomes.ended:,} ran and "
+        f"{outcomes.stopped:,} were stopped; of damaged ELF files {outcomes.loaded:,} loaded and {outcomes.refused:,} "
+        "were refused"
+    )
+    return 0
+
+
+def compare_with_silicon(arguments: argparse.Namespace) -> int:
+    """lx7 silicon"""
+    table = silicon.rows()
+    print(silicon.markdown(table))
+    silicon.record(table)
+    if arguments.readme:
+        write_between(ROOT / "README.md", silicon.START, silicon.END, silicon.markdown(table))
+    for line in silicon.broken(table):
+        print(f"more than 3 % off: {line}")
+    return 1 if silicon.broken(table) else 0
+
+
+def run_script(arguments: argparse.Namespace) -> int:
+    """lx7 script"""
+    script = arguments.script.resolve()
+    if not script.exists():
+        raise Failure(f"{arguments.script}: no such file")
+    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
+    import ternary
+
+    runner = ternary.use("lx7")
+    os.chdir(script.parent)
+    sys.argv = [str(script), *arguments.arguments]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        print(f"\n{runner.report()}")
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,19 +227,31 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
         if name != "check-toolchain":
             command.add_argument(
-                "files", metavar="FILE", type=Path, nargs="+", help="sources (.c, .S) that make a program, or one ELF file"
+                "files",
+                metavar="FILE",
+                type=Path,
+                nargs="+",
+                help="sources (.c, .S) that make a program, or one ELF file",
             )
         if runs:
-            command.add_argument("--limit", type=int, default=10**10, help="instructions at most (default: %(default)s)")
+            command.add_argument(
+                "--limit", type=int, default=10**10, help="instructions at most (default: %(default)s)"
+            )
             command.add_argument("--slow-stores", action="store_true", help="charge 1.6 cycles for a store, not 1")
-            command.add_argument("--data-cache", type=int, default=64, metavar="KB", help="its size (default: %(default)s)")
-            command.add_argument("--line", type=int, default=64, metavar="BYTES", help="a cache line (default: %(default)s)")
+            command.add_argument(
+                "--data-cache", type=int, default=64, metavar="KB", help="its size (default: %(default)s)"
+            )
+            command.add_argument(
+                "--line", type=int, default=64, metavar="BYTES", help="a cache line (default: %(default)s)"
+            )
         return command
 
     add("run", run, "Run a program and count its cycles", runs=True)
     command = add("profile", profile_program, "Run a program and show where its cycles go", runs=True)
     command.add_argument("--function", action="append", default=[], help="list its instructions, too (repeatable)")
-    command.add_argument("--svg", type=Path, default=BUILD / "lx7" / "profile.svg", help="the picture (default: %(default)s)")
+    command.add_argument(
+        "--svg", type=Path, default=BUILD / "lx7" / "profile.svg", help="the picture (default: %(default)s)"
+    )
     command = add("disasm", disassemble, "Show a program's instructions")
     command.add_argument("--function", help="only this one")
     command = add("trace", trace, "Show every instruction as it runs, with what it changes", runs=True)
@@ -186,6 +259,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--count", type=int, default=100, help="instructions to show (default: %(default)s)")
     command = add("check-toolchain", check_toolchain, "Compare the table's encodings with Espressif's assembler")
     command.add_argument("--assembler", default="xtensa-esp32s3-elf-as", help="its name or path (default: %(default)s)")
+    command = commands.add_parser("script", help="Run a firmware script with every operation on the simulated core")
+    command.set_defaults(action=run_script)
+    command.add_argument("script", type=Path, help="such as firmware/classify.py; runs under CPython in its folder")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
+    command = commands.add_parser("silicon", help="Compare the cycle model with published measurements")
+    command.set_defaults(action=compare_with_silicon)
+    command.add_argument("--readme", action="store_true", help="put the table into README.md")
+    command = commands.add_parser("fuzz", help="Run random code and damaged ELF files under sanitizers")
+    command.set_defaults(action=fuzz)
+    command.add_argument("--cases", type=int, default=10**6, help="how many (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
     return main
 
 

@@ -4,6 +4,7 @@
 import os
 import re
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import cffi
 import numpy as np
@@ -84,7 +85,7 @@ class Registers:
     qacc int32 [16] (20-bit lanes), ua_state uint8 [16]; all others are ints.
     """
 
-    ARRAYS = {"ar": np.uint32, "f": np.uint32, "q": np.uint8, "qacc": np.int32, "ua_state": np.uint8}
+    ARRAYS: ClassVar = {"ar": np.uint32, "f": np.uint32, "q": np.uint8, "qacc": np.int32, "ua_state": np.uint8}
 
     def __init__(self, state):
         object.__setattr__(self, "state", state)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Where a run's cycles went: by function and by instruction, as tables and as a picture."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from host_sim.lx7.machine import MEMORIES, STALLS, Cost, Machine
 from host_sim.lx7.timing import CLOCK_HZ, TwoCores
+from host_sim.tables import aligned
 
 NO_FUNCTION = "(no function)"
 
@@ -48,14 +48,6 @@ def by_function(machine: Machine) -> list[FunctionProfile]:
     return sorted(profiles.values(), key=lambda profile: -profile.cycles)
 
 
-def aligned(rows: Iterable[Iterable[str]]) -> str:
-    """Rows as a text table: first column to the left, the others to the right."""
-    rows = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def function_table(profiles: list[FunctionProfile]) -> str:
     """A line for each function; a cause or memory that nobody met has no column."""
     causes = [cause for cause in STALLS if any(p.stalls[cause] for p in profiles)]
@@ -82,8 +74,8 @@ def summary(machine: Machine) -> str:
     ]
     two = TwoCores.of(totals.cycles, totals.external)
     lines.append(
-        f"split evenly over two cores: {two.separate:,.0f} cycles with data in separate SRAM regions, {two.shared:,.0f} "
-        f"in one SRAM bank; {two.bound:,.0f} is the bound"
+        f"split evenly over two cores: {two.separate:,.0f} cycles with data in separate SRAM regions, "
+        f"{two.shared:,.0f} in one SRAM bank; {two.bound:,.0f} is the bound"
     )
     if assumed := machine.assumed():
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(assumed.items(), key=lambda item: -item[1]))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from host_sim.environment import BUILD, ROOT
+from host_sim import tables
+from host_sim.environment import BUILD
 from host_sim.lx7.isa import encode
 from host_sim.lx7.machine import CODE_SRAM, DATA_SRAM, EXTERNAL_DATA, HALT, Machine
 from host_sim.lx7.timing import CLOCK_HZ, Cache, Timing
@@ -127,7 +128,9 @@ def loop_rows() -> list[Row]:
     rows = []
     for count, measured in ((5, 7.0), (6, 8.0)):
         modelled = branch_loop([FILLER] * (count - 2))
-        rows.append(Row(f"loop of {count} instructions with a taken branch", "HWMCP", "cycles/iteration", measured, modelled))
+        rows.append(
+            Row(f"loop of {count} instructions with a taken branch", "HWMCP", "cycles/iteration", measured, modelled)
+        )
     return rows
 
 
@@ -216,18 +219,18 @@ def rows() -> list[Row]:
 
 def markdown(table: Sequence[Row]) -> str:
     """The table for README: a line for each row, notes below."""
-    lines = ["| sequence | source | measured | modelled | residual |", "|---|---|---|---|---|"]
     notes = list(dict.fromkeys(row.note for row in table if row.note))
+    lines = []
     for row in table:
         mark = f" ({notes.index(row.note) + 1})" if row.note else ""
-        digits = 0 if row.measured >= 1000 else 2 if row.unit != "stalls" else 0
+        digits = 0 if row.measured >= 1000 or row.unit == "stalls" else 2
         residual = f"{row.residual:+.1f} %" if row.measured else f"{row.residual:+.0f}"
-        numbers = f"{row.measured:,.{digits}f} {row.unit} | {row.modelled:,.{digits}f} | {residual}"
-        lines.append(f"| {row.name}{mark} | {row.source} | {numbers} |")
-    return "\n".join([*lines, "", *(f"({n}) {note}.  " for n, note in enumerate(notes, 1))])
+        measured = f"{row.measured:,.{digits}f} {row.unit}"
+        lines.append((f"{row.name}{mark}", row.source, measured, f"{row.modelled:,.{digits}f}", residual))
+    head = ("sequence", "source", "measured", "modelled", "residual")
+    return "\n".join([tables.markdown(head, lines), "", *(f"({n}) {note}.  " for n, note in enumerate(notes, 1))])
 
 
-README = ROOT / "README.md"
 START, END = "<!-- lx7: written by `just lx7 silicon --readme` -->", "<!-- /lx7 -->"
 RESULTS = BUILD / "lx7" / "silicon.json"
 

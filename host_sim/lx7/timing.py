@@ -33,7 +33,13 @@ class Cache:
 
     def __post_init__(self) -> None:
         sets = self.size / (self.ways * self.line) if self.ways > 0 and self.line > 0 else 0
-        if self.line not in PSRAM_READ or self.ways > 64 or sets < 1 or sets != int(sets) or int(sets) & (int(sets) - 1):
+        if (
+            self.line not in PSRAM_READ
+            or self.ways > 64
+            or sets < 1
+            or sets != int(sets)
+            or int(sets) & (int(sets) - 1)
+        ):
             raise ValueError(
                 f"a cache of {self.size} bytes in {self.ways} ways of {self.line}-byte lines: lines have 16, 32 or 64 "
                 "bytes, and size / ways / line is a power of two"
@@ -57,26 +63,23 @@ class Timing:
     data_cache: Cache = field(default_factory=lambda: Cache(64 * 1024, 64))
     instruction_cache: Cache = field(default_factory=lambda: Cache(32 * 1024, 32))
 
-    @property
-    def psram_read(self) -> float:
-        """Cycles of reading a line of PSRAM."""
-        return PSRAM_READ[self.data_cache.line]
-
-    @property
-    def psram_write(self) -> float:
-        """Cycles of writing a line back to PSRAM."""
-        return PSRAM_WRITE_PER_BYTE * self.data_cache.line
-
-    @property
-    def flash_read(self) -> float:
-        """Cycles of reading a line of flash."""
-        return self.data_cache.line * CLOCK_HZ / FLASH_BYTES_PER_SECOND
+    def costs(self) -> dict[str, float]:
+        """Cycles of reading (data), writing back and fetching (instructions) a line of external memory."""
+        data, code = self.data_cache.line, self.instruction_cache.line
+        flash = CLOCK_HZ / FLASH_BYTES_PER_SECOND
+        return {
+            "psram_read": PSRAM_READ[data],
+            "psram_write": PSRAM_WRITE_PER_BYTE * data,
+            "flash_read": data * flash,
+            "psram_fetch": PSRAM_READ[code],
+            "flash_fetch": code * flash,
+        }
 
     def units(self) -> dict:
         """As the core's lx7_timing."""
         numbers = {"taken_branch": self.taken_branch, "crossing_target": self.crossing_target, "divide": self.divide}
-        for name in ("store_extra", "psram_read", "psram_write", "flash_read"):
-            numbers[name] = round(getattr(self, name) * UNITS_PER_CYCLE)
+        for name, cycles in {"store_extra": self.store_extra, **self.costs()}.items():
+            numbers[name] = round(cycles * UNITS_PER_CYCLE)
         for name in ("data_cache", "instruction_cache"):
             cache = getattr(self, name)
             numbers[name] = {"size": cache.size, "ways": cache.ways, "line": cache.line}

@@ -9,15 +9,12 @@ from tests.conftest import ROOT
 from trainer.errors import TrainerError
 from trainer.files import Files
 from trainer.numbers import (
-    END,
-    START,
     ablation_table,
     accuracy_table,
     bench_table,
     equality_line,
     read,
     sizes_table,
-    write_numbers,
 )
 
 EVALUATION = {
@@ -73,18 +70,7 @@ def test_rows_hold_what_was_measured():
     assert "| FP32 | 100 ms | 1.00 |" in bench_table({"batch": 256, "steps": STEPS})
 
 
-def test_only_the_space_between_the_markers_changes(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
-    write_numbers(readme, "new")
-    assert readme.read_text() == f"before\n{START}\nnew\n{END}\nafter\n"
-
-
-def test_missing_markers_and_files_are_named(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing here")
-    with pytest.raises(TrainerError, match=r"README\.md: needs the lines"):
-        write_numbers(readme, "")
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(TrainerError, match=r"eval\.json: not found; `just eval` makes it"):
         read(tmp_path / "eval.json", "eval")
 

@@ -178,7 +178,7 @@ static void set_boolean(lx7_core *core, unsigned number, uint32_t value) {
         set_boolean(core, i->br, value);                                                                     \
     }
 
-BOOLEAN(andb, s & t)
+BOOLEAN(andb, s &t)
 BOOLEAN(andbc, s & ~t)
 BOOLEAN(orb, s | t)
 BOOLEAN(orbc, s | ~t)
@@ -188,7 +188,8 @@ BOOLEAN(xorb, s ^ t)
     LX7_DO(name) {                                                                                           \
         uint32_t all = (1u << (size)) - 1, group = core->br >> i->bs & all;                                  \
         if (i->bs % (size)) {                                                                                \
-            lx7_stop_run(core, LX7_ILLEGAL, "the group of booleans does not start at a multiple of its size"); \
+            lx7_stop_run(core, LX7_ILLEGAL,                                                                  \
+                         "the group of booleans does not start at a multiple of its size");                  \
             return;                                                                                          \
         }                                                                                                    \
         set_boolean(core, i->bt, test);                                                                      \

@@ -132,7 +132,8 @@ LX7_DO(retw_n) {
 LX7_DO(movsp) {
     uint32_t base = core->window / 4;
     if (windows_usable(core) && !owned(core, base - 1) && !owned(core, base - 2) && !owned(core, base - 3)) {
-        lx7_stop_run(core, LX7_ILLEGAL, "movsp with the caller's window spilled raises Alloca, for which there is no handler");
+        lx7_stop_run(core, LX7_ILLEGAL,
+                     "movsp with the caller's window spilled raises Alloca, for which there is no handler");
     } else if (core->reason == LX7_RUNNING) {
         A(at) = A(as);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The core as a whole: its life, its state for hosts, and the loop that runs instructions and counts their cycles.
+// The core as a whole: its life, its state for hosts, and the loop that runs instructions and counts their
+// cycles.
 #include <stdlib.h>
 
 #include "internal.h"
@@ -113,7 +114,8 @@ static void clear_cost(lx7_insn *insn) {
 }
 
 // Calls `visit` for every decoded instruction, in order.
-static void each_insn(const lx7_core *core, void (*visit)(uint32_t pc, lx7_insn *insn, void *context), void *context) {
+static void each_insn(const lx7_core *core, void (*visit)(uint32_t pc, lx7_insn *insn, void *context),
+                      void *context) {
     for (int n = 0; n < LX7_MAX_REGIONS; n++) {
         const lx7_region *region = &core->regions[n];
         for (uint64_t offset = 0; region->decoded && offset < region->size; offset++) {
@@ -203,7 +205,8 @@ static lx7_insn *fetch(lx7_core *core, const lx7_region **where) {
 }
 
 static uint64_t *ready_of(lx7_core *core, uint8_t resource) {
-    return resource < LX7_RESOURCE_F ? &core->ready_a[(core->window + resource) & 63] : &core->ready[resource];
+    return resource < LX7_RESOURCE_F ? &core->ready_a[(core->window + resource) & 63]
+                                     : &core->ready[resource];
 }
 
 static void stall(lx7_core *core, lx7_insn *insn, lx7_stall cause, uint64_t time) {
@@ -212,8 +215,8 @@ static void stall(lx7_core *core, lx7_insn *insn, lx7_stall cause, uint64_t time
     core->now += time;
 }
 
-// TRM 1.7.1: a source that is needed at stage SB and made at stage SA by an instruction issued at t lets this one issue
-// at t + SA - SB + 1; ready_of holds t + SA + 1.
+// TRM 1.7.1: a source that is needed at stage SB and made at stage SA by an instruction issued at t lets this
+// one issue at t + SA - SB + 1; ready_of holds t + SA + 1.
 static void wait_for_operands(lx7_core *core, lx7_insn *insn) {
     uint64_t earliest = core->now;
     for (int n = 0; n < insn->use_count; n++) {
@@ -237,7 +240,8 @@ static void wait_for_unit(lx7_core *core, lx7_insn *insn) {
 static void charge_results(lx7_core *core, lx7_insn *insn, uint64_t issued, uint32_t window) {
     for (int n = 0; n < insn->def_count; n++) {
         uint8_t resource = insn->defs[n].resource;
-        uint64_t *ready = resource < LX7_RESOURCE_F ? &core->ready_a[(window + resource) & 63] : &core->ready[resource];
+        uint64_t *ready =
+            resource < LX7_RESOURCE_F ? &core->ready_a[(window + resource) & 63] : &core->ready[resource];
         *ready = issued + (uint64_t)(insn->defs[n].stage + 1) * LX7_CYCLE;
     }
     if (insn->unit == LX7_UNIT_MAC) {
@@ -265,7 +269,8 @@ static bool windows_checked(const lx7_core *core) {
     return (core->ps & (LX7_PS_WOE | LX7_PS_EXCM)) == LX7_PS_WOE;
 }
 
-// ISA 4.7.1: an instruction that names registers of a window that another frame owns has that frame spilled first.
+// ISA 4.7.1: an instruction that names registers of a window that another frame owns has that frame spilled
+// first.
 bool lx7_window_overflow(lx7_core *core, unsigned panes) {
     if (!windows_checked(core)) {
         return false;
@@ -342,7 +347,7 @@ static void step(lx7_core *core) {
         return;
     }
     if (region->memory != LX7_SRAM) {
-        lx7_fetch_line(core, region, core->pc);
+        lx7_fetch_lines(core, region, insn);
     }
     wait_for_operands(core, insn);
     wait_for_unit(core, insn);

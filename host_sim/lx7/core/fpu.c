@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The single-precision FPU (ISA 4.3.11): the host computes, in the rounding mode of FCR; NaNs are chosen here, since
-// processors differ in them.
+// The single-precision FPU (ISA 4.3.11): the host computes, in the rounding mode of FCR; NaNs are chosen
+// here, since processors differ in them.
 #include <fenv.h>
 #include <math.h>
 
@@ -262,11 +262,13 @@ LX7_DO(wur_fsr) {
     core->fsr = A(at) & FLAGS;
 }
 
-// Steps of the manual's sequences for division and square root start from tables in the chip that nobody has published.
+// Steps of the manual's sequences for division and square root start from tables in the chip that nobody has
+// published.
 #define UNPUBLISHED(name)                                                                                    \
     LX7_DO(name) {                                                                                           \
         (void)i;                                                                                             \
-        lx7_stop_run(core, LX7_UNMEASURED, "a step of a division or square root, with approximations of the chip"); \
+        lx7_stop_run(core, LX7_UNMEASURED,                                                                   \
+                     "a step of a division or square root, with approximations of the chip");                \
     }
 
 UNPUBLISHED(div0_s)

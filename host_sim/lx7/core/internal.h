@@ -154,13 +154,14 @@ static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
 // Ends the run at the current instruction, which then counts as not executed; the first reason stays.
 void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail);
 
-// core.c: enters the handler of the window that an instruction touching `panes` further windows needs spilled first, if
-// there is one; enters the handler at VECBASE + `vector` with WindowBase `base`.
+// core.c: enters the handler of the window that an instruction touching `panes` further windows needs spilled
+// first, if there is one; enters the handler at VECBASE + `vector` with WindowBase `base`.
 bool lx7_window_overflow(lx7_core *core, unsigned panes);
 void lx7_window_exception(lx7_core *core, uint32_t base, uint32_t vector);
 
-// memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where memory
-// does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its addresses itself.
+// memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where
+// memory does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its
+// addresses itself.
 uint32_t lx7_load_8(lx7_core *core, uint32_t address);
 uint32_t lx7_load_16(lx7_core *core, uint32_t address);
 uint32_t lx7_load_32(lx7_core *core, uint32_t address);
@@ -174,7 +175,7 @@ void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
 
 bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
-void lx7_fetch_line(lx7_core *core, const lx7_region *region, uint32_t pc);
+void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
 
 // Bytes of an instruction, by its first one.
@@ -190,7 +191,8 @@ bool lx7_decode_insn(const uint8_t *bytes, uint32_t count, uint32_t pc, lx7_insn
 void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
 void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
 
-// Semantics, one function an instruction, named lx7_do_ and its identifier in the table; declared by instructions.h.
+// Semantics, one function an instruction, named lx7_do_ and its identifier in the table; declared by
+// instructions.h.
 #define LX7_DO(name) void lx7_do_##name(lx7_core *core, const lx7_insn *i)
 
 #endif

@@ -21,8 +21,8 @@ static uint32_t pages_of(uint32_t size) {
     return (uint32_t)(((uint64_t)size + (1 << LX7_PAGE_BITS) - 1) >> LX7_PAGE_BITS);
 }
 
-int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, int32_t memory, int32_t writable,
-                int32_t executable) {
+int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, int32_t memory,
+                int32_t writable, int32_t executable) {
     uint32_t first = address >> LX7_PAGE_BITS, count = pages_of(size);
     if (address & ((1 << LX7_PAGE_BITS) - 1) || size == 0 || count > LX7_PAGES - first || memory < 0 ||
         memory >= LX7_MEMORIES) {
@@ -97,12 +97,9 @@ void lx7_cache_clear(lx7_cache *cache) {
     memset(cache->lines, 0, (size_t)cache->sets * cache->ways * sizeof(*cache->lines));
 }
 
-static uint32_t read_cost(const lx7_core *core, uint8_t memory) {
-    return memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
-}
-
-// Have the line of `address` in the cache; returns what that costs in 1/16 cycle.
-static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write) {
+// Have the line of `address` in the cache, which costs `cost` to read; returns what that took in 1/16 cycle.
+static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                      uint64_t cost) {
     uint32_t number = address >> cache->line_bits;
     lx7_line *set = &cache->lines[(size_t)(number & (cache->sets - 1)) * cache->ways];
     lx7_line *victim = set;
@@ -117,7 +114,6 @@ static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_
             victim = &set[way];
         }
     }
-    uint64_t cost = read_cost(core, memory);
     if (victim->tag && victim->dirty) {
         cost += core->timing.psram_write;
         core->totals.lines_written[victim->memory]++;
@@ -127,7 +123,6 @@ static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_
     return cost;
 }
 
-// The core at work on an access: nothing is charged to an instruction that a host's own access stands for.
 static void charge(lx7_core *core, const lx7_region *region, uint32_t address, uint32_t size, bool write) {
     uint8_t memory = region->memory;
     core->current->bytes[memory] += size;
@@ -142,22 +137,30 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
         core->totals.bytes_loaded[memory] += size;
     }
     if (memory != LX7_SRAM) {
-        uint64_t cost = touch(core, &core->data_cache, address, memory, write);
+        uint64_t read = memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
+        uint64_t cost = touch(core, &core->data_cache, address, memory, write, read);
         core->waiting += cost;
         core->current->stalls[LX7_STALL_CACHE] += cost;
         core->totals.stalls[LX7_STALL_CACHE] += cost;
     }
 }
 
-void lx7_fetch_line(lx7_core *core, const lx7_region *region, uint32_t pc) {
-    uint32_t line = pc >> core->instruction_cache.line_bits;
-    if (line != core->fetched_line) {
-        core->fetched_line = line;
-        uint64_t cost = touch(core, &core->instruction_cache, pc, region->memory, false);
-        core->now += cost;
-        core->current->stalls[LX7_STALL_FETCH] += cost;
-        core->totals.stalls[LX7_STALL_FETCH] += cost;
+void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn) {
+    uint32_t last = core->pc + insn->length - 1, bits = core->instruction_cache.line_bits;
+    uint64_t read = region->memory == LX7_FLASH ? core->timing.flash_fetch : core->timing.psram_fetch,
+             cost = 0;
+    for (uint32_t address = core->pc;; address = last) {
+        if (address >> bits != core->fetched_line) {
+            core->fetched_line = address >> bits;
+            cost += touch(core, &core->instruction_cache, address, region->memory, false, read);
+        }
+        if (address == last) {
+            break;
+        }
     }
+    core->now += cost;
+    core->current->stalls[LX7_STALL_FETCH] += cost;
+    core->totals.stalls[LX7_STALL_FETCH] += cost;
 }
 
 static void fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
@@ -166,7 +169,8 @@ static void fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t 
     lx7_stop_run(core, reason, NULL);
 }
 
-// The bytes of an access, or NULL after stopping the run. Aligned accesses never cross a page or a cache line.
+// The bytes of an access, or NULL after stopping the run. Aligned accesses never cross a page or a cache
+// line.
 static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool write) {
     if (address & (size - 1)) {
         fault(core, LX7_MISALIGNED, address, size);

@@ -105,6 +105,12 @@ class Immediate:
             low = -(1 << (self.bits - 1)) if self.signed else 0
             if low <= number < low + (1 << self.bits):
                 return number & ((1 << self.bits) - 1)
+        elif self.form in ("pc", "pc_call", "pc_literal"):
+            start = self.value(0, pc)
+            step = 1 if self.form == "pc" else 4
+            field = ((value - start) & 0xFFFFFFFF) // step & ((1 << self.bits) - 1)
+            if self.value(field, pc) == value:
+                return field
         elif self.form != "linear":
             fields = self.values(pc)
             if value in fields:

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""The operations of mpy_module on the simulated core: what `ternary.use("lx7")` puts in place of this machine.
+
+The kernels are compiled for the chip, buffers lie where a board has them (memory of `ternary.arena` in SRAM, read-only
+ones, which are model files, in flash, all others in PSRAM), and cycles are counted for each operation.
+"""
+
+import struct
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from host_sim.lx7 import toolchain
+from host_sim.lx7.machine import DATA_SRAM, EXTERNAL_DATA, PAGE, STACK_TOP, Machine, ffi
+from host_sim.lx7.program import Program
+from host_sim.lx7.timing import CLOCK_HZ, Timing
+from host_sim.tables import aligned
+
+# As Xtensa's ABI lays out the structs of mpy_module/ternary.h: ternary_arg, ternary_error, ternary_operation.
+ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 28
+STACK = 32 * 1024
+MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
+MOST_BUFFERS = 128  # mapped at a time, besides SRAM
+FLASH = EXTERNAL_DATA[0], EXTERNAL_DATA[0] + 0x1000000
+PSRAM = FLASH[1], EXTERNAL_DATA[1]
+
+
+@dataclass
+class OperationCost:
+    """What all calls of an operation cost; cycles are modelled."""
+
+    calls: int = 0
+    instructions: int = 0
+    macs: int = 0
+    cycles: float = 0.0
+    external: float = 0.0  # of the cycles: waiting for flash and PSRAM
+
+
+@dataclass
+class Placement:
+    """A host object in simulated memory: `pad` bytes behind `address`; a copy of it if `copied` is not None."""
+
+    owner: object
+    address: int
+    pages: int
+    copied: bytearray | None = None
+
+
+@dataclass
+class Space:
+    """Addresses from `start` to `end`, handed out in whole pages."""
+
+    start: int
+    end: int
+    taken: dict[int, int] = field(default_factory=dict)  # address: bytes
+
+    def take(self, size: int) -> int | None:
+        """The lowest free range of `size` bytes, or None."""
+        address = self.start
+        for taken in sorted(self.taken):
+            if taken - address >= size:
+                break
+            address = taken + self.taken[taken]
+        if address + size > self.end:
+            return None
+        self.taken[address] = size
+        return address
+
+
+class Lx7Runner:
+    """Runs operations on a simulated core. The interpreter's own time is no part of any figure."""
+
+    def __init__(self, timing: Timing | None = None):
+        self.program = Program.load(toolchain.build_kernels())
+        self.machine = Machine(timing)
+        self.machine.load(self.program)
+        self.operations = self.program.symbols["ternary_operations"].address
+        start = -(-self.program.symbols["_lx7_end"].address // 16) * 16
+        self.mailbox, self.free, self.limit = start, start + MAILBOX, STACK_TOP - STACK
+        self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
+        self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
+        self.placements: OrderedDict[int, Placement] = OrderedDict()
+        self.costs: dict[str, OperationCost] = {}
+
+    def memory(self, size: int) -> memoryview | None:
+        """Zeroed SRAM on a multiple of 16, never given back; None where there is too little."""
+        start, rounded = self.free, -(-size // 16) * 16
+        if start + rounded > self.limit:
+            return None
+        self.free = start + rounded
+        return self.sram[start - DATA_SRAM[0] : start - DATA_SRAM[0] + size]
+
+    @property
+    def room(self) -> int:
+        """Bytes that `memory` could still give."""
+        return self.limit - self.free
+
+    def place(self, view: memoryview) -> tuple[int, Placement | None]:
+        """Address of a buffer on the chip; what holds it if that is not SRAM."""
+        data = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
+        sram = int(ffi.cast("uintptr_t", ffi.from_buffer(self.sram)))
+        if sram <= data < sram + self.sram.nbytes:
+            return DATA_SRAM[0] + data - sram, None
+        owner = memoryview(view.obj)
+        whole = owner if owner.c_contiguous and owner.nbytes else view
+        first = int(ffi.cast("uintptr_t", ffi.from_buffer(whole)))
+        placement = self.placements.get(first)
+        if placement is None or memoryview(placement.owner).nbytes != whole.nbytes:
+            placement = self.map(whole, first)
+        self.placements.move_to_end(first)
+        return placement.address + data - first + (first % 16 if placement.copied is not None else 0), placement
+
+    def map(self, whole: memoryview, first: int) -> Placement:
+        """Give a host object a place in flash or PSRAM. One that is not aligned as the chip's would be is copied for
+        each call, so that its alignment is kept and nothing beside it is touched."""
+        if first in self.placements:
+            self.forget(first)
+        while len(self.placements) >= MOST_BUFFERS:
+            self.forget(next(iter(self.placements)))
+        kind, pad = "flash" if whole.readonly else "psram", first % 16
+        size = -(-(whole.nbytes + pad) // PAGE) * PAGE
+        address = self.spaces[kind].take(size)
+        while address is None and self.placements:
+            self.forget(next(iter(self.placements)))
+            address = self.spaces[kind].take(size)
+        if address is None:
+            raise MemoryError(f"a buffer of {whole.nbytes} bytes does not fit the chip's {kind}")
+        copied = bytearray(whole.nbytes + pad) if pad else None
+        memory = whole if copied is None else copied
+        self.machine.map(address, memory, kind, writable=not whole.readonly)
+        placement = Placement(whole, address, size, copied)
+        self.placements[first] = placement
+        return placement
+
+    def forget(self, first: int) -> None:
+        """Take an object out of simulated memory."""
+        placement = self.placements.pop(first)
+        self.machine.unmap(placement.address)
+        for space in self.spaces.values():
+            space.taken.pop(placement.address, None)
+
+    def copy(self, placements: list[Placement], *, back: bool) -> None:
+        """Bring copied objects up to date before a call, or what it wrote back after it."""
+        for placement in placements:
+            if placement is not None and placement.copied is not None:
+                whole = memoryview(placement.owner).cast("B")
+                pad = len(placement.copied) - whole.nbytes
+                if not back:
+                    placement.copied[pad:] = whole
+                elif not whole.readonly:
+                    whole[:] = placement.copied[pad:]
+
+    def call(self, index: int, name: str, arguments, views: list[memoryview | None], error) -> int:
+        """Run operation `index` of the table on arguments that the binding has filled; sets `error` as C does."""
+        machine, before = self.machine, self.machine.totals
+        placed = [(0, None) if view is None else self.place(view) for view in views]
+        self.copy([placement for _, placement in placed], back=False)
+        packed = b"".join(
+            ARGUMENT.pack(address, argument.size, argument.value)
+            for (address, _), argument in zip(placed, arguments, strict=True)
+        )
+        machine.write(self.mailbox, packed)
+        where = self.mailbox + MAILBOX - ERROR.size
+        operation = self.operations + index * OPERATION_SIZE
+        result = machine.call("ternary_call", operation, self.mailbox, where)
+        result -= result >> 31 << 32
+        self.copy([placement for _, placement in placed], back=True)
+        if result < 0:
+            self.read_error(where, arguments, error)
+        self.count(name, before)
+        return result
+
+    def read_error(self, where: int, arguments, error) -> None:
+        """Bring the chip's ternary_error to this machine's."""
+        code, value, low, high, needed, index, argument, other = ERROR.unpack(self.machine.read(where, ERROR.size))
+        error.code, error.value, error.low, error.high, error.needed, error.index = (
+            code,
+            value,
+            low,
+            high,
+            needed,
+            index,
+        )
+        for name, pointer in (("argument", argument), ("other", other)):
+            number = (pointer - self.mailbox) // ARGUMENT.size
+            if 0 <= number < len(arguments):
+                setattr(error, name, arguments + number)
+
+    def count(self, name: str, before) -> None:
+        """Add what the last call cost."""
+        after, cost = self.machine.totals, self.costs.setdefault(name, OperationCost())
+        cost.calls += 1
+        cost.instructions += after.instructions - before.instructions
+        cost.macs += after.macs - before.macs
+        cost.cycles += after.cycles - before.cycles
+        cost.external += after.external - before.external
+
+    def report(self) -> str:
+        """Costs by operation, the costliest first, as text."""
+        rows = [["operation", "calls", "instructions", "cycles", "of them external", "ms at 240 MHz"]]
+        costs = sorted(self.costs.items(), key=lambda item: -item[1].cycles)
+        total = OperationCost()
+        for _, cost in costs:
+            for name in vars(total):
+                setattr(total, name, getattr(total, name) + getattr(cost, name))
+        for name, c in [*costs, ("all", total)]:
+            numbers = (c.calls, c.instructions, round(c.cycles), round(c.external))
+            rows.append([name, *(f"{number:,}" for number in numbers), f"{1000 * c.cycles / CLOCK_HZ:,.2f}"])
+        return f"{aligned(rows)}\ncycles are modelled; the interpreter's own time is not included"
