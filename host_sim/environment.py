@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The virtual environment and the system packages that the recipes need.
 
-`python3 host_sim/environment.py demo|lint|test|train|eval` installs what that recipe misses and nothing
+`python3 host_sim/environment.py demo|lint|test|train|eval|lx7` installs what that recipe misses and nothing
 else. It runs on the system's own Python before any package exists, so it uses the standard library alone;
 host_sim/unix_port.py and host_sim/board.py share its log files, progress lines and error lines.
 """
@@ -40,11 +40,18 @@ GROUPS = {
     "test": ("light", "dev", "train"),
     "train": ("light", "train"),
     "eval": ("light", "train"),
+    "lx7": ("light",),
 }
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 NEEDS_MICROPYTHON = {"demo", "test"}
-# Those that compile the kernels for this machine (host_sim/build.py) and read Fashion-MNIST.
-NEEDS_HOST_BUILD = {"test", "train", "eval"}
+# Those that read Fashion-MNIST, those that compile C for this machine, and those that do so for the ESP32-S3's core.
+NEEDS_DATASET = {"test", "train", "eval"}
+NEEDS_HOST_BUILD = NEEDS_DATASET | {"lx7"}
+NEEDS_XTENSA = {"test", "lx7"}
+# The first LLVM that Debian builds with the Xtensa target.
+OLDEST_LLVM = 22
+XTENSA_LINKER = "xtensa-lx106-elf-ld"
+XTENSA_EMULATOR = "qemu-system-xtensa"
 
 APT_INSTALL = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y")
 
@@ -169,9 +176,40 @@ def missing_packages(task: str) -> dict[str, str]:
         missing |= {tool: tool for tool in ("gcc", "make") if not shutil.which(tool)}
         if not has_header("stdio.h"):
             missing["the C library's headers"] = "libc6-dev"
-    if task in NEEDS_HOST_BUILD and not DATASET.exists():
+    if task in NEEDS_DATASET and not DATASET.exists():
         missing["the Fashion-MNIST pictures"] = "dataset-fashion-mnist"
+    if task in NEEDS_XTENSA:
+        missing |= missing_xtensa_packages()
+    if task == "test" and not shutil.which(XTENSA_EMULATOR):
+        missing[XTENSA_EMULATOR] = "qemu-system-misc"
     return missing
+
+
+def missing_xtensa_packages() -> dict[str, str]:
+    """What compiling for the ESP32-S3's core lacks: thing -> Debian package."""
+    missing = {}
+    if xtensa_llvm() is None:
+        missing["clang for Xtensa"] = f"clang-{OLDEST_LLVM}"
+        missing["llvm-mc for Xtensa"] = f"llvm-{OLDEST_LLVM}"
+    if not shutil.which(XTENSA_LINKER):
+        missing[XTENSA_LINKER] = "binutils-xtensa-lx106"
+    return missing
+
+
+def xtensa_llvm() -> int | None:
+    """The newest version N >= 22 for which clang-N and llvm-mc-N are there and know Xtensa, or None."""
+    names = (path.name for directory in os.get_exec_path() for path in Path(directory).glob("llvm-mc-*"))
+    versions = {int(found[1]) for name in names if (found := re.fullmatch(r"llvm-mc-(\d+)", name))}
+    for version in sorted(versions, reverse=True):
+        if version >= OLDEST_LLVM and shutil.which(f"clang-{version}") and has_xtensa(f"llvm-mc-{version}"):
+            return version
+    return None
+
+
+def has_xtensa(tool: str) -> bool:
+    """Whether an LLVM tool was built with the Xtensa target."""
+    result = subprocess.run([tool, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return re.search(r"^\s*xtensa\b", result.stdout, re.MULTILINE) is not None
 
 
 def has_header(name: str) -> bool:

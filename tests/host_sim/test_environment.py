@@ -129,6 +129,49 @@ def test_missing_venv_module(monkeypatch, tree):
     assert environment.missing_packages("lint") == {"Python's venv module": "python3-venv"}
 
 
+@pytest.fixture
+def llvm(tools):
+    """Make the tools of one version of LLVM, with the targets that llvm-mc names."""
+
+    def make(version: int, *targets: str) -> None:
+        tools(f"clang-{version}", "exit 0")
+        lines = "".join(f"    {target} - as llvm-mc prints it\\n" for target in targets)
+        tools(f"llvm-mc-{version}", f"printf '  Registered Targets:\\n{lines}'")
+
+    return make
+
+
+def test_newest_llvm_that_knows_xtensa(tools, llvm):
+    assert environment.xtensa_llvm() is None
+    llvm(14, "xtensa")
+    llvm(22, "x86", "xtensa")
+    assert environment.xtensa_llvm() == 22
+    llvm(23, "x86", "notxtensa")
+    tools("llvm-mc-25", "echo '  xtensa'")
+    assert environment.xtensa_llvm() == 22
+    llvm(24, "xtensa")
+    assert environment.xtensa_llvm() == 24
+
+
+def test_packages_for_xtensa(tools, llvm):
+    packages = {"clang-22", "llvm-22", "binutils-xtensa-lx106"}
+    assert packages < set(environment.missing_packages("lx7").values())
+    assert packages | {"qemu-system-misc"} < set(environment.missing_packages("test").values())
+    assert not packages & set(environment.missing_packages("train").values())
+    llvm(23, "xtensa")
+    tools("xtensa-lx106-elf-ld", "exit 0")
+    assert not packages & set(environment.missing_packages("test").values())
+    assert "qemu-system-misc" not in environment.missing_packages("lx7").values()
+    tools("qemu-system-xtensa", "exit 0")
+    assert "qemu-system-misc" not in environment.missing_packages("test").values()
+
+
+def test_only_tasks_with_pictures_need_the_dataset(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "DATASET", tmp_path / "absent")
+    assert "dataset-fashion-mnist" in environment.missing_packages("eval").values()
+    assert "dataset-fashion-mnist" not in environment.missing_packages("lx7").values()
+
+
 def test_groups_are_pinned():
     for group in {group for groups in environment.GROUPS.values() for group in groups}:
         usual, bare = environment.requirements(group)
