@@ -92,7 +92,12 @@ numbers: eval demo sizes stress bench-train
 board *ARGS: (prepare "demo")
     @{{ python }} host_sim/board.py serve --with-parent "$@"
 
-# Run the kernel tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
+[no-exit-message]
+lx7 *ARGS: (prepare "lx7")
+    @{{ python }} -m host_sim.lx7 "$@"
+
+# Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "test")
     {{ python }} -m tests.sanitize
 

@@ -95,12 +95,10 @@ def disassembly(program: Program, function: str | None):
     symbols = program.symbols
     if function and function not in symbols:
         raise Failure(f"--function {function}: the program has none of that name")
-    for address, data, flags in program.segments:
-        if "x" not in flags:
-            continue
-        offset = 0
-        while offset < len(data):
-            pc = address + offset
+    for segment in program.segments:
+        data, offset = segment.data, 0
+        while segment.executable and offset < len(data):
+            pc = segment.address + offset
             decoded = isa.decode(data[offset : offset + 4], pc)
             length = decoded.instruction.length if decoded else 1
             name, distance = program.function_at(pc) or ("", 0)

@@ -183,9 +183,9 @@ class Machine:
 
     def load(self, program: Program) -> None:
         """Put a program's segments into memory, and its entry point into pc."""
-        for address, data, _ in program.segments:
-            self.make_room(address, len(data))
-            self.write(address, data)
+        for segment in program.segments:
+            self.make_room(segment.address, len(segment.data))
+            self.write(segment.address, segment.data)
         self.program = program
         registers = self.registers
         registers.pc = program.entry

@@ -15,8 +15,9 @@ from host_sim.lx7.program import Program
 from host_sim.lx7.timing import CLOCK_HZ, Timing
 from host_sim.tables import aligned
 
-# As Xtensa's ABI lays out the structs of mpy_module/ternary.h: ternary_arg, ternary_error, ternary_operation.
-ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 28
+# As Xtensa's ABI lays out the structs of mpy_module/ternary.h: ternary_arg, ternary_error, ternary_operation (pointers
+# to name, text, function and parameters, two numbers).
+ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 24
 STACK = 32 * 1024
 MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
 MOST_BUFFERS = 128  # mapped at a time, besides SRAM
@@ -47,7 +48,7 @@ class Placement:
 
 @dataclass
 class Space:
-    """Addresses from `start` to `end`, handed out in whole pages."""
+    """Addresses from `start` to `end`, handed out first-fit."""
 
     start: int
     end: int
@@ -74,25 +75,24 @@ class Lx7Runner:
         self.machine = Machine(timing)
         self.machine.load(self.program)
         self.operations = self.program.symbols["ternary_operations"].address
-        start = -(-self.program.symbols["_lx7_end"].address // 16) * 16
-        self.mailbox, self.free, self.limit = start, start + MAILBOX, STACK_TOP - STACK
+        start = -(-self.program.symbols["_lx7_free"].address // 16) * 16
+        self.mailbox, self.arena = start, Space(start + MAILBOX, STACK_TOP - STACK)
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
         self.placements: OrderedDict[int, Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
 
     def memory(self, size: int) -> memoryview | None:
-        """Zeroed SRAM on a multiple of 16, never given back; None where there is too little."""
-        start, rounded = self.free, -(-size // 16) * 16
-        if start + rounded > self.limit:
+        """Zeroed SRAM on a multiple of 16, free again when nobody holds it; None where there is too little."""
+        address = self.arena.take(-(-size // 16) * 16)
+        if address is None:
             return None
-        self.free = start + rounded
-        return self.sram[start - DATA_SRAM[0] : start - DATA_SRAM[0] + size]
-
-    @property
-    def room(self) -> int:
-        """Bytes that `memory` could still give."""
-        return self.limit - self.free
+        block = self.sram[address - DATA_SRAM[0] :][:size]
+        block[:] = bytes(size)
+        taken = self.arena.taken
+        owner = ffi.gc(ffi.cast("char *", ffi.from_buffer(block)), lambda _: taken.pop(address))
+        # Keeps its owner; the owner's memory lives as long as this runner.
+        return memoryview(ffi.buffer(owner, size))
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
         """Address of a buffer on the chip; what holds it if that is not SRAM."""

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: MIT
+"""C and assembly to programs for the simulated ESP32-S3, with Debian's clang, llvm-mc and ld.
+
+python -m host_sim.lx7.toolchain [SOURCE ... -o OUTPUT]     build these, or without any the module's kernels
+
+clang compiles through assembly, because it leaves literals unaligned where it writes objects itself, and llvm-mc
+assembles what assembly.py has rewritten. Structures passed by value and varargs differ from GCC's ABI: its objects
+are for the simulator alone.
+"""
+
+import argparse
+import functools
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from host_sim import build as host_build
+from host_sim.environment import (
+    BUILD,
+    LOGS,
+    ROOT,
+    XTENSA_LINKER,
+    Failure,
+    lock,
+    missing_xtensa_packages,
+    one_line_errors,
+    run,
+    xtensa_llvm,
+)
+from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
+from host_sim.lx7.isa.generate import pie_macros
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = HERE / "runtime"
+OUTPUT = BUILD / "lx7"
+MACROS = OUTPUT / "pie.inc"
+KERNELS = OUTPUT / "kernels.elf"
+ARCHIVER = "xtensa-lx106-elf-ar"
+
+# What the ESP32-S3's core has, as LLVM calls it.
+FEATURES = (
+    "windowed loop mul32 mul32high mul16 fp bool density sext nsa minmax div32 clamps s32c1i threadptr".split()
+)
+# Of no use to the compiler, but their special registers and instructions are to assembly.
+ASSEMBLER_FEATURES = "exception interrupt debug highpriinterrupts coprocessor rvector prid miscsr timers3".split()
+
+WARNINGS = ("-Wall", "-Wextra")
+# Without -integrated-as, clang leaves inline assembly to llvm-mc, which has the macros of PIE.
+COMPILE = ("-S", "-std=c11", "-gline-tables-only", "-gdwarf-4", "-fno-integrated-as", "-fno-addrsig")
+COMPILE += ("-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", *WARNINGS)
+PREPROCESS = ("-E", "-xassembler-with-cpp", *WARNINGS)
+# In front of main, and what programs take from as they need it.
+STARTUP = ("vectors.S", "start.S")
+LIBRARY = ("lib.c", "soft.c")
+
+
+class Tools(NamedTuple):
+    """Names of the programs."""
+
+    clang: str
+    llvm_mc: str
+    linker: str
+    archiver: str
+
+
+class Options(NamedTuple):
+    """How sources are compiled. `without`: features to leave out; macros: PIE's, if that file exists."""
+
+    includes: tuple[Path, ...] = ()
+    defines: tuple[str, ...] = ()
+    optimize: str = "-O2"
+    without: tuple[str, ...] = ()
+    macros: Path = MACROS
+
+    def features(self) -> list[str]:
+        """The core's features for the compiler."""
+        if unknown := set(self.without) - set(FEATURES):
+            raise Failure(f"without: {', '.join(sorted(unknown))} is not one of {' '.join(FEATURES)}")
+        return [feature for feature in FEATURES if feature not in self.without]
+
+    def clang_flags(self) -> list[str]:
+        """Target, headers and definitions."""
+        flags = ["--target=xtensa-esp-elf"]
+        for feature in self.features():
+            flags += ["-Xclang", "-target-feature", "-Xclang", f"+{feature}"]
+        # Names in line tables are relative to the repository, wherever that is.
+        flags += ["-nostdlibinc", f"-ffile-prefix-map={ROOT}=."]
+        flags += [f"-I{path}" for path in self.includes] + [f"-D{define}" for define in self.defines]
+        return [*flags, f"-I{RUNTIME / 'include'}"]
+
+
+@functools.cache
+def tools() -> Tools:
+    """The programs; a Failure names the Debian packages that have what is missing."""
+    if missing := missing_xtensa_packages():
+        packages = " ".join(sorted(missing.values()))
+        raise Failure(f"missing: {', '.join(missing)}; install the Debian packages {packages}")
+    version = xtensa_llvm()
+    return Tools(f"clang-{version}", f"llvm-mc-{version}", XTENSA_LINKER, ARCHIVER)
+
+
+def shown(path: Path) -> Path:
+    """A path as messages and line tables have it: from the repository's root on, if it lies there."""
+    path = path.resolve()
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
+    """Run a tool and pass on what it says; a Failure has its first error."""
+    try:
+        run(command, what, log)
+    finally:
+        _, _, output = (LOGS / log).read_text(errors="replace").partition("\n")
+        print(output, end="", file=sys.stderr, flush=True)
+
+
+def object_path(source: Path, options: Options) -> Path:
+    """Where the object of a source lies; other options make another."""
+    digest = hashlib.sha256(repr((tools(), options, COMPILE, PREPROCESS)).encode()).hexdigest()
+    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()
+    return OUTPUT / "objects" / digest[:12] / f"{source.stem}-{name[:12]}.o"
+
+
+def dependencies(path: Path) -> list[Path]:
+    """The files that a compiler's dependency file names (make's syntax)."""
+    words = re.findall(r"(?:\\.|\$\$|\S)+", path.read_text().replace("\\\n", " "))
+    return [ROOT / re.sub(r"\\(.)", r"\1", word.replace("$$", "$")) for word in words if not word.endswith(":")]
+
+
+def newer(path: Path, inputs: Collection[Path]) -> bool:
+    """Whether a file is newer than all of these."""
+    try:
+        return path.stat().st_mtime > max(each.stat().st_mtime for each in inputs)
+    except FileNotFoundError:
+        return False
+
+
+def up_to_date(path: Path, options: Options) -> bool:
+    """Whether an object is newer than all that it is made from."""
+    listing = path.with_suffix(".d")
+    if not path.exists() or not listing.exists():
+        return False
+    macros = [options.macros] if options.macros.exists() else []
+    return newer(path, [*dependencies(listing), *macros, *HERE.glob("*.py")])
+
+
+def compiled(source: Path, options: Options) -> Path:
+    """The object of one source, made unless it is up to date. Call it under lock("lx7")."""
+    path = object_path(source, options)
+    if up_to_date(path, options):
+        return path
+    if source.suffix not in (".c", ".S"):
+        raise Failure(f"{shown(source)}: neither .c nor .S")
+    if not source.is_file():
+        raise Failure(f"{shown(source)}: no such file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
+    flags = [*options.clang_flags(), *shlex.split(options.optimize), *(COMPILE if source.suffix == ".c" else PREPROCESS)]
+    # What the source includes by the assembler's own means is in no dependency file.
+    command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
+    run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
+    assemble(raw, source, path, options)
+    if re.search(r"^\s*\.inc(?:lude|bin)\b", raw.read_text(), re.MULTILINE):
+        listing.unlink()
+    os.utime(path, (start, start))  # a source changed meanwhile is newer
+    return path
+
+
+def assemble(raw: Path, source: Path, path: Path, options: Options) -> None:
+    """An object from the output of clang."""
+    macros = options.macros if options.macros.exists() else None
+    try:
+        assembly = rewrite(raw.read_text(), shown(source), macros, with_lines=source.suffix == ".S")
+    except AssemblyError as error:
+        raise Failure(f"assembling {shown(source)} failed: {error}") from None
+    while assembly.probes:
+        unfinished = assembled(assembly, True, source, path, options)
+        if not assembly.pad(*contents(unfinished)):
+            break
+    os.replace(assembled(assembly, False, source, path, options), path)
+
+
+def assembled(assembly: Assembly, labels: bool, source: Path, path: Path, options: Options) -> Path:
+    """A temporary object, with or without labels at what assembly.pad() looks at."""
+    text, unfinished = path.with_suffix(".s"), path.with_suffix(".tmp")
+    text.write_text(assembly.text(labels))
+    features = ",".join(f"+{feature}" for feature in [*options.features(), *ASSEMBLER_FEATURES])
+    command = [tools().llvm_mc, "-triple=xtensa", f"-mattr={features}", "-filetype=obj", shown(text), "-o", unfinished]
+    run_shown(command, f"assembling {shown(source)}", f"lx7-{path.stem}.log")
+    return unfinished
+
+
+def contents(path: Path) -> tuple[Mapping[str, Place], Mapping[str, bytes]]:
+    """An object's labels and code."""
+    with open(path, "rb") as file:
+        elf = ELFFile(file)
+        sections = list(elf.iter_sections())
+        symbols = {
+            symbol.name: Place(sections[symbol["st_shndx"]].name, symbol["st_value"])
+            for symbol in elf.get_section_by_name(".symtab").iter_symbols()
+            if isinstance(symbol["st_shndx"], int)
+        }
+        return symbols, {section.name: section.data() for section in sections if section["sh_flags"] & 4}
+
+
+def library(options: Options) -> Path:
+    """The archive of what programs take functions from."""
+    # The macros and a program's own definitions do not matter to it.
+    options = Options(optimize="-O2 -fno-builtin", without=options.without)
+    objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
+    path = objects[0].with_name("library.a")
+    if not newer(path, objects):
+        unfinished = path.with_suffix(".tmp")
+        unfinished.unlink(missing_ok=True)
+        run([tools().archiver, "rcsD", unfinished, *objects], "archiving lx7's library", "lx7-library.log")
+        os.replace(unfinished, path)
+    return path
+
+
+def link(objects: Sequence[Path], output: Path, options: Options, script: Path) -> None:
+    """An ELF file of objects, startup code and library."""
+    startup = [compiled(RUNTIME / name, Options(without=options.without)) for name in STARTUP]
+    unfinished = output.with_name(output.name + ".tmp")
+    # The debug sections of assembly and C are of no known alignment to each other, and need none.
+    command = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
+    command += [*startup, *objects, library(options)]
+    try:
+        run(command, f"linking {shown(output)}", f"lx7-{output.stem}-link.log")
+        os.replace(unfinished, output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_macros() -> None:
+    """Write PIE's instructions as macros, if they have changed."""
+    text = pie_macros()
+    if not MACROS.exists() or MACROS.read_text() != text:
+        MACROS.write_text(text)
+
+
+def build(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    includes: Sequence[Path] = (),
+    defines: Sequence[str] = (),
+    optimize: str = "-O2",
+    without: Sequence[str] = (),
+    macros: Path = MACROS,
+    script: Path = RUNTIME / "link.ld",
+) -> Path:
+    """Build an ELF file of .c and .S sources with the runtime, unless it is up to date; returns `output`.
+
+    Several processes may call this. A program begins at _start, which calls main if there is one. defines: NAME or
+    NAME=VALUE; without: features of FEATURES that the target lacks; macros: the file that defines PIE's instructions
+    (by default made from the table); script: for ld. Raises Failure with the first error; all of them, and warnings, go to stderr.
+    """
+    options = Options(
+        tuple(map(Path.resolve, includes)), tuple(defines), optimize, tuple(without), macros.resolve()
+    )
+    with lock("lx7"):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if macros == MACROS:
+            write_macros()
+        objects = [compiled(source, options) for source in sources]
+        link(objects, output, options, script)
+    return output
+
+
+def build_kernels() -> Path:
+    """Build the module's operations (all of mpy_module/ but MicroPython's binding) as a program; returns its path."""
+    return build(host_build.kernels().sources, KERNELS)
+
+
+def sizes(path: Path) -> dict[str, int]:
+    """Bytes of a program by kind: text (with literals and vectors), rodata, data, bss."""
+    try:
+        with open(path, "rb") as file:
+            sections = {section.name: section["sh_size"] for section in ELFFile(file).iter_sections()}
+    except ELFError as error:
+        raise Failure(f"{shown(path)}: {error}") from None
+    return {name: sections.get(f".{name}", 0) for name in ("text", "rodata", "data", "bss")}
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="host_sim.lx7.toolchain", description="Build a program for lx7.")
+    parser.add_argument("sources", nargs="*", type=Path, help=".c and .S files (none: the module's kernels)")
+    parser.add_argument("-o", dest="output", type=Path, default=OUTPUT / "program.elf")
+    parser.add_argument("-I", dest="includes", action="append", type=Path, default=[])
+    parser.add_argument("-D", dest="defines", action="append", default=[])
+    arguments = parser.parse_args()
+    if arguments.sources:
+        path = build(arguments.sources, arguments.output, includes=arguments.includes, defines=arguments.defines)
+    else:
+        path = build_kernels()
+    print(shown(path), ", ".join(f"{name} {size}" for name, size in sizes(path).items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
