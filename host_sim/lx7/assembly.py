@@ -72,7 +72,9 @@ class Assembly:
     def text(self, labels: bool) -> str:
         """The file for llvm-mc, with or without a label at each probe."""
         place = re.compile(f"{PROBE}(\\d+);")
-        return "\n".join(place.sub(lambda found: self.at_probe(int(found[1]), labels), line) for line in self.lines) + "\n"
+        return (
+            "\n".join(place.sub(lambda found: self.at_probe(int(found[1]), labels), line) for line in self.lines) + "\n"
+        )
 
     def at_probe(self, number: int, label: bool) -> str:
         """What replaces the mark of a probe."""

@@ -127,10 +127,9 @@ def read_symbols(elf: ELFFile, segments: list[Segment]) -> tuple[dict[str, Symbo
         address = symbol["st_value"]
         symbols[symbol.name] = Symbol(address, symbol["st_size"])
         code = any(s.executable and s.address <= address < s.address + len(s.data) for s in segments)
-        if code and (kind == "STT_FUNC" or binding == "STB_GLOBAL"):
-            # Of several names for one place the function's stays.
-            if address not in starts or kind == "STT_FUNC":
-                starts[address] = symbol.name
+        # Of several names for one place the function's stays.
+        if code and (kind == "STT_FUNC" or (binding == "STB_GLOBAL" and address not in starts)):
+            starts[address] = symbol.name
     return symbols, sorted(starts.items())
 
 

@@ -14,7 +14,6 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -48,11 +47,35 @@ KERNELS = OUTPUT / "kernels.elf"
 ARCHIVER = "xtensa-lx106-elf-ar"
 
 # What the ESP32-S3's core has, as LLVM calls it.
-FEATURES = (
-    "windowed loop mul32 mul32high mul16 fp bool density sext nsa minmax div32 clamps s32c1i threadptr".split()
-)
+FEATURES = [
+    "windowed",
+    "loop",
+    "mul32",
+    "mul32high",
+    "mul16",
+    "fp",
+    "bool",
+    "density",
+    "sext",
+    "nsa",
+    "minmax",
+    "div32",
+    "clamps",
+    "s32c1i",
+    "threadptr",
+]
 # Of no use to the compiler, but their special registers and instructions are to assembly.
-ASSEMBLER_FEATURES = "exception interrupt debug highpriinterrupts coprocessor rvector prid miscsr timers3".split()
+ASSEMBLER_FEATURES = [
+    "exception",
+    "interrupt",
+    "debug",
+    "highpriinterrupts",
+    "coprocessor",
+    "rvector",
+    "prid",
+    "miscsr",
+    "timers3",
+]
 
 WARNINGS = ("-Wall", "-Wextra")
 # Without -integrated-as, clang leaves inline assembly to llvm-mc, which has the macros of PIE.
@@ -166,7 +189,11 @@ def compiled(source: Path, options: Options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     start = time.time()
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
-    flags = [*options.clang_flags(), *shlex.split(options.optimize), *(COMPILE if source.suffix == ".c" else PREPROCESS)]
+    flags = [
+        *options.clang_flags(),
+        *shlex.split(options.optimize),
+        *(COMPILE if source.suffix == ".c" else PREPROCESS),
+    ]
     # What the source includes by the assembler's own means is in no dependency file.
     command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
     run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
@@ -264,11 +291,10 @@ def build(
 
     Several processes may call this. A program begins at _start, which calls main if there is one. defines: NAME or
     NAME=VALUE; without: features of FEATURES that the target lacks; macros: the file that defines PIE's instructions
-    (by default made from the table); script: for ld. Raises Failure with the first error; all of them, and warnings, go to stderr.
+    (by default made from the table); script: for ld. Raises Failure with the first error; all of them, and warnings,
+    go to stderr.
     """
-    options = Options(
-        tuple(map(Path.resolve, includes)), tuple(defines), optimize, tuple(without), macros.resolve()
-    )
+    options = Options(tuple(map(Path.resolve, includes)), tuple(defines), optimize, tuple(without), macros.resolve())
     with lock("lx7"):
         output.parent.mkdir(parents=True, exist_ok=True)
         if macros == MACROS:

@@ -76,7 +76,7 @@ static uint32_t result_of(float value) {
     LX7_DO(name) {                                                                                           \
         uint32_t s = F(fs), t = F(ft);                                                                       \
         if (is_nan(s) || is_nan(t)) {                                                                        \
-            F(fr) = choose_nan(core, s, t, 0);                                                               \
+            F(fr) = choose_nan(core, t, s, 0);                                                               \
             return;                                                                                          \
         }                                                                                                    \
         begin(core);                                                                                         \
@@ -93,7 +93,7 @@ BINARY(mul_s, *)
 static void multiply_add(lx7_core *core, const lx7_insn *i, uint32_t s) {
     uint32_t t = F(ft), r = F(fr);
     if (is_nan(s) || is_nan(t) || is_nan(r)) {
-        F(fr) = choose_nan(core, r, s, t);
+        F(fr) = choose_nan(core, r, t, s);
         return;
     }
     begin(core);
