@@ -118,15 +118,12 @@ static void each_insn(const lx7_core *core, void (*visit)(uint32_t pc, lx7_insn 
                       void *context) {
     for (int n = 0; n < LX7_MAX_REGIONS; n++) {
         const lx7_region *region = &core->regions[n];
-        for (uint64_t offset = 0; region->decoded && offset < region->size; offset++) {
-            lx7_insn *page = region->decoded[offset >> LX7_PAGE_BITS];
-            if (!page) {
-                offset |= (1 << LX7_PAGE_BITS) - 1;
-                continue;
-            }
-            lx7_insn *insn = &page[offset & ((1 << LX7_PAGE_BITS) - 1)];
-            if (insn->execute) {
-                visit(region->base + (uint32_t)offset, insn, context);
+        for (uint32_t block = 0; region->decoded && block < lx7_blocks(region->size); block++) {
+            for (uint32_t byte = 0; region->decoded[block] && byte < LX7_BLOCK; byte++) {
+                lx7_insn *insn = &region->decoded[block][byte];
+                if (insn->execute) {
+                    visit(region->base + block * LX7_BLOCK + byte, insn, context);
+                }
             }
         }
     }
@@ -188,15 +185,16 @@ static lx7_insn *fetch(lx7_core *core, const lx7_region **where) {
         return NULL;
     }
     *where = region;
-    uint32_t offset = pc - region->base, page = offset >> LX7_PAGE_BITS;
-    if (!region->decoded[page]) {
-        region->decoded[page] = calloc(1 << LX7_PAGE_BITS, sizeof(lx7_insn));
-        if (!region->decoded[page]) {
+    uint32_t offset = pc - region->base;
+    lx7_insn **block = &region->decoded[offset / LX7_BLOCK];
+    if (!*block) {
+        *block = calloc(LX7_BLOCK, sizeof(lx7_insn));
+        if (!*block) {
             lx7_stop_run(core, LX7_NO_CODE, "no memory on the host");
             return NULL;
         }
     }
-    lx7_insn *insn = &region->decoded[page][offset & ((1 << LX7_PAGE_BITS) - 1)];
+    lx7_insn *insn = &(*block)[offset % LX7_BLOCK];
     if (!insn->execute && !lx7_decode_insn(region->data + offset, region->size - offset, pc, insn)) {
         lx7_stop_run(core, LX7_UNKNOWN, NULL);
         return NULL;

@@ -13,7 +13,8 @@
 enum {
     LX7_PAGE_BITS = 12,
     LX7_PAGES = 1 << (32 - LX7_PAGE_BITS),
-    LX7_CYCLE = 16, // internal unit of time: 1/16 cycle
+    LX7_BLOCK = 256, // bytes of code whose instructions are kept together
+    LX7_CYCLE = 16,  // internal unit of time: 1/16 cycle
 };
 
 // PS (ISA 4.1)
@@ -84,7 +85,7 @@ typedef struct {
     uint32_t base, size;
     uint8_t memory;
     bool used, writable, executable;
-    lx7_insn **decoded; // for each page of executable memory, an entry for each byte; made when first run
+    lx7_insn **decoded; // for each block of executable memory, an entry for each byte; made when first run
 } lx7_region;
 
 typedef struct {
@@ -120,7 +121,8 @@ struct lx7_core {
     uint32_t threadptr, fcr, fsr;
     uint32_t f[16];
 
-    // PIE. QACC has two views: 16 lanes of 20 bits and 8 of 40; the one that is current is marked, see pie.c.
+    // PIE. QACC has two views: 16 lanes of 20 bits and 8 of 40; the one that is current is marked, see
+    // pie_accumulators.c.
     lx7_q q[8];
     bool qacc_by_40;
     int32_t qacc_20[16];
@@ -149,6 +151,10 @@ struct lx7_core {
 
 static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
     return &core->ar[(core->window + number) & 63];
+}
+
+static inline uint32_t lx7_blocks(uint32_t size) {
+    return size / LX7_BLOCK + (size % LX7_BLOCK != 0);
 }
 
 // Ends the run at the current instruction, which then counts as not executed; the first reason stays.
@@ -187,7 +193,7 @@ static inline uint32_t lx7_length(uint8_t first) {
 // decode.c: fills an instruction from bytes; false where the table has none.
 bool lx7_decode_insn(const uint8_t *bytes, uint32_t count, uint32_t pc, lx7_insn *insn);
 
-// pie.c: QACC for lx7_get and lx7_set.
+// pie_accumulators.c: QACC for lx7_get and lx7_set.
 void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
 void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
 

@@ -38,7 +38,7 @@ int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, 
         if (region->used) {
             continue;
         }
-        lx7_insn **decoded = executable ? calloc(count, sizeof(*decoded)) : NULL;
+        lx7_insn **decoded = executable ? calloc(lx7_blocks(size), sizeof(*decoded)) : NULL;
         if (executable && !decoded) {
             return -1;
         }
@@ -50,9 +50,9 @@ int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, 
 }
 
 static void forget_region(lx7_region *region) {
-    for (uint32_t page = 0; region->decoded && page < pages_of(region->size); page++) {
-        free(region->decoded[page]);
-        region->decoded[page] = NULL;
+    for (uint32_t block = 0; region->decoded && block < lx7_blocks(region->size); block++) {
+        free(region->decoded[block]);
+        region->decoded[block] = NULL;
     }
 }
 
