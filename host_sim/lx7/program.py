@@ -80,7 +80,8 @@ class Program:
         """Where a new source line begins: address, and file and line or None, by address."""
         try:
             with open(self.path, "rb") as file:
-                return sorted(read_lines(ELFFile(file)), key=lambda row: row[0])
+                # The end of one table may be where another begins.
+                return sorted(read_lines(ELFFile(file)), key=lambda row: (row[0], row[1] is not None))
         except Exception:
             # Line tables only make messages better.
             return []

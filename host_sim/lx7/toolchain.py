@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -36,6 +37,7 @@ from host_sim.environment import (
     run,
     xtensa_llvm,
 )
+from host_sim.lx7 import isa
 from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
 from host_sim.lx7.isa.generate import pie_macros
 
@@ -302,6 +304,40 @@ def build(
         objects = [compiled(source, options) for source in sources]
         link(objects, output, options, script)
     return output
+
+
+def compare_with_assembler(assembler: str, per_instruction: int = 4) -> tuple[list[str], int]:
+    """Assemble instructions of the table with Espressif's GNU as, where a user has it.
+
+    Each instruction is tried with the first, the last and some values of its operands; those that name addresses are
+    left out. Returns a line for each that assembles to other bytes, and how many were tried.
+    """
+    if not shutil.which(assembler):
+        raise Failure(f"{assembler}: not found; it comes with Espressif's tool chain (--assembler names another)")
+    lines, codes = [], []
+    for instruction in isa.instructions().values():
+        shapes = [operand.immediate for operand in instruction.operands]
+        if any(shape and shape.form.startswith("pc") for shape in shapes):
+            continue
+        for number in range(per_instruction):
+            counts = [
+                1 << s.bits if s else isa.FILES[o.file] for o, s in zip(instruction.operands, shapes, strict=True)
+            ]
+            # First, last, and fields that differ between operands.
+            fields = [(0, c - 1, (5 * k + 3) % c, (7 * k + 6) % c)[number % 4] for k, c in enumerate(counts)]
+            values = tuple(s.value(f) if s else f for s, f in zip(shapes, fields, strict=True))
+            lines.append(instruction.text(values))
+            codes.append(instruction.encode(values))
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    source, output = OUTPUT / "check.s", OUTPUT / "check.o"
+    source.write_text(".begin no-transform\n" + "\n".join(lines) + "\n.end no-transform\n")
+    run_shown([assembler, "-o", output, source], f"assembling with {assembler}", "lx7-check-toolchain.log")
+    code, differences = contents(output)[1][".text"], []
+    for line, expected in zip(lines, codes, strict=True):
+        found, code = code[: len(expected)], code[len(expected) :]
+        if found != expected:
+            differences.append(f"{line}: {expected.hex(' ')} here, {found.hex(' ')} by {assembler}")
+    return differences, len(lines)
 
 
 def build_kernels() -> Path:

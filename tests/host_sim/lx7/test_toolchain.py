@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""C and assembly to programs, what programs say of themselves, and how faults are told."""
+
+import shutil
+
+import pytest
+
+from host_sim.environment import Failure
+from host_sim.lx7 import toolchain
+from host_sim.lx7.machine import Machine, MachineError
+from host_sim.lx7.program import Program, ProgramError
+
+MAIN = """
+#include <stdint.h>
+#include <string.h>
+#include "lx7.h"
+
+int64_t deep(int n, int64_t sum) { return n ? deep(n - 1, sum + n) * 3 - n : sum; }
+volatile int32_t depth = 30;
+volatile float seven = 7.0f, two = 2.0f;
+volatile int64_t big = 123456789012345;
+volatile int32_t zero;
+static int32_t cleared[100];
+int32_t crash(int32_t value) {
+    return value / zero;
+}
+int main(void) {
+    char text[16];
+    memset(text, 0, sizeof(text));
+    memcpy(text, "right\\n", 6);
+    int64_t expected = 0;
+    for (int n = 1; n <= 30; n++) expected += n;
+    for (int n = 1; n <= 30; n++) expected = expected * 3 - n;
+    int good = deep(depth, 0) == expected && seven / two == 3.5f;
+    good = good && big / 1000 == 123456789012 && big % 7 == 123456789012345 % 7;
+    lx7_write(good && cleared[99] == 0 && strlen(text) == 6 ? text : "wrong\\n");
+    return good ? 42 : 1;
+}
+"""
+
+KERNEL = """
+    .text
+    .global sum16
+    .align 4
+sum16:
+    entry a1, 32
+    ee.zero.accx
+    ee.vldbc.8 q1, a3
+    ee.vld.128.ip q0, a2, 16
+    ee.vmulas.s8.accx q0, q1
+    nop
+    rur.accx_0 a2
+    retw.n
+
+    .global reads_nowhere
+    .align 4
+reads_nowhere:
+    entry a1, 32
+    l32i a2, a2, 0
+    retw.n
+
+    .global unknown
+    .align 4
+unknown:
+    entry a1, 32
+    .byte 0x44, 0x43, 0x76
+    retw.n
+
+    .global aligned_loop
+    .align 4
+aligned_loop:
+    entry a1, 32
+    nop.n
+    loop a2, .Lend
+    ee.vmulas.s8.qacc.ld.ip q0, a3, 16, q0, q1
+    ee.vmulas.s8.qacc.ld.ip q1, a3, 16, q0, q1
+.Lend:
+    retw.n
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Program:
+    """A program of C and assembly."""
+    folder = tmp_path_factory.mktemp("lx7")
+    (folder / "main.c").write_text(MAIN)
+    (folder / "kernel.S").write_text(KERNEL)
+    return Program.load(toolchain.build([folder / "main.c", folder / "kernel.S"], folder / "program.elf"))
+
+
+@pytest.fixture
+def machine(program) -> Machine:
+    """A core with that program."""
+    machine = Machine()
+    machine.load(program)
+    return machine
+
+
+def test_a_program_runs_from_its_start_to_its_exit(machine):
+    """Windows spill 30 calls deep; 64-bit products, quotients and float division come from the runtime."""
+    assert machine.run(limit=10**6)
+    assert machine.output == b"right\n"
+    assert machine.exit_status == 42
+
+
+def test_a_kernel_can_be_called_from_python(machine):
+    data = bytearray(range(16))
+    machine.map(0x3D000000, data, "psram")
+    machine.write(0x3FC90000, b"\x03")
+    assert machine.call("sum16", 0x3D000000, 0x3FC90000) == 3 * 120
+    assert machine.totals.bytes_loaded["psram"] == 16
+
+
+def test_calls_check_names_and_counts(machine):
+    with pytest.raises(ValueError, match="nothing_here: the loaded program has no such function"):
+        machine.call("nothing_here")
+    with pytest.raises(ValueError, match="7 arguments, a call can pass 6"):
+        machine.call("sum16", *range(7))
+    with pytest.raises(MachineError, match="main did not return within 3 instructions"):
+        machine.call("main", limit=3)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (
+            "reads_nowhere",
+            (0x100,),
+            r"no memory for 4 bytes at 0x00000100; pc .* in reads_nowhere\+0x3 \(.*kernel\.S:19\): 22 22 00",
+        ),
+        ("reads_nowhere", (0x3FC88001,), r"an access to 4 bytes at 0x3fc88001, no multiple of 4; .*l32i a2, a2, 0"),
+        ("unknown", (), r"no instruction of this core; pc .* in unknown\+0x3 \(.*kernel\.S:26\): 44 43 76"),
+        ("crash", (5,), r"division by zero; pc .* in crash\+.* \(.*main\.c:13\): .*quos"),
+    ],
+)
+def test_faults_name_instruction_function_and_line(machine, function, arguments, message):
+    with pytest.raises(MachineError, match=message):
+        machine.call(function, *arguments)
+
+
+def test_loops_are_aligned_as_the_chip_asks(machine, program):
+    """A body's first instruction lies within one aligned word of 4 bytes (reference: zero-overhead loops)."""
+    start = program.symbols["aligned_loop"].address
+    text = [machine.disassemble(start + offset) for offset in range(24)]
+    loop = next(start + n for n, line in enumerate(text) if "  loop " in line and n >= 3)
+    assert (loop + 3) % 4 == 0
+    machine.call("aligned_loop", 3, 0x3FC90000)
+
+
+def test_code_cannot_be_overwritten_by_the_program(machine):
+    code = machine.address_of("main")
+    machine.write(0x3FC90000, b"")
+    with pytest.raises(MachineError, match=r"a store of .* which is code"):
+        machine.call("memset", code, 0, 4)
+
+
+def test_segments_outside_the_chip_are_refused(program):
+    machine = Machine()
+    with pytest.raises(MachineError, match=r"the program wants 8 bytes at 0x10, where the chip has no memory"):
+        machine.make_room(0x10, 8)
+
+
+def test_functions_and_lines_by_address(program):
+    start = program.symbols["sum16"].address
+    assert program.function_at(start) == ("sum16", 0)
+    assert program.function_at(start + 5) == ("sum16", 5)
+    assert program.line_at(start)[1] == 6
+    assert program.line_at(start)[0].endswith("kernel.S")
+    assert program.function_at(0x10) is None and program.line_at(0x10) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a whole ELF file"),
+        (b"\x7fELF\x02\x01\x01" + bytes(64), "not a whole ELF file|for another machine"),
+        (b"no ELF at all, just some text of a few lines", "not a whole ELF file"),
+    ],
+)
+def test_other_files_are_refused(content, message, tmp_path):
+    path = tmp_path / "file.elf"
+    path.write_bytes(content)
+    with pytest.raises(ProgramError, match=f"file.elf: ({message})"):
+        Program.load(path)
+
+
+def test_this_machines_programs_are_refused(tmp_path):
+    with pytest.raises(ProgramError, match="for another machine; a 32-bit little-endian Xtensa file is needed"):
+        Program.load(shutil.which("env"))
+    with pytest.raises(ProgramError, match=r"nowhere\.elf: No such file"):
+        Program.load(tmp_path / "nowhere.elf")
+
+
+def test_mistakes_in_sources_are_told(tmp_path, capfd):
+    source = tmp_path / "bad.S"
+    source.write_text("    .text\n    ee.vld.128.ip q9, a2, 16\n")
+    with pytest.raises(Failure, match="q9 is not one of the q registers"):
+        toolchain.build([source], tmp_path / "bad.elf")
+    with pytest.raises(Failure, match=r"nowhere\.c: no such file"):
+        toolchain.build([tmp_path / "nowhere.c"], tmp_path / "bad.elf")
+
+
+def test_the_kernels_build_and_export_their_operations():
+    symbols = Program.load(toolchain.build_kernels()).symbols
+    assert {"ternary_call", "ternary_operations", "ternary_linear", "_lx7_vectors"} <= set(symbols)
+
+
+def test_checking_with_an_assembler_that_is_not_there():
+    with pytest.raises(Failure, match="no-such-as: not found; it comes with Espressif's tool chain"):
+        toolchain.compare_with_assembler("no-such-as")
+
+
+def test_checking_with_an_assembler(tmp_path):
+    """A stand-in for Espressif's: llvm-mc with our macros, which has one encoding wrong when asked to."""
+    fake = tmp_path / "fake-as"
+    tools = toolchain.tools()
+    features = ",".join(f"+{f}" for f in [*toolchain.FEATURES, *toolchain.ASSEMBLER_FEATURES])
+    toolchain.build_kernels()
+    fake.write_text(
+        "#!/bin/sh\n"
+        f"sed -e '/no-transform/d' -e 's/^ssa8b.*/nop/' -e 's/^l32ai.*/nop/' -e 's/^s32ri.*/nop/' -e 's/^simcall/nop/'"
+        f" -e 's/^[rwx]sr.*/nop/' -e 's/^slli .*/nop/' \"$3\" | cat {toolchain.MACROS} - > {tmp_path}/all.s\n"
+        f'exec {tools.llvm_mc} -triple=xtensa -mattr={features} -filetype=obj {tmp_path}/all.s -o "$2"\n'
+    )
+    fake.chmod(0o755)
+    differences, count = toolchain.compare_with_assembler(str(fake))
+    assert count > 1500
+    assert {line.split()[0].split(".")[0].strip(":") for line in differences} == {
+        "ssa8b", "l32ai", "s32ri", "simcall", "rsr", "wsr", "xsr", "slli",
+    }  # fmt: skip
