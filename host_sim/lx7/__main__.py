@@ -2,11 +2,13 @@
 """Run, profile, disassemble and trace programs for the ESP32-S3 on a simulated core (`just lx7 --help`)."""
 
 import argparse
+import bisect
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 if not __package__:
@@ -90,24 +92,26 @@ def profile_program(arguments: argparse.Namespace) -> int:
     return status
 
 
-def disassembly(program: Program, function: str | None):
+def disassembly(program: Program, function: str | None) -> Iterator[str]:
     """Lines of the program's code, function by function."""
-    symbols = program.symbols
-    if function and function not in symbols:
+    if function and function not in program.symbols:
         raise Failure(f"--function {function}: the program has none of that name")
-    for segment in program.segments:
-        data, offset = segment.data, 0
-        while segment.executable and offset < len(data):
-            pc = segment.address + offset
-            decoded = isa.decode(data[offset : offset + 4], pc)
+    # Between functions may lie literals: each function is decoded from its own start on.
+    starts = [address for address, _ in program.starts]
+    for segment in (segment for segment in program.segments if segment.executable):
+        pc, end = segment.address, segment.address + len(segment.data)
+        while pc < end:
+            following = bisect.bisect_right(starts, pc)
+            limit = min(starts[following] if following < len(starts) else end, end)
+            code = segment.data[pc - segment.address : min(limit, pc + 4) - segment.address]
+            decoded = isa.decode(code, pc)
             length = decoded.instruction.length if decoded else 1
             name, distance = program.function_at(pc) or ("", 0)
             if function in (None, name):
                 if distance == 0 and name:
                     yield f"\n{name}:"
-                code = data[offset : offset + length].hex(" ")
-                yield f"{pc:#010x}  {code:11}  {decoded.text if decoded else '.byte'}"
-            offset += length
+                yield f"{pc:#010x}  {code[:length].hex(' '):11}  {decoded.text if decoded else '.byte'}"
+            pc += length
 
 
 def disassemble(arguments: argparse.Namespace) -> int:
