@@ -179,7 +179,8 @@ def fuzz(arguments: argparse.Namespace) -> int:
         outcomes = run_cases(arguments.cases, arguments.seed, elf, Path(folder), progress)
     print(
         f"{arguments.cases:,} cases, none crashed: of random programs {outcomes.ended:,} ran and "
-        f"{outcomes.stopped:,} were stopped; of damaged ELF files {outcomes.loaded:,} loaded and {outcomes.refused:,} "
+        f"{outcomes.stopped:,} were stopped again and again ({outcomes.instructions:,} instructions); "
+        f"of damaged ELF files {outcomes.loaded:,} loaded and {outcomes.refused:,} "
         "were refused"
     )
     return 0

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from host_sim.lx7 import isa
-from host_sim.lx7.machine import CODE_SRAM, DATA_SRAM, EXTERNAL_DATA, HALT, Machine, MachineError
+from host_sim.lx7.machine import CODE_SRAM, DATA_SRAM, EXTERNAL_DATA, HALT, Machine, MachineError, library
 from host_sim.lx7.program import Program, ProgramError
 
 CODE_BYTES = 192
 STEPS = 64
-SKIPS = 12
+SKIPS = 16
 REUSE = 500  # cases for which one core serves
 INTERESTING = (0, 1, 15, 16, 31, 32, 63, 64, 255, 0x7FFF, 0x8000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 ADDRESSES = (
@@ -35,8 +35,9 @@ ADDRESSES = (
 
 @dataclass
 class Outcomes:
-    """How many cases ended in which way."""
+    """How many cases ended in which way; instructions: executed by random programs."""
 
+    instructions: int = 0
     ended: int = 0
     stopped: int = 0
     refused: int = 0
@@ -58,6 +59,8 @@ def random_code(rng: random.Random) -> bytes:
 def random_word(rng: random.Random) -> int:
     """A register's value: anything, an edge, or an address in or near memory."""
     kind = rng.random()
+    if kind < 0.5:
+        return DATA_SRAM[0] + 16 * rng.randrange(1, 4096)
     if kind < 0.7:
         return (rng.choice(ADDRESSES) + rng.randrange(-32, 8192)) & 0xFFFFFFFF
     return rng.choice(INTERESTING) if kind < 0.85 else rng.getrandbits(32)
@@ -106,16 +109,26 @@ def run_code(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
     """One random program on random registers; an instruction that stops it is skipped, so that those behind it run."""
     machine.write(CODE_SRAM[0], random_code(rng))
     randomize(machine, rng)
+    outcomes.instructions -= machine.totals.instructions
+    run_on(machine, rng, outcomes)
+    outcomes.instructions += machine.totals.instructions
+
+
+def run_on(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
+    """Run, beyond what stops it if need be."""
     for _ in range(SKIPS):
-        try:
-            machine.run(STEPS)
+        stop = machine.advance(STEPS)
+        if stop.reason in (library.LX7_LIMIT, library.LX7_RETURNED):
             outcomes.ended += 1
             return
-        except MachineError as error:
-            str(error)
-            registers = machine.registers
-            registers.pc = (registers.pc + 3) & 0xFFFFFFFF
-            machine.registers = registers
+        registers = machine.registers
+        inside = CODE_SRAM[0] <= registers.pc < CODE_SRAM[0] + CODE_BYTES - 8
+        registers.pc = registers.pc + 3 if inside else CODE_SRAM[0] + rng.randrange(CODE_BYTES)
+        machine.registers = registers
+    try:
+        machine.run(STEPS)
+    except MachineError as error:
+        str(error)
     outcomes.stopped += 1
 
 

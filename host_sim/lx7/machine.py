@@ -222,11 +222,10 @@ class Machine:
 
         MachineError if it cannot go on.
         """
-        stop = ffi.new("lx7_stop *")
         before = self.totals.instructions
         while True:
-            left = (1 << 64) - 1 if limit is None else max(0, limit - (self.totals.instructions - before))
-            library.lx7_run(self.core, left, HALT, stop)
+            left = None if limit is None else max(0, limit - (self.totals.instructions - before))
+            stop = self.advance(left)
             if stop.reason == library.LX7_SIMCALL:
                 if self.serve_simcall():
                     return True
@@ -236,6 +235,12 @@ class Machine:
                 return False
             else:
                 raise MachineError(self.explain(stop))
+
+    def advance(self, limit: int | None = None):
+        """Run until anything ends it; returns the core's lx7_stop, of which `explain` makes text."""
+        stop = ffi.new("lx7_stop *")
+        library.lx7_run(self.core, (1 << 64) - 1 if limit is None else limit, HALT, stop)
+        return stop
 
     def serve_simcall(self) -> bool:
         """What QEMU's sim machine does for a program: write text, end. Returns whether it ended."""
