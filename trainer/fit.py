@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
+from torch.optim.swa_utils import update_bn
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.task import TrainingTask
@@ -25,6 +27,9 @@ from trainer.checkpoint import load_if_present, save_state, write_atomically
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
 from trainer.errors import TrainerError
+
+
+STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
 
 
 def checkpoint_path(directory: Path, name: str) -> Path:
@@ -250,9 +255,19 @@ class Trainer:
                     self.save()
         progress.seconds = time.monotonic() - started
 
+    def settle_statistics(self) -> None:
+        """Give the averaged weights' BatchNorms statistics of their own: averaged weights round to other trits, so the
+        averages of the trained model's statistics do not fit them."""
+        run = self.run
+        if self.ema is not None and run.processes.first:
+            batches = run.training.batches(run.phase.batch, run.seed, self.progress.epoch, 0, 0, 1)
+            with torch.no_grad():
+                update_bn((batch.images for batch in islice(batches, STATISTICS_STEPS)), self.ema.module, device())
+
     def close_epoch(self, eligible: bool) -> None:
         """Validate, keep the weights if they are the best, log, save."""
         run, progress = self.run, self.progress
+        self.settle_statistics()
         loss = run.processes.mean(progress.loss / run.steps)
         top1 = run.processes.mean(accuracy(self.kept_model, run.validation) if run.processes.first else 0.0)
         top1 *= run.processes.world
