@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checkpoints that a power cut cannot spoil, and the committed fp16 copies of them."""
+"""Checkpoints that a power cut cannot spoil, and the committed copies of models."""
 
 import io
 import json
@@ -48,17 +48,17 @@ def load_if_present(path: Path) -> dict[str, Any] | None:
         raise TrainerError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
 
 
-def save_fp16(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write a model's state as safetensors, floating-point tensors as fp16."""
+def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], dtype: torch.dtype = torch.float16) -> None:
+    """Write a model's state as safetensors, floating-point tensors as `dtype`."""
     state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
     write_atomically(save(state, metadata), path)
 
 
 def checkpoint_metadata(path: Path, *keys: str) -> dict[str, Any]:
-    """The JSON values under `keys` of a file that `save_fp16` wrote; TrainerError names a file that lacks them."""
+    """The JSON values under `keys` of a file that `save_weights` wrote; TrainerError names a file that lacks them."""
     if not path.exists():
         raise TrainerError(f"{path}: not found; `just train` makes it")
     try:
@@ -69,8 +69,8 @@ def checkpoint_metadata(path: Path, *keys: str) -> dict[str, Any]:
         raise TrainerError(f"{path}: not a checkpoint of this trainer ({error})") from None
 
 
-def load_fp16(model: nn.Module, path: Path) -> None:
-    """Fill a model from a file of `save_fp16` that checkpoint_metadata has read.
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from a file of `save_weights` that checkpoint_metadata has read.
 
     Raises TrainerError that names the file and the tensors at odds.
     """

@@ -134,7 +134,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go: the model file, and the folder of fp16 checkpoints with their record ("": the run's own)."""
+    """Where results go: the model file, and the folder of checkpoints with their record ("": the run's own)."""
 
     model: str = ""
     checkpoints: str = ""

@@ -21,8 +21,8 @@ class Files:
 
     @property
     def student(self) -> Path:
-        """The student's fp16 checkpoint."""
-        return self.checkpoints / "student.fp16.safetensors"
+        """The student's fp32 checkpoint."""
+        return self.checkpoints / "student.fp32.safetensors"
 
     @property
     def teacher(self) -> Path:

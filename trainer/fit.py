@@ -15,19 +15,18 @@ from typing import Any
 
 import torch
 import torch.distributed
-from torch.optim.swa_utils import update_bn
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.task import TrainingTask
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from trainer.checkpoint import load_if_present, save_state, write_atomically
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
 from trainer.errors import TrainerError
-
 
 STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
 

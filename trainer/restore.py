@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Students and teachers from the fp16 checkpoints that say what they are made of."""
+"""Students and teachers from the checkpoints that say what they are made of."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from trainer.checkpoint import checkpoint_metadata, load_fp16
+from trainer.checkpoint import checkpoint_metadata, load_weights
 from trainer.errors import TrainerError
 from trainer.settings import build
 from trainer.student import Blueprint, Student
@@ -22,7 +22,7 @@ def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str
         model = make(metadata)
     except TrainerError as error:
         raise TrainerError(f"{path}: {error}") from None
-    load_fp16(model, path)
+    load_weights(model, path)
     return model.eval()
 
 

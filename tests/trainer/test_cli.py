@@ -219,9 +219,9 @@ def test_killed_training_resumes_to_the_same_bytes(trained, data, tmp_path):
 
 def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, data, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    (tmp_path / "student.fp16.safetensors").write_bytes(b"not a checkpoint")
+    (tmp_path / "student.fp32.safetensors").write_bytes(b"not a checkpoint")
     for arguments, words in (
-        (["export", "--checkpoints", tmp_path], "student.fp16.safetensors: not a checkpoint of this trainer"),
+        (["export", "--checkpoints", tmp_path], "student.fp32.safetensors: not a checkpoint of this trainer"),
         ([*train_command(data, tmp_path), "--run", tmp_path / "file" / "run"], "file"),
         (["export", "--checkpoints", trained / "run", "--model", tmp_path / "file" / "model.safetensors"], "file"),
     ):
@@ -245,7 +245,7 @@ def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, da
             "nowhere/t10k-images-idx3-ubyte.gz: not found; install",
         ),
         (["evaluate", "--images", "0"], "--images 0: must be at least 1"),
-        (["export", "--checkpoints", "nowhere"], "nowhere/student.fp16.safetensors: not found; `just train` makes it"),
+        (["export", "--checkpoints", "nowhere"], "nowhere/student.fp32.safetensors: not found; `just train` makes it"),
         (["evaluate", "README.md", "--on", "host_sim"], "README.md: header length"),
         (["ablate", "--only", "nothing like it"], "names no row; there are base"),
         (["bench", "--rounds", "0"], "--classes and --rounds must be at least 1"),

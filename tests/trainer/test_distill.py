@@ -10,7 +10,7 @@ import torch
 
 from tests.runs import PIXELS, data, settings, tiny_recipe, tiny_student, tiny_teacher
 from tests.tiny import images
-from trainer.checkpoint import save_fp16
+from trainer.checkpoint import save_weights
 from trainer.config import DistillationSettings
 from trainer.data import MemoryPictures
 from trainer.distill import DistillationTask, LiveTeacher, TeacherTable, similarity_loss, table_path, teacher_table
@@ -251,7 +251,7 @@ def test_a_saved_teacher_is_used_and_one_that_is_missing_trained(tmp_path):
     recipe = teacher_settings(tmp_path, f"teacher.checkpoint={path}")
     teacher, progress = prepare_teacher(recipe)
     assert len(progress.log) == 1
-    save_fp16(teacher, path, teacher.description())
+    save_weights(teacher, path, teacher.description())
     again, none = prepare_teacher(recipe)
     assert none is None
     assert again.blueprint == teacher.blueprint
@@ -263,7 +263,7 @@ def test_a_saved_teacher_of_other_classes_is_refused(tmp_path):
     model = ModelSettings("small_resnet", {"layers": [1, 1, 1, 1], "channels": [4, 4, 4, 4]})
     path = tmp_path / "teacher.safetensors"
     teacher = Teacher(TeacherBlueprint(model, 5, PIXELS))
-    save_fp16(teacher, path, teacher.description())
+    save_weights(teacher, path, teacher.description())
     with pytest.raises(TrainerError, match=r"teacher\.safetensors: teaches 5 classes, the data has 3"):
         prepare_teacher(teacher_settings(tmp_path, f"teacher.checkpoint={path}"))
 

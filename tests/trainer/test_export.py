@@ -13,7 +13,7 @@ from torch import nn
 from tests import oracle
 from tests.tiny import BLUEPRINTS, LEARNED, ODD, SCALED, calibrated, images_for, untrained
 from trainer.calibrate import calibrate
-from trainer.checkpoint import save_fp16
+from trainer.checkpoint import save_weights
 from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
 from trainer.evaluate import evaluate, exported_logits, open_model
@@ -185,14 +185,14 @@ def test_values_that_do_not_fit_are_refused():
 def test_fp16_checkpoint_round_trip(blueprint, tmp_path):
     student = calibrated(blueprint)
     path = tmp_path / "student.safetensors"
-    save_fp16(student, path, student.description())
+    save_weights(student, path, student.description())
     loaded = load_student(path)
     assert loaded.fracs == student.fracs
     assert loaded.blueprint == student.blueprint
     assert loaded.architecture == student.architecture
     # Halved once, a weight stays what it is: the model file made from the checkpoint can be made again.
     again = tmp_path / "again.safetensors"
-    save_fp16(loaded, again, loaded.description())
+    save_weights(loaded, again, loaded.description())
     for name, tensor in load_student(again).state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
     export(loaded, tmp_path / "one.safetensors")
@@ -205,10 +205,10 @@ def test_restored_models_need_no_weights_from_elsewhere(tmp_path):
     torch.save(untrained(ODD).vit.state_dict(), weights)
     model = replace(ODD.model, checkpoint=str(weights))
     student = untrained(replace(ODD, model=model))
-    save_fp16(student, tmp_path / "student.safetensors", student.description())
+    save_weights(student, tmp_path / "student.safetensors", student.description())
     net = ModelSettings("vit_tiny_patch16_224", {**ODD.model.options}, checkpoint=str(weights))
     teacher = Teacher(TeacherBlueprint(net, 7, ODD.pixels, 28))
-    save_fp16(teacher, tmp_path / "teacher.safetensors", teacher.description())
+    save_weights(teacher, tmp_path / "teacher.safetensors", teacher.description())
     weights.unlink()
     assert load_student(tmp_path / "student.safetensors").fracs == {}
     assert load_teacher(tmp_path / "teacher.safetensors").blueprint.img_size == 28
@@ -216,13 +216,13 @@ def test_restored_models_need_no_weights_from_elsewhere(tmp_path):
 
 def test_odd_checkpoints_are_named(tmp_path):
     path = tmp_path / "x.safetensors"
-    save_fp16(nn.Linear(2, 2), path, untrained(ODD).description())
+    save_weights(nn.Linear(2, 2), path, untrained(ODD).description())
     with pytest.raises(TrainerError, match=r"x\.safetensors: tensors do not fit the model: "):
         load_student(path)
-    save_fp16(nn.Linear(2, 2), path, {"blueprint": '{"name": 3}', "fracs": "{}"})
+    save_weights(nn.Linear(2, 2), path, {"blueprint": '{"name": 3}', "fracs": "{}"})
     with pytest.raises(TrainerError, match=r"x\.safetensors: "):
         load_student(path)
-    save_fp16(nn.Linear(2, 2), path, {})
+    save_weights(nn.Linear(2, 2), path, {})
     with pytest.raises(TrainerError, match=r"x\.safetensors: not a checkpoint of this trainer"):
         load_student(path)
 

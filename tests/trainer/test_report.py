@@ -15,7 +15,7 @@ import torch
 
 from trainer.__main__ import main
 from trainer.calibrate import calibrate
-from trainer.checkpoint import save_fp16
+from trainer.checkpoint import save_weights
 from trainer.config import load_config
 from trainer.data import MemoryPictures, open_test
 from trainer.errors import TrainerError
@@ -102,10 +102,10 @@ def run(tmp_path_factory):
                 module.weight.add_(0.5 * torch.randn_like(module.weight))
                 module.bias.add_(0.5 * torch.randn_like(module.bias))
         calibrate(student, noise(16, 28, 28, 1))
-        save_fp16(student, folder / "student.fp16.safetensors", student.description())
+        save_weights(student, folder / "student.fp32.safetensors", student.description())
         teacher = teacher_of("cnn")
-        save_fp16(teacher, folder / "teacher.fp16.safetensors", teacher.description())
-        export(load_student(folder / "student.fp16.safetensors"), folder / "small.safetensors")
+        save_weights(teacher, folder / "teacher.fp16.safetensors", teacher.description())
+        export(load_student(folder / "student.fp32.safetensors"), folder / "small.safetensors")
         for name, epochs in (("teacher", 2), ("student", 3), ("control", 3), ("recovery", 1)):
             (folder / f"{name}.jsonl").write_text(log(epochs))
         yield folder
@@ -113,7 +113,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def student(run):
-    return load_student(run / "student.fp16.safetensors")
+    return load_student(run / "student.fp32.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_many_classes_become_a_table_of_pairs():
 
 
 def test_what_is_missing_is_left_out_with_a_line(run, tmp_path, student):
-    for name in ("settings.json", "student.fp16.safetensors"):
+    for name in ("settings.json", "student.fp32.safetensors"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     text = write_report(tmp_path, evaluation=tmp_path / NOWHERE).read_text()
     assert f"Left out: no logs (*.jsonl) in {tmp_path}." in text
@@ -342,8 +342,8 @@ def test_logs_and_settings_of_a_record(run, tmp_path):
         ({}, "no run, neither settings.json nor record.json is in it; `trainer train` makes both"),
         ({"settings.json": "{"}, "settings.json: cannot be read"),
         ({"settings.json": '{"seed": 1}'}, "settings of another version of this trainer"),
-        ({"settings.json": None}, "student.fp16.safetensors: not found; `trainer train` makes it"),
-        ({"settings.json": None, "student.fp16.safetensors": "x"}, "not a checkpoint of this trainer"),
+        ({"settings.json": None}, "student.fp32.safetensors: not found; `trainer train` makes it"),
+        ({"settings.json": None, "student.fp32.safetensors": "x"}, "not a checkpoint of this trainer"),
     ],
 )
 def test_folders_that_are_no_run(run, tmp_path, files, words):

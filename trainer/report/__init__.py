@@ -248,7 +248,7 @@ def write_report(
 ) -> Path:
     """Write the page of the run in `directory`, by default as report.html in it; returns the page's path.
 
-    checkpoints: the folder of the fp16 checkpoints, otherwise as the configuration says or the run's own.
+    checkpoints: the folder of the checkpoints, otherwise as the configuration says or the run's own.
     """
     report = Report.open(RunFolder.open(directory, checkpoints, config), evaluation)
     path = output or directory / "report.html"
