@@ -75,7 +75,7 @@ def sizes_table(sizes: dict[str, int]) -> str:
     """Whole files beside the paper's."""
     rows = [(f"`{name}`", f"{size:,}", f"{PAPER[name] * 1e6:,.0f}") for name, size in sizes.items()]
     head = ("timm model", "bytes", "the paper's file")
-    return markdown("Whole model files, header and labels included (`just sizes`)", head, rows)
+    return titled("Whole model files, header and labels included (`just sizes`)", head, rows)
 
 
 def bench_table(bench: dict) -> str:
