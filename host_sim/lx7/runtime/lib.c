@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What compiled code calls by itself, and the console. Built without builtins: no loop here may become a call of
-// the function that it is in.
+// What compiled code calls by itself, and the console. Built without builtins: no loop here may become a call
+// of the function that it is in.
 #include <lx7.h>
 #include <string.h>
 

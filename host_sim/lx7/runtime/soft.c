@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic that clang leaves to a library, under the names of its compiler runtime. Exact and rounded as IEEE 754
-// asks for (to nearest, ties to even); NaNs are not told apart. GCC's library divides floats by the FPU's div0.s
-// sequence, which is faster.
+// Arithmetic that clang leaves to a library, under the names of its compiler runtime. Exact and rounded as
+// IEEE 754 asks for (to nearest, ties to even); NaNs are not told apart. GCC's library divides floats by the
+// FPU's div0.s sequence, which is faster.
 #include <stdbool.h>
 #include <stdint.h>
 
 enum { FRACTION_BITS = 23, BIAS = 127, MAX_EXPONENT = 255 };
 
-static const uint32_t SIGN = 0x80000000u, INFINITE = 0x7f800000u, NAN_BITS = 0x7fc00000u, HIDDEN = 0x00800000u;
+static const uint32_t SIGN = 0x80000000u, INFINITE = 0x7f800000u, NAN_BITS = 0x7fc00000u,
+                      HIDDEN = 0x00800000u;
 
 // Leading zeros; 32 for 0.
 static uint32_t leading_zeros(uint32_t value) {
@@ -21,7 +22,8 @@ static uint32_t leading_zeros64(uint64_t value) {
     return high ? leading_zeros(high) : 32 + leading_zeros((uint32_t)value);
 }
 
-// One digit of 16 bits: `rest` / divisor, where `rest` < divisor * 2^16 and divisor >= 2^31; leaves the remainder.
+// One digit of 16 bits: `rest` / divisor, where `rest` < divisor * 2^16 and divisor >= 2^31; leaves the
+// remainder.
 static uint32_t digit(uint64_t *rest, uint32_t divisor) {
     uint32_t estimate = (uint32_t)(*rest >> 16) / (divisor >> 16);
     uint64_t product = (uint64_t)estimate * divisor;
@@ -118,7 +120,8 @@ static float float_of(uint32_t bits) {
     return (float_bits){.bits = bits}.value;
 }
 
-// A float's fraction with its leading 1 at bit 23, also for subnormals; `exponent` is that of the leading 1, biased.
+// A float's fraction with its leading 1 at bit 23, also for subnormals; `exponent` is that of the leading 1,
+// biased.
 static uint32_t normalized(uint32_t bits, int32_t *exponent) {
     uint32_t fraction = bits & (HIDDEN - 1);
     *exponent = (int32_t)(bits >> FRACTION_BITS & MAX_EXPONENT);
@@ -130,8 +133,8 @@ static uint32_t normalized(uint32_t bits, int32_t *exponent) {
     return fraction << shift;
 }
 
-// The float nearest to value * 2^(exponent - BIAS - 30), for a value of 31 significant bits whose lowest bit also
-// stands for all that was cut off below.
+// The float nearest to value * 2^(exponent - BIAS - 30), for a value of 31 significant bits whose lowest bit
+// also stands for all that was cut off below.
 static uint32_t rounded(uint32_t sign, int32_t exponent, uint32_t value) {
     uint32_t cut = 7;
     if (exponent >= MAX_EXPONENT) {
