@@ -275,6 +275,7 @@ def write_macros() -> None:
     """Write PIE's instructions as macros, if they have changed."""
     text = pie_macros()
     if not MACROS.exists() or MACROS.read_text() != text:
+        OUTPUT.mkdir(parents=True, exist_ok=True)
         MACROS.write_text(text)
 
 
