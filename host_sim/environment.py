@@ -37,10 +37,10 @@ VENV = ROOT / ".venv"
 GROUPS = {
     "demo": ("light",),
     "lint": ("dev",),
-    "test": ("light", "dev", "train"),
-    "train": ("light", "train"),
-    "eval": ("light", "train"),
-    "lx7": ("light",),
+    "test": ("light", "dev", "pictures", "train"),
+    "train": ("light", "pictures", "train"),
+    "eval": ("light", "pictures", "train"),
+    "lx7": ("light", "pictures"),
 }
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 NEEDS_MICROPYTHON = {"demo", "test"}
