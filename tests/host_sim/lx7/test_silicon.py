@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from host_sim.environment import ROOT
 from host_sim.lx7 import silicon
 from host_sim.lx7.isa import decode
 from host_sim.lx7.silicon import CODE, Row, broken, code_of, hardware_loop
@@ -51,6 +52,10 @@ def test_the_table_holds_every_row_and_note(rows, tmp_path):
     assert all(row.name in text and row.note in text for row in rows)
     silicon.record(rows, tmp_path / "silicon.json")
     assert [row["name"] for row in json.loads((tmp_path / "silicon.json").read_text())] == [row.name for row in rows]
+
+
+def test_readme_has_the_table_of_today(rows):
+    assert f"{silicon.START}\n{silicon.markdown(rows)}\n{silicon.END}" in (ROOT / "README.md").read_text()
 
 
 def test_places_in_code_are_addresses():
