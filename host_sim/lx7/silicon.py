@@ -53,8 +53,9 @@ def code_of(lines: Sequence[Line]) -> bytes:
 
 
 def machine_with(code: bytes, timing: Timing | None = None, **registers: int) -> Machine:
-    """A core at the start of `code`, which ends by leaving to HALT; registers: a2=..., a3=..."""
+    """A core with PSRAM, at the start of `code`, which ends by leaving to HALT; registers: a2=..., a3=..."""
     machine = Machine(timing)
+    machine.map(EXTERNAL_DATA[0], bytearray(1 << 20), "psram")
     machine.write(CODE, code)
     state = machine.registers
     state.pc, state.ps = CODE, 1 << 18
@@ -176,17 +177,9 @@ def copy_rows() -> list[Row]:
 
 
 def external_sweep(body: Sequence[Line], line: int, **registers: int) -> float:
-    """Cycles of a loop over SWEEP bytes with PSRAM at the start of external memory."""
-    inner = code_of(body)
+    """Cycles of a loop over SWEEP bytes of external memory, with cache lines of `line` bytes."""
     timing = Timing(data_cache=Cache(64 * 1024, line))
-    code = encode("loop", 15, CODE + 4 + len(inner), pc=CODE + 1) + inner + encode("jx", 14)
-    machine = machine_with(b"\0" + code, timing, a15=SWEEP // 16, a14=HALT, **registers)
-    machine.map(EXTERNAL_DATA[0], bytearray(1 << 20), "psram")
-    state = machine.registers
-    state.pc = CODE + 1
-    machine.registers = state
-    machine.run()
-    return machine.totals.cycles
+    return hardware_loop(body, SWEEP // 16, timing, **registers).totals.cycles
 
 
 def psram_rows() -> list[Row]:

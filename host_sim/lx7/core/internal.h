@@ -49,7 +49,6 @@ typedef enum {
     LX7_UNIT_JUMP,
     LX7_UNIT_LOOP,
     LX7_UNIT_DIVIDE,
-    LX7_UNIT_SPECIAL,
     LX7_UNIT_MAC,
     LX7_UNIT_DRAIN,
 } lx7_unit;

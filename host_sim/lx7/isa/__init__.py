@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 TABLES = (HERE / "base.txt", HERE / "pie.txt")
 
 # mac and drain: the shared adders that stall a drain right behind a mac (reference: OVL's functional units).
-UNITS = ("-", "branch", "jump", "loop", "divide", "special", "mac", "drain")
+UNITS = ("-", "branch", "jump", "loop", "divide", "mac", "drain")
 # State that instructions read and write besides operands, as far as pipeline stages go.
 STATE = ("BR", "SAR", "SAR_BYTE", "ACCX", "QACC_L", "QACC_H", "UA_STATE", "FFT_BIT_WIDTH")
 FILES = {"a": 16, "b": 16, "f": 16, "q": 8}
