@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 
+import numpy as np
 import pytest
 
 from host_sim.lx7 import isa, toolchain
@@ -19,6 +20,8 @@ QEMU = "qemu-system-xtensa"
 SEEDS = range(int(os.environ.get("LX7_BASE_SEEDS", "1")))
 # de233_fpu has no 64-bit products.
 WITHOUT = ("mul32high",)
+# Groups in which the core is wrong.
+KNOWN = {"conversion flags": "core: utrunc.s calls what truncates to 0 from below invalid, for QEMU it is inexact"}
 
 needs_qemu = pytest.mark.skipif(
     not shutil.which(QEMU) and not os.environ.get("CI"), reason=f"{QEMU} is not installed (Debian: qemu-system-misc)"
@@ -34,11 +37,12 @@ def build(source: str, folder) -> Program:
 
 
 def on_qemu(program: Program) -> bytes:
-    """What the program writes on QEMU."""
+    """What the program writes on QEMU, which ends with the program's status: 0, or 128 + EXCCAUSE."""
     command = [QEMU, "-M", "sim", "-cpu", "de233_fpu", "-nographic", "-monitor", "none", "-semihosting"]
     done = subprocess.run(
         [*command, "-kernel", program.path], stdin=subprocess.DEVNULL, capture_output=True, timeout=120
     )
+    assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout
 
 
@@ -72,7 +76,13 @@ def differences(expected: bytes, actual: bytes, source: str) -> list[str]:
 
 @needs_qemu
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param(group, marks=pytest.mark.xfail(strict=True, reason=KNOWN[group])) if group in KNOWN else group
+        for group in GROUPS
+    ],
+)
 def test_registers_and_memory_are_those_of_qemu(group, seed, tmp_path):
     source, _ = random_program(group, seed)
     program = build(source, tmp_path)
@@ -89,45 +99,17 @@ def test_only_named_instructions_have_no_oracle():
     assert table - covered == set(WITHOUT_ORACLE)
 
 
-# QEMU 7.2 gives andb and its like results that are not the manual's (30 of 300 random pairs differ, where the core has
-# what the manual's definitions give by hand), llvm-mc has no ssa8b, l32ai, s32ri; the others are not in de233_fpu, do
-# nothing that shows, end a program, or start from tables that only the chip has.
+# Not in de233_fpu: muluh, mulsh, recip0.s, rsqrt0.s. Of the other steps of divisions and square roots QEMU's model does
+# all in one (mkdadj.s divides, mksadj.s takes the root, addexpm.s moves) and nothing in the others. The rest ends a
+# program, or dumps what was found.
 WITHOUT_ORACLE = set(
     [
-        "ret",
-        "andb",
-        "andbc",
-        "orb",
-        "orbc",
-        "xorb",
-        "any4",
-        "all4",
-        "any8",
-        "all8",
-        "ssa8b",
-        "l32ai",
-        "s32ri",
-        "s32c1i",
         "muluh",
         "mulsh",
-        "movsp",
-        "rotw",
-        "rsil",
-        "xsr",
-        "nop",
-        "nop.n",
-        "isync",
-        "rsync",
-        "esync",
-        "dsync",
-        "memw",
-        "extw",
         "break",
         "break.n",
         "simcall",
         "ill.n",
-        "rur.threadptr",
-        "wur.threadptr",
         "div0.s",
         "recip0.s",
         "sqrt0.s",
@@ -214,6 +196,17 @@ def test_other_shift_amounts_and_special_registers():
         ("xsr", 2, isa.SPECIAL_REGISTERS["scompare1"]), ("wur.threadptr", 3), ("rur.threadptr", 4), a2=7, a3=9
     )
     assert (registers.registers.scompare1, registers.registers.a[4], registers.registers.a[2]) == (7, 9, 0)
+
+
+@pytest.mark.xfail(strict=True, reason="core: FSR misses invalid where the addend is NaN")
+@pytest.mark.parametrize("mnemonic", ["madd.s", "msub.s"])
+@pytest.mark.parametrize("factors", [(0x7F800000, 0), (0x80000000, 0xFF800000)])
+def test_infinity_times_zero_is_invalid_even_if_the_addend_is_nan(mnemonic, factors):
+    """As on QEMU; IEEE 754 (7.2) leaves it open."""
+    f = np.zeros(16, np.uint32)
+    f[1], f[2], f[3] = *factors, 0x7FC00333
+    registers = run((mnemonic, 3, 1, 2), f=f).registers
+    assert (registers.f[3], registers.fsr) == (0x7FC00333, 0x800)
 
 
 def test_a_plain_return():
