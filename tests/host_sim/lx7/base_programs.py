@@ -290,6 +290,17 @@ BRANCHES = [
 ]
 
 
+def near_equal(w: Writer, parts: list[str]) -> None:
+    """Let what a branch compares differ by no more than 1, if it may be changed."""
+    first, second = parts[0], parts[1]
+    if first in {f"a{n}" for n in A_PLAIN}:
+        difference = w.rng.choice((-1, 0, 0, 1))
+        if second.startswith("a"):
+            w.emit(f"addi {first}, {second}, {difference}")
+        else:
+            w.emit(f"movi {first}, {difference if second.startswith('.') else int(second) + difference}")
+
+
 def branches(w: Writer) -> None:
     """Every kind of branch over an instruction, some jumps and call0."""
     for mnemonic in w.rng.sample(BRANCHES, 10):
@@ -302,6 +313,8 @@ def branches(w: Writer) -> None:
                 parts.append(f"{operand.file}{number}")
             else:
                 parts.append(str(operand.immediate.value(w.rng.randrange(1 << operand.immediate.bits))))
+        if w.rng.random() < 0.5:
+            near_equal(w, parts)
         w.emit(f"{mnemonic} {', '.join(parts)}")
         w.any(w.rng.choice(("addi", "addi.n", "xor")))
         w.lines.append(f"{target}:")
@@ -366,6 +379,7 @@ def loops(w: Writer) -> None:
             w.emit(f"beqi a{w.rng.randrange(2, 13)}, {w.rng.choice((1, 2, 7))}, {end}")
         w.any(w.rng.choice(("add.n", "addi.n", "add", "sub")))
         w.lines.append(f"{end}:")
+        w.emit(f"rsr.lcount a{w.a()}")
     w.rng.choice((endless, nested, ends_in_branch, by_hand))(w)
     for name in ("lbeg", "lend", "lcount"):
         w.emit(f"rsr.{name} a{w.a()}")
