@@ -13,6 +13,7 @@ enum {
     SIGN = (int32_t)0x80000000,
     DEFAULT_NAN = 0x7fc00000,
     QUIET = 0x00400000,
+    INFINITE = 0x7f800000,
     // FSR
     INEXACT = 1 << 7,
     UNDERFLOW = 1 << 8,
@@ -93,6 +94,10 @@ BINARY(mul_s, *)
 static void multiply_add(lx7_core *core, const lx7_insn *i, uint32_t s) {
     uint32_t t = F(ft), r = F(fr);
     if (is_nan(s) || is_nan(t) || is_nan(r)) {
+        uint32_t s_size = s & ~(uint32_t)SIGN, t_size = t & ~(uint32_t)SIGN;
+        if ((s_size == INFINITE && !t_size) || (!s_size && t_size == INFINITE)) {
+            core->fsr |= INVALID; // as in QEMU's model; IEEE 754 (7.2) leaves it open
+        }
         F(fr) = choose_nan(core, r, t, s);
         return;
     }
@@ -149,7 +154,7 @@ static void to_int(lx7_core *core, const lx7_insn *i, double (*rounded)(double),
     double low = is_unsigned && !negative ? 0.0 : -2147483648.0;
     double high = is_unsigned ? 4294967295.0 : 2147483647.0;
     double kept = whole < low ? low : whole > high ? high : whole;
-    core->fsr |= kept != whole || negative ? INVALID : kept != scaled ? INEXACT : 0u;
+    core->fsr |= kept != whole || (negative && whole != 0) ? INVALID : kept != scaled ? INEXACT : 0u;
     A(ar) = kept < 0 ? (uint32_t)(int32_t)kept : (uint32_t)kept;
 }
 

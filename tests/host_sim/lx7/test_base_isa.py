@@ -20,8 +20,6 @@ QEMU = "qemu-system-xtensa"
 SEEDS = range(int(os.environ.get("LX7_BASE_SEEDS", "1")))
 # de233_fpu has no 64-bit products.
 WITHOUT = ("mul32high",)
-# Groups in which the core is wrong.
-KNOWN = {"conversion flags": "core: utrunc.s calls what truncates to 0 from below invalid, for QEMU it is inexact"}
 
 needs_qemu = pytest.mark.skipif(
     not shutil.which(QEMU) and not os.environ.get("CI"), reason=f"{QEMU} is not installed (Debian: qemu-system-misc)"
@@ -76,13 +74,7 @@ def differences(expected: bytes, actual: bytes, source: str) -> list[str]:
 
 @needs_qemu
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(
-    "group",
-    [
-        pytest.param(group, marks=pytest.mark.xfail(strict=True, reason=KNOWN[group])) if group in KNOWN else group
-        for group in GROUPS
-    ],
-)
+@pytest.mark.parametrize("group", GROUPS)
 def test_registers_and_memory_are_those_of_qemu(group, seed, tmp_path):
     source, _ = random_program(group, seed)
     program = build(source, tmp_path)
@@ -198,7 +190,6 @@ def test_other_shift_amounts_and_special_registers():
     assert (registers.registers.scompare1, registers.registers.a[4], registers.registers.a[2]) == (7, 9, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="core: FSR misses invalid where the addend is NaN")
 @pytest.mark.parametrize("mnemonic", ["madd.s", "msub.s"])
 @pytest.mark.parametrize("factors", [(0x7F800000, 0), (0x80000000, 0xFF800000)])
 def test_infinity_times_zero_is_invalid_even_if_the_addend_is_nan(mnemonic, factors):
