@@ -144,16 +144,19 @@ def read_lines(elf: ELFFile) -> list[tuple[int, tuple[str, int] | None]]:
         program = dwarf.line_program_for_CU(unit)
         for entry in program.get_entries() if program else ():
             state = entry.state
-            if state is not None:
+            # Line 0 marks what the compiler ascribes to no line: it belongs to the one before.
+            if state is not None and (state.line or state.end_sequence):
                 place = None if state.end_sequence else (file_name(program, state.file), state.line)
                 rows.append((state.address, place))
     return rows
 
 
 def file_name(program: Any, number: int) -> str:
-    """A file of a line table as its path was given to the compiler (DWARF 4: counted from 1)."""
-    entry = program["file_entry"][number - 1]
+    """A file of a line table as its path was given to the compiler (DWARF 4 counts from 1, DWARF 5 from 0)."""
+    version_4 = program["version"] < 5
+    entry = program["file_entry"][number - version_4]
     name = entry.name.decode()
+    # Directory 0 is the compiler's own.
     if entry.dir_index:
-        name = f"{program['include_directory'][entry.dir_index - 1].decode()}/{name}"
+        name = f"{program['include_directory'][entry.dir_index - version_4].decode()}/{name}"
     return name.removeprefix("./").removeprefix("./")

@@ -228,3 +228,25 @@ def test_checking_with_an_assembler(tmp_path):
     assert {line.split()[0].split(".")[0].strip(":") for line in differences} == {
         "ssa8b", "l32ai", "s32ri", "simcall", "rsr", "wsr", "xsr", "slli",
     }  # fmt: skip
+
+
+def test_no_code_is_of_line_0():
+    """Compilers give line 0 to code of no line; it is told as that of the line before."""
+    program = Program.load(toolchain.build_kernels())
+    assert program.lines and all(place is None or place[1] > 0 for _, place in program.lines)
+
+
+@pytest.mark.parametrize("version", ["4", "5"])
+def test_lines_name_the_right_file(version, tmp_path, monkeypatch):
+    """DWARF 4 counts files from 1, DWARF 5 from 0."""
+    (tmp_path / "part.h").write_text("static inline int part(volatile int *p) {\n    return *p * 3;\n}\n")
+    (tmp_path / "whole.c").write_text(
+        '#include "part.h"\n\nint whole(volatile int *p) {\n    *p = 5;\n    return part(p);\n}\n'
+    )
+    flags = tuple(f"-gdwarf-{version}" if flag.startswith("-gdwarf-") else flag for flag in toolchain.COMPILE)
+    monkeypatch.setattr(toolchain, "COMPILE", flags)
+    program = Program.load(toolchain.build([tmp_path / "whole.c"], tmp_path / "whole.elf"))
+    symbol = program.symbols["whole"]
+    places = {program.line_at(pc) for pc in range(symbol.address, symbol.address + symbol.size)}
+    assert {(name.rpartition("/")[2], line) for name, line in places} >= {("whole.c", 4), ("part.h", 2)}
+    assert not {line for name, line in places if name.endswith("part.h")} - {1, 2, 3}
