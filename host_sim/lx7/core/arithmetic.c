@@ -2,9 +2,6 @@
 // The base ISA's arithmetic, logic, shifts, booleans, loads and stores (ISA 6).
 #include "internal.h"
 
-#define A(name) (*lx7_a(core, i->name))
-#define SIGNED(name) ((int32_t)A(name))
-#define IMM ((uint32_t)i->imm)
 #define RESULT(name, to, value)                                                                              \
     LX7_DO(name) {                                                                                           \
         A(to) = (uint32_t)(value);                                                                           \
@@ -43,17 +40,12 @@ static uint32_t leading_zeros(uint32_t value) {
 RESULT(nsau, at, leading_zeros(A(as)))
 RESULT(nsa, at, leading_zeros(SIGNED(as) < 0 ? ~A(as) : A(as)) - 1)
 
-static uint32_t sign_extend(uint32_t value, int32_t sign_bit) {
-    uint32_t sign = 1u << sign_bit;
-    return ((value & (2 * sign - 1)) ^ sign) - sign;
-}
-
 static uint32_t clamp(int32_t value, int32_t bits) {
     int32_t limit = 1 << bits;
     return (uint32_t)(value < -limit ? -limit : value >= limit ? limit - 1 : value);
 }
 
-RESULT(sext, ar, sign_extend(A(as), i->imm))
+RESULT(sext, ar, lx7_sign_extend(A(as), i->imm))
 RESULT(clamps, ar, clamp(SIGNED(as), i->imm))
 
 #define MOVE_IF(name, condition)                                                                             \
@@ -106,7 +98,7 @@ RESULT(mull, ar, A(as) * A(at))
 RESULT(muluh, ar, (uint64_t)A(as) * A(at) >> 32)
 RESULT(mulsh, ar, (uint64_t)((int64_t)SIGNED(as) * SIGNED(at)) >> 32)
 RESULT(mul16u, ar, (A(as) & 0xffff) * (A(at) & 0xffff))
-RESULT(mul16s, ar, sign_extend(A(as), 15) * sign_extend(A(at), 15))
+RESULT(mul16s, ar, lx7_sign_extend(A(as), 15) * lx7_sign_extend(A(at), 15))
 
 #define DIVISION(name, value)                                                                                \
     LX7_DO(name) {                                                                                           \
@@ -138,7 +130,7 @@ DIVISION(rems, (int64_t)SIGNED(as) % SIGNED(at))
     }
 
 static uint32_t load_signed_16(lx7_core *core, uint32_t address) {
-    return sign_extend(lx7_load_16(core, address), 15);
+    return lx7_sign_extend(lx7_load_16(core, address), 15);
 }
 
 LOAD(l8ui, at, A(as) + IMM, lx7_load_8)

@@ -3,9 +3,6 @@
 #include "internal.h"
 #include "special_registers.h"
 
-#define A(name) (*lx7_a(core, i->name))
-#define SIGNED(name) ((int32_t)A(name))
-
 #define BRANCH(name, condition)                                                                              \
     LX7_DO(name) {                                                                                           \
         if (condition) {                                                                                     \
@@ -184,52 +181,44 @@ LOOP(loopgtz, SIGNED(as) <= 0)
 
 // Special and user registers
 
-typedef struct {
-    uint32_t *value; // NULL: no such register, or one that is computed
-    uint32_t mask;   // bits that it has
-} place;
+// Those that hold what was written: where the core keeps them, and the bits that they have.
+static const struct {
+    int32_t number;
+    size_t place;
+    uint32_t mask;
+} specials[] = {
+    {LX7_SPECIAL_LBEG, offsetof(lx7_core, lbeg), UINT32_MAX},
+    {LX7_SPECIAL_LEND, offsetof(lx7_core, lend), UINT32_MAX},
+    {LX7_SPECIAL_LCOUNT, offsetof(lx7_core, lcount), UINT32_MAX},
+    {LX7_SPECIAL_SAR, offsetof(lx7_core, sar), 63},
+    {LX7_SPECIAL_BR, offsetof(lx7_core, br), 0xffff},
+    {LX7_SPECIAL_SCOMPARE1, offsetof(lx7_core, scompare1), UINT32_MAX},
+    {LX7_SPECIAL_WINDOWSTART, offsetof(lx7_core, windowstart), 0xffff},
+    {LX7_SPECIAL_EPC1, offsetof(lx7_core, epc1), UINT32_MAX},
+    {LX7_SPECIAL_DEPC, offsetof(lx7_core, depc), UINT32_MAX},
+    {LX7_SPECIAL_EXCSAVE1, offsetof(lx7_core, excsave1), UINT32_MAX},
+    {LX7_SPECIAL_CPENABLE, offsetof(lx7_core, cpenable), 0xff},
+    {LX7_SPECIAL_PS, offsetof(lx7_core, ps), 0x70fff},
+    {LX7_SPECIAL_VECBASE, offsetof(lx7_core, vecbase), 0xfffffc00},
+    {LX7_SPECIAL_EXCCAUSE, offsetof(lx7_core, exccause), 63},
+    {LX7_SPECIAL_EXCVADDR, offsetof(lx7_core, excvaddr), UINT32_MAX},
+};
 
-static place special(lx7_core *core, int32_t number) {
-    switch (number) {
-    case LX7_SPECIAL_LBEG:
-        return (place){&core->lbeg, UINT32_MAX};
-    case LX7_SPECIAL_LEND:
-        return (place){&core->lend, UINT32_MAX};
-    case LX7_SPECIAL_LCOUNT:
-        return (place){&core->lcount, UINT32_MAX};
-    case LX7_SPECIAL_SAR:
-        return (place){&core->sar, 63};
-    case LX7_SPECIAL_BR:
-        return (place){&core->br, 0xffff};
-    case LX7_SPECIAL_SCOMPARE1:
-        return (place){&core->scompare1, UINT32_MAX};
-    case LX7_SPECIAL_WINDOWSTART:
-        return (place){&core->windowstart, 0xffff};
-    case LX7_SPECIAL_EPC1:
-        return (place){&core->epc1, UINT32_MAX};
-    case LX7_SPECIAL_DEPC:
-        return (place){&core->depc, UINT32_MAX};
-    case LX7_SPECIAL_EXCSAVE1:
-        return (place){&core->excsave1, UINT32_MAX};
-    case LX7_SPECIAL_CPENABLE:
-        return (place){&core->cpenable, 0xff};
-    case LX7_SPECIAL_PS:
-        return (place){&core->ps, 0x70fff};
-    case LX7_SPECIAL_VECBASE:
-        return (place){&core->vecbase, 0xfffffc00};
-    case LX7_SPECIAL_EXCCAUSE:
-        return (place){&core->exccause, 63};
-    case LX7_SPECIAL_EXCVADDR:
-        return (place){&core->excvaddr, UINT32_MAX};
-    default:
-        return (place){NULL, 0};
+// Where a special register is kept, and its bits; NULL where there is none such, or it is computed.
+static uint32_t *special(lx7_core *core, int32_t number, uint32_t *mask) {
+    for (size_t n = 0; n < sizeof(specials) / sizeof(*specials); n++) {
+        if (specials[n].number == number) {
+            *mask = specials[n].mask;
+            return (uint32_t *)((uint8_t *)core + specials[n].place);
+        }
     }
+    return NULL;
 }
 
 static uint32_t read_special(lx7_core *core, int32_t number) {
-    place p = special(core, number);
-    if (p.value) {
-        return *p.value;
+    uint32_t mask, *kept = special(core, number, &mask);
+    if (kept) {
+        return *kept;
     }
     switch (number) {
     case LX7_SPECIAL_WINDOWBASE:
@@ -245,9 +234,9 @@ static uint32_t read_special(lx7_core *core, int32_t number) {
 }
 
 static void write_special(lx7_core *core, int32_t number, uint32_t value) {
-    place p = special(core, number);
-    if (p.value) {
-        *p.value = value & p.mask;
+    uint32_t mask, *kept = special(core, number, &mask);
+    if (kept) {
+        *kept = value & mask;
     } else if (number == LX7_SPECIAL_WINDOWBASE) {
         core->window = 4 * (value & 15);
     } else {

@@ -101,16 +101,10 @@ void lx7_set(lx7_core *core, const lx7_state *state) {
     lx7_set_qacc(core, state->qacc);
 }
 
-void lx7_flush(lx7_core *core) {
+static void empty_caches(lx7_core *core) {
     lx7_cache_clear(&core->data_cache);
     lx7_cache_clear(&core->instruction_cache);
     core->fetched_line = UINT32_MAX;
-}
-
-static void clear_cost(lx7_insn *insn) {
-    insn->count = 0;
-    memset(insn->stalls, 0, sizeof(insn->stalls));
-    memset(insn->bytes, 0, sizeof(insn->bytes));
 }
 
 // Calls `visit` for every decoded instruction, in order.
@@ -132,7 +126,9 @@ static void each_insn(const lx7_core *core, void (*visit)(uint32_t pc, lx7_insn 
 static void visit_clear(uint32_t pc, lx7_insn *insn, void *context) {
     (void)pc;
     (void)context;
-    clear_cost(insn);
+    insn->count = 0;
+    memset(insn->stalls, 0, sizeof(insn->stalls));
+    memset(insn->bytes, 0, sizeof(insn->bytes));
 }
 
 void lx7_reset_counters(lx7_core *core) {
@@ -142,7 +138,7 @@ void lx7_reset_counters(lx7_core *core) {
     memset(core->ready_a, 0, sizeof(core->ready_a));
     core->now = 0;
     core->mac_issued = 0;
-    lx7_flush(core);
+    empty_caches(core);
 }
 
 const lx7_totals *lx7_get_totals(const lx7_core *core) {
@@ -202,61 +198,58 @@ static lx7_insn *fetch(lx7_core *core, const lx7_region **where) {
     return insn;
 }
 
-static uint64_t *ready_of(lx7_core *core, uint8_t resource) {
-    return resource < LX7_RESOURCE_F ? &core->ready_a[(core->window + resource) & 63]
-                                     : &core->ready[resource];
+// When a resource is ready, seen from a window.
+static uint64_t *ready_of(lx7_core *core, uint8_t resource, uint32_t window) {
+    return resource < LX7_RESOURCE_F ? &core->ready_a[(window + resource) & 63] : &core->ready[resource];
 }
 
-static void stall(lx7_core *core, lx7_insn *insn, lx7_stall cause, uint64_t time) {
-    insn->stalls[cause] += time;
-    core->totals.stalls[cause] += time;
+static void stall(lx7_core *core, lx7_stall cause, uint64_t time) {
+    lx7_book(core, cause, time);
     core->now += time;
 }
 
 // TRM 1.7.1: a source that is needed at stage SB and made at stage SA by an instruction issued at t lets this
 // one issue at t + SA - SB + 1; ready_of holds t + SA + 1.
-static void wait_for_operands(lx7_core *core, lx7_insn *insn) {
+static void wait_for_operands(lx7_core *core, const lx7_insn *insn) {
     uint64_t earliest = core->now;
     for (int n = 0; n < insn->use_count; n++) {
-        uint64_t ready = *ready_of(core, insn->uses[n].resource);
+        uint64_t ready = *ready_of(core, insn->uses[n].resource, core->window);
         uint64_t stage = (uint64_t)insn->uses[n].stage * LX7_CYCLE;
         if (ready > earliest + stage) {
             earliest = ready - stage;
         }
     }
-    stall(core, insn, LX7_STALL_DATA, earliest - core->now);
+    stall(core, LX7_STALL_DATA, earliest - core->now);
 }
 
 // OVL: a drain uses in stage 1 the adders that a mac in front of it still uses in stage 2.
-static void wait_for_unit(lx7_core *core, lx7_insn *insn) {
+static void wait_for_unit(lx7_core *core, const lx7_insn *insn) {
     if (insn->unit == LX7_UNIT_DRAIN && core->mac_issued && core->now < core->mac_issued + LX7_CYCLE) {
-        stall(core, insn, LX7_STALL_UNIT, core->mac_issued + LX7_CYCLE - core->now);
+        stall(core, LX7_STALL_UNIT, core->mac_issued + LX7_CYCLE - core->now);
     }
 }
 
 // What an executed instruction leaves to those behind it.
-static void charge_results(lx7_core *core, lx7_insn *insn, uint64_t issued, uint32_t window) {
+static void charge_results(lx7_core *core, const lx7_insn *insn, uint64_t issued, uint32_t window) {
     for (int n = 0; n < insn->def_count; n++) {
         uint8_t resource = insn->defs[n].resource;
-        uint64_t *ready =
-            resource < LX7_RESOURCE_F ? &core->ready_a[(window + resource) & 63] : &core->ready[resource];
-        *ready = issued + (uint64_t)(insn->defs[n].stage + 1) * LX7_CYCLE;
+        *ready_of(core, resource, window) = issued + (uint64_t)(insn->defs[n].stage + 1) * LX7_CYCLE;
     }
     if (insn->unit == LX7_UNIT_MAC) {
         core->mac_issued = issued + LX7_CYCLE;
     } else if (insn->unit == LX7_UNIT_DIVIDE) {
-        stall(core, insn, LX7_STALL_DIVIDE, (uint64_t)core->timing.divide * LX7_CYCLE);
+        stall(core, LX7_STALL_DIVIDE, (uint64_t)core->timing.divide * LX7_CYCLE);
     }
 }
 
-static void charge_branch(lx7_core *core, lx7_insn *insn) {
+static void charge_branch(lx7_core *core) {
     uint64_t cycles = core->timing.taken_branch;
     const lx7_region *region = lx7_region_at(core, core->next_pc, 1);
     if (region && region->executable) {
         uint32_t length = lx7_length(region->data[core->next_pc - region->base]);
         cycles += (core->next_pc & 3) + length > 4 ? core->timing.crossing_target : 0;
     }
-    stall(core, insn, LX7_STALL_BRANCH, cycles * LX7_CYCLE);
+    stall(core, LX7_STALL_BRANCH, cycles * LX7_CYCLE);
 }
 
 static bool is_transfer(const lx7_insn *insn) {
@@ -312,7 +305,7 @@ static void execute(lx7_core *core, lx7_insn *insn) {
     core->waiting = 0;
     if (lx7_window_overflow(core, insn->panes)) {
         // The instruction itself comes again after the handler.
-        stall(core, insn, LX7_STALL_BRANCH, (1 + (uint64_t)core->timing.taken_branch) * LX7_CYCLE);
+        stall(core, LX7_STALL_BRANCH, (1 + (uint64_t)core->timing.taken_branch) * LX7_CYCLE);
         return;
     }
     insn->execute(core, insn);
@@ -326,7 +319,7 @@ static void execute(lx7_core *core, lx7_insn *insn) {
     charge_results(core, insn, issued + core->waiting, window);
     bool taken = core->next_pc != core->pc + insn->length;
     if (taken && is_transfer(insn)) {
-        charge_branch(core, insn);
+        charge_branch(core);
     } else if (!taken) {
         close_loop(core, insn);
     }

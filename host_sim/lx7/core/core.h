@@ -127,9 +127,8 @@ int32_t lx7_unmap(lx7_core *core, uint32_t address);
 // To call when the host has written executable memory.
 void lx7_forget_code(lx7_core *core);
 
-// Forget costs, totals and what caches hold (lx7_flush alone: only the latter).
+// Forget costs, totals and what caches hold.
 void lx7_reset_counters(lx7_core *core);
-void lx7_flush(lx7_core *core);
 
 void lx7_get(const lx7_core *core, lx7_state *state);
 void lx7_set(lx7_core *core, const lx7_state *state);

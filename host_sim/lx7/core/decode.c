@@ -65,14 +65,9 @@ static uint32_t field_of(const operand *o, uint32_t word) {
     return field;
 }
 
-static int32_t sign_extend(uint32_t field, int bits) {
-    uint32_t sign = 1u << (bits - 1);
-    return (int32_t)((field ^ sign) - sign);
-}
-
 static uint32_t value_of(const operand *o, uint32_t field, uint32_t pc) {
     static const uint32_t small[16] = {0, 0, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 32, 64, 128, 256};
-    uint32_t number = o->is_signed ? (uint32_t)sign_extend(field, o->bits) : field;
+    uint32_t number = o->is_signed ? lx7_sign_extend(field, o->bits - 1) : field;
     switch (o->form) {
     case LINEAR:
         return number * (uint32_t)o->scale + (uint32_t)o->offset;

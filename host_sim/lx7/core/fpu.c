@@ -6,7 +6,6 @@
 
 #include "internal.h"
 
-#define A(name) (*lx7_a(core, i->name))
 #define F(name) (core->f[i->name])
 
 enum {

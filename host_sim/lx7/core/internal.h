@@ -183,6 +183,18 @@ void lx7_cache_clear(lx7_cache *cache);
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
 
+// `value` with all bits from `sign_bit` on equal to that one.
+static inline uint32_t lx7_sign_extend(uint32_t value, int32_t sign_bit) {
+    uint32_t sign = 1u << sign_bit;
+    return ((value & (2 * sign - 1)) ^ sign) - sign;
+}
+
+// Books time on the current instruction and in the totals; it has still to be let pass.
+static inline void lx7_book(lx7_core *core, lx7_stall cause, uint64_t time) {
+    core->current->stalls[cause] += time;
+    core->totals.stalls[cause] += time;
+}
+
 // Bytes of an instruction, by its first one.
 static inline uint32_t lx7_length(uint8_t first) {
     uint32_t nibble = first & 15;
@@ -197,7 +209,10 @@ void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
 void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
 
 // Semantics, one function an instruction, named lx7_do_ and its identifier in the table; declared by
-// instructions.h.
+// instructions.h. Within: the address register that an operand names, and the immediate.
 #define LX7_DO(name) void lx7_do_##name(lx7_core *core, const lx7_insn *i)
+#define A(name) (*lx7_a(core, i->name))
+#define SIGNED(name) ((int32_t)A(name))
+#define IMM ((uint32_t)i->imm)
 
 #endif

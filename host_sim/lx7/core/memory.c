@@ -65,7 +65,6 @@ int32_t lx7_unmap(lx7_core *core, uint32_t address) {
     forget_region(region);
     free(region->decoded);
     memset(region, 0, sizeof(*region));
-    core->current = NULL;
     return 0;
 }
 
@@ -130,8 +129,7 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
         core->totals.stores[memory]++;
         core->totals.bytes_stored[memory] += size;
         core->waiting += core->timing.store_extra;
-        core->current->stalls[LX7_STALL_STORE] += core->timing.store_extra;
-        core->totals.stalls[LX7_STALL_STORE] += core->timing.store_extra;
+        lx7_book(core, LX7_STALL_STORE, core->timing.store_extra);
     } else {
         core->totals.loads[memory]++;
         core->totals.bytes_loaded[memory] += size;
@@ -140,8 +138,7 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
         uint64_t read = memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
         uint64_t cost = touch(core, &core->data_cache, address, memory, write, read);
         core->waiting += cost;
-        core->current->stalls[LX7_STALL_CACHE] += cost;
-        core->totals.stalls[LX7_STALL_CACHE] += cost;
+        lx7_book(core, LX7_STALL_CACHE, cost);
     }
 }
 
@@ -159,8 +156,7 @@ void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *i
         }
     }
     core->now += cost;
-    core->current->stalls[LX7_STALL_FETCH] += cost;
-    core->totals.stalls[LX7_STALL_FETCH] += cost;
+    lx7_book(core, LX7_STALL_FETCH, cost);
 }
 
 static void fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
@@ -189,7 +185,8 @@ static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool 
     return region->data + (address - region->base);
 }
 
-#define ACCESS(bits, type, value_type)                                                                       \
+// `narrow` casts a value to what is stored.
+#define ACCESS(bits, type, value_type, narrow)                                                               \
     value_type lx7_load_##bits(lx7_core *core, uint32_t address) {                                           \
         type value;                                                                                          \
         memset(&value, 0, sizeof(value));                                                                    \
@@ -200,30 +197,15 @@ static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool 
         return value;                                                                                        \
     }                                                                                                        \
     void lx7_store_##bits(lx7_core *core, uint32_t address, value_type value) {                              \
-        type stored = (type)value;                                                                           \
+        type stored = narrow value;                                                                          \
         uint8_t *data = access_at(core, address, sizeof(stored), true);                                      \
         if (data) {                                                                                          \
             memcpy(data, &stored, sizeof(stored));                                                           \
         }                                                                                                    \
     }
 
-ACCESS(8, uint8_t, uint32_t)
-ACCESS(16, uint16_t, uint32_t)
-ACCESS(32, uint32_t, uint32_t)
-ACCESS(64, uint64_t, uint64_t)
-
-lx7_q lx7_load_128(lx7_core *core, uint32_t address) {
-    lx7_q value = {{0}};
-    const uint8_t *data = access_at(core, address, sizeof(value), false);
-    if (data) {
-        memcpy(&value, data, sizeof(value));
-    }
-    return value;
-}
-
-void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value) {
-    uint8_t *data = access_at(core, address, sizeof(value), true);
-    if (data) {
-        memcpy(data, &value, sizeof(value));
-    }
-}
+ACCESS(8, uint8_t, uint32_t, (uint8_t))
+ACCESS(16, uint16_t, uint32_t, (uint16_t))
+ACCESS(32, uint32_t, uint32_t, )
+ACCESS(64, uint64_t, uint64_t, )
+ACCESS(128, lx7_q, lx7_q, )

@@ -7,9 +7,6 @@
 
 #include "internal.h"
 
-#define A(name) (*lx7_a(core, i->name))
-#define IMM ((uint32_t)i->imm)
-
 // Two destinations in one register: no manual says which one stays.
 static inline bool lx7_apart(lx7_core *core, uint8_t a, uint8_t b) {
     if (a == b) {

@@ -327,24 +327,20 @@ static void fill_40(lx7_core *core, const lx7_q *q, bool is_signed) {
     }
 }
 
-#define FILL(kind, fill, is_signed)                                                                          \
-    LX7_DO(ee_mov_##kind##_qacc) {                                                                           \
-        fill(core, &core->q[i->qs], is_signed);                                                              \
-    }                                                                                                        \
-    LX7_DO(ee_ldqa_##kind##_128_ip) {                                                                        \
-        fused f = load_next(core, i, IMM);                                                                   \
-        if (core->reason == LX7_RUNNING) {                                                                   \
-            fill(core, &f.loaded, is_signed);                                                                \
-            A(as) = f.next;                                                                                  \
-        }                                                                                                    \
-    }                                                                                                        \
-    LX7_DO(ee_ldqa_##kind##_128_xp) {                                                                        \
-        fused f = load_next(core, i, A(ad));                                                                 \
+#define FILL_LOADED(name, step, fill, is_signed)                                                             \
+    LX7_DO(ee_ldqa_##name) {                                                                                 \
+        fused f = load_next(core, i, step);                                                                  \
         if (core->reason == LX7_RUNNING) {                                                                   \
             fill(core, &f.loaded, is_signed);                                                                \
             A(as) = f.next;                                                                                  \
         }                                                                                                    \
     }
+#define FILL(kind, fill, is_signed)                                                                          \
+    LX7_DO(ee_mov_##kind##_qacc) {                                                                           \
+        fill(core, &core->q[i->qs], is_signed);                                                              \
+    }                                                                                                        \
+    FILL_LOADED(kind##_128_ip, IMM, fill, is_signed)                                                         \
+    FILL_LOADED(kind##_128_xp, A(ad), fill, is_signed)
 
 FILL(s8, fill_20, true)
 FILL(u8, fill_20, false)
