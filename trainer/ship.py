@@ -50,7 +50,7 @@ def train(config: Config, run: Path) -> Files | None:
 
     if teacher_progress is not None or not files.teacher.exists():
         save_weights(teacher, files.teacher, teacher.description())
-    # In fp32: latent weights gather where trits change, and rounded to fp16 enough of them do to cost 0.8 points.
+    # In fp32: latent weights gather where trits change, and rounded to fp16 enough of them do to cost up to 0.8 points.
     save_weights(student.cpu(), files.student, student.description(), torch.float32)
     # That copy is what a fresh clone can evaluate, so the model file is made from it.
     student = load_student(files.student)

@@ -91,7 +91,8 @@ class RunFolder:
         """The model file: as the settings say, or the only one in the run's folder; None without."""
         if self.files.model.exists():
             return self.files.model
-        others = [path for path in self.directory.glob("*.safetensors") if ".fp" not in path.name]
+        checkpoints = (".fp16.safetensors", ".fp32.safetensors")
+        others = [path for path in self.directory.glob("*.safetensors") if not path.name.endswith(checkpoints)]
         return others[0] if len(others) == 1 else None
 
     def logs(self) -> dict[str, Log]:
