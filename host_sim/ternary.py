@@ -81,9 +81,9 @@ def fill_buffer(operation, arguments, index, value):
 class HostRunner:
     """Runs operations on this machine."""
 
-    def call(self, index, name, arguments, views, error):
-        """Run operation `index` of the table; returns its result, or fills `error`."""
-        return library.ternary_call(library.ternary_operations + index, arguments, error)
+    def call(self, index, operation, arguments, views, error):
+        """Run an operation, `index` in the table; returns its result, or fills `error`."""
+        return library.ternary_call(operation, arguments, error)
 
     def memory(self, size):
         """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
@@ -107,7 +107,7 @@ def use(target):
     if target == "lx7":
         from host_sim.lx7.operations import Lx7Runner
 
-        runner = Lx7Runner()
+        runner = Lx7Runner(tuple(OPERATIONS))
     elif target == "host":
         runner = HostRunner()
     else:
@@ -128,7 +128,7 @@ def call(index, operation, values):
         else:
             views[number] = fill_buffer(operation, arguments, number, value)
     error = ffi.new("ternary_error *")
-    result = runner.call(index, ffi.string(operation.name).decode(), arguments, views, error)
+    result = runner.call(index, operation, arguments, views, error)
     if result < 0:
         raise exception(operation, arguments, error)
     return result

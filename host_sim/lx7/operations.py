@@ -38,12 +38,17 @@ class OperationCost:
 
 @dataclass
 class Placement:
-    """A host object in simulated memory: `pad` bytes behind `address`; a copy of it if `copied` is not None."""
+    """A host object in simulated memory, from `address` on; if `copied` is not None, as a copy there, behind bytes that
+    keep its alignment."""
 
-    owner: object
+    owner: memoryview
     address: int
-    pages: int
     copied: bytearray | None = None
+
+    @property
+    def pad(self) -> int:
+        """Bytes before the copy."""
+        return 0 if self.copied is None else len(self.copied) - self.owner.nbytes
 
 
 @dataclass
@@ -67,10 +72,19 @@ class Space:
         return address
 
 
-class Lx7Runner:
-    """Runs operations on a simulated core. The interpreter's own time is no part of any figure."""
+def address_of(view: memoryview) -> int:
+    """Where a buffer lies on this machine."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
 
-    def __init__(self, timing: Timing | None = None):
+
+class Lx7Runner:
+    """Runs operations on a simulated core. The interpreter's own time is no part of any figure.
+
+    names: of the operations, in the order of their table.
+    """
+
+    def __init__(self, names: tuple[str, ...], timing: Timing | None = None):
+        self.names = names
         self.program = Program.load(toolchain.build_kernels())
         self.machine = Machine(timing)
         self.machine.load(self.program)
@@ -96,18 +110,17 @@ class Lx7Runner:
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
         """Address of a buffer on the chip; what holds it if that is not SRAM."""
-        data = int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
-        sram = int(ffi.cast("uintptr_t", ffi.from_buffer(self.sram)))
+        data, sram = address_of(view), address_of(self.sram)
         if sram <= data < sram + self.sram.nbytes:
             return DATA_SRAM[0] + data - sram, None
         owner = memoryview(view.obj)
         whole = owner if owner.c_contiguous and owner.nbytes else view
-        first = int(ffi.cast("uintptr_t", ffi.from_buffer(whole)))
+        first = address_of(whole)
         placement = self.placements.get(first)
-        if placement is None or memoryview(placement.owner).nbytes != whole.nbytes:
+        if placement is None or placement.owner.nbytes != whole.nbytes:
             placement = self.map(whole, first)
         self.placements.move_to_end(first)
-        return placement.address + data - first + (first % 16 if placement.copied is not None else 0), placement
+        return placement.address + placement.pad + data - first, placement
 
     def map(self, whole: memoryview, first: int) -> Placement:
         """Give a host object a place in flash or PSRAM. One that is not aligned as the chip's would be is copied for
@@ -127,7 +140,7 @@ class Lx7Runner:
         copied = bytearray(whole.nbytes + pad) if pad else None
         memory = whole if copied is None else copied
         self.machine.map(address, memory, kind, writable=not whole.readonly)
-        placement = Placement(whole, address, size, copied)
+        placement = Placement(whole, address, copied)
         self.placements[first] = placement
         return placement
 
@@ -142,44 +155,37 @@ class Lx7Runner:
         """Bring copied objects up to date before a call, or what it wrote back after it."""
         for placement in placements:
             if placement is not None and placement.copied is not None:
-                whole = memoryview(placement.owner).cast("B")
-                pad = len(placement.copied) - whole.nbytes
+                whole = placement.owner.cast("B")
                 if not back:
-                    placement.copied[pad:] = whole
+                    placement.copied[placement.pad :] = whole
                 elif not whole.readonly:
-                    whole[:] = placement.copied[pad:]
+                    whole[:] = placement.copied[placement.pad :]
 
-    def call(self, index: int, name: str, arguments, views: list[memoryview | None], error) -> int:
+    def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
         """Run operation `index` of the table on arguments that the binding has filled; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
         placed = [(0, None) if view is None else self.place(view) for view in views]
-        self.copy([placement for _, placement in placed], back=False)
+        placements = [placement for _, placement in placed]
+        self.copy(placements, back=False)
         packed = b"".join(
             ARGUMENT.pack(address, argument.size, argument.value)
             for (address, _), argument in zip(placed, arguments, strict=True)
         )
         machine.write(self.mailbox, packed)
         where = self.mailbox + MAILBOX - ERROR.size
-        operation = self.operations + index * OPERATION_SIZE
-        result = machine.call("ternary_call", operation, self.mailbox, where)
+        result = machine.call("ternary_call", self.operations + index * OPERATION_SIZE, self.mailbox, where)
         result -= result >> 31 << 32
-        self.copy([placement for _, placement in placed], back=True)
+        self.copy(placements, back=True)
         if result < 0:
             self.read_error(where, arguments, error)
-        self.count(name, before)
+        self.count(self.names[index], before)
         return result
 
     def read_error(self, where: int, arguments, error) -> None:
         """Bring the chip's ternary_error to this machine's."""
-        code, value, low, high, needed, index, argument, other = ERROR.unpack(self.machine.read(where, ERROR.size))
-        error.code, error.value, error.low, error.high, error.needed, error.index = (
-            code,
-            value,
-            low,
-            high,
-            needed,
-            index,
-        )
+        *values, argument, other = ERROR.unpack(self.machine.read(where, ERROR.size))
+        for name, value in zip(("code", "value", "low", "high", "needed", "index"), values, strict=True):
+            setattr(error, name, value)
         for name, pointer in (("argument", argument), ("other", other)):
             number = (pointer - self.mailbox) // ARGUMENT.size
             if 0 <= number < len(arguments):
