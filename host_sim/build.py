@@ -84,19 +84,22 @@ def lx7_core() -> Library:
 LIBRARIES = {"kernels": ("libternary", kernels), "lx7": ("liblx7", lx7_core)}
 
 
-def up_to_date(library: Path, inputs: Iterable[Path]) -> bool:
-    """Whether the library is newer than all that it is made from."""
-    return library.exists() and library.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
+def newer(path: Path, inputs: Iterable[Path]) -> bool:
+    """Whether a file is newer than all of these; not if one of them is missing."""
+    try:
+        return path.stat().st_mtime > max(each.stat().st_mtime for each in inputs)
+    except FileNotFoundError:
+        return False
 
 
 def library(sanitize: bool = False, name: str = "kernels") -> Path:
     """Build a library of LIBRARIES unless it is up to date; returns its path. Several processes may call this."""
     stem, describe = LIBRARIES[name]
     path, made = OUTPUT / f"{stem}{'-sanitized' if sanitize else ''}.so", describe()
-    if up_to_date(path, made.inputs):
+    if newer(path, made.inputs):
         return path
     with lock("host"):
-        if not up_to_date(path, made.inputs):
+        if not newer(path, made.inputs):
             OUTPUT.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".tmp")
             start = time.time()

@@ -17,7 +17,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,21 +162,13 @@ def dependencies(path: Path) -> list[Path]:
     return [ROOT / re.sub(r"\\(.)", r"\1", word.replace("$$", "$")) for word in words if not word.endswith(":")]
 
 
-def newer(path: Path, inputs: Collection[Path]) -> bool:
-    """Whether a file is newer than all of these."""
-    try:
-        return path.stat().st_mtime > max(each.stat().st_mtime for each in inputs)
-    except FileNotFoundError:
-        return False
-
-
 def up_to_date(path: Path, options: Options) -> bool:
     """Whether an object is newer than all that it is made from."""
     listing = path.with_suffix(".d")
     if not path.exists() or not listing.exists():
         return False
     macros = [options.macros] if options.macros.exists() else []
-    return newer(path, [*dependencies(listing), *macros, *HERE.glob("*.py")])
+    return host_build.newer(path, [*dependencies(listing), *macros, *HERE.glob("*.py")])
 
 
 def compiled(source: Path, options: Options) -> Path:
@@ -249,7 +241,7 @@ def library(options: Options) -> Path:
     options = Options(optimize="-O2 -fno-builtin", without=options.without)
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")
-    if not newer(path, objects):
+    if not host_build.newer(path, objects):
         unfinished = path.with_suffix(".tmp")
         unfinished.unlink(missing_ok=True)
         run([tools().archiver, "rcsD", unfinished, *objects], "archiving lx7's library", "lx7-library.log")
@@ -261,7 +253,6 @@ def link(objects: Sequence[Path], output: Path, options: Options, script: Path) 
     """An ELF file of objects, startup code and library."""
     startup = [compiled(RUNTIME / name, Options(without=options.without)) for name in STARTUP]
     unfinished = output.with_name(output.name + ".tmp")
-    # The debug sections of assembly and C are of no known alignment to each other, and need none.
     command = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
     command += [*startup, *objects, library(options)]
     try:
@@ -290,12 +281,12 @@ def build(
     macros: Path = MACROS,
     script: Path = RUNTIME / "link.ld",
 ) -> Path:
-    """Build an ELF file of .c and .S sources with the runtime, unless it is up to date; returns `output`.
+    """Build an ELF file of .c and .S sources with the runtime; returns `output`.
 
-    Several processes may call this. A program begins at _start, which calls main if there is one. defines: NAME or
-    NAME=VALUE; without: features of FEATURES that the target lacks; macros: the file that defines PIE's instructions
-    (by default made from the table); script: for ld. Raises Failure with the first error; all of them, and warnings,
-    go to stderr.
+    Objects that are up to date are kept. Several processes may call this. A program begins at _start, which calls main
+    if there is one. defines: NAME or NAME=VALUE; without: features of FEATURES that the target lacks; macros: the file
+    that defines PIE's instructions (by default made from the table); script: for ld. Raises Failure with the first
+    error; all of them, and warnings, go to stderr.
     """
     options = Options(tuple(map(Path.resolve, includes)), tuple(defines), optimize, tuple(without), macros.resolve())
     with lock("lx7"):
@@ -307,7 +298,7 @@ def build(
     return output
 
 
-def compare_with_assembler(assembler: str, per_instruction: int = 4) -> tuple[list[str], int]:
+def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
     """Assemble instructions of the table with Espressif's GNU as, where a user has it.
 
     Each instruction is tried with the first, the last and some values of its operands; those that name addresses are
@@ -317,16 +308,18 @@ def compare_with_assembler(assembler: str, per_instruction: int = 4) -> tuple[li
         raise Failure(f"{assembler}: not found; it comes with Espressif's tool chain (--assembler names another)")
     lines, codes = [], []
     for instruction in isa.instructions().values():
-        shapes = [operand.immediate for operand in instruction.operands]
-        if any(shape and shape.form.startswith("pc") for shape in shapes):
+        if any(operand.relative for operand in instruction.operands):
             continue
-        for number in range(per_instruction):
-            counts = [
-                1 << s.bits if s else isa.FILES[o.file] for o, s in zip(instruction.operands, shapes, strict=True)
-            ]
-            # First, last, and fields that differ between operands.
-            fields = [(0, c - 1, (5 * k + 3) % c, (7 * k + 6) % c)[number % 4] for k, c in enumerate(counts)]
-            values = tuple(s.value(f) if s else f for s, f in zip(shapes, fields, strict=True))
+        counts = [operand.count for operand in instruction.operands]
+        # First, last, and fields that differ between operands.
+        samples = (
+            [0] * len(counts),
+            [count - 1 for count in counts],
+            [(5 * k + 3) % count for k, count in enumerate(counts)],
+            [(7 * k + 6) % count for k, count in enumerate(counts)],
+        )
+        for fields in samples:
+            values = tuple(o.value(field) for o, field in zip(instruction.operands, fields, strict=True))
             lines.append(instruction.text(values))
             codes.append(instruction.encode(values))
     OUTPUT.mkdir(parents=True, exist_ok=True)

@@ -118,11 +118,16 @@ class Immediate:
         raise IsaError(f"{value} is not {self.description}")
 
     @property
+    def relative(self) -> bool:
+        """Whether values are addresses that count from the instruction."""
+        return self.form.startswith("pc")
+
+    @property
     def description(self) -> str:
         """What values there are, for people."""
         if self.form == "special":
             return "the number of a special register"
-        if self.form.startswith("pc"):
+        if self.relative:
             return "an address in reach"
         values = sorted(self.values())
         step = f" in steps of {self.scale}" if self.scale > 1 else ""
@@ -183,6 +188,20 @@ class Operand:
     immediate: Immediate | None
     pieces: tuple[Piece, ...]
 
+    @property
+    def count(self) -> int:
+        """How many fields it can have: 0 to count - 1."""
+        return 1 << self.immediate.bits if self.immediate else FILES[self.file]
+
+    @property
+    def relative(self) -> bool:
+        """Whether it is an address that counts from the instruction."""
+        return self.immediate is not None and self.immediate.relative
+
+    def value(self, field: int, pc: int = 0) -> int:
+        """What a field means in an instruction at `pc`."""
+        return self.immediate.value(field, pc) if self.immediate else field
+
     def field(self, word: int) -> int:
         """The operand's field in an instruction word."""
         return sum(piece.extract(word) for piece in self.pieces)
@@ -194,7 +213,7 @@ class Operand:
                 field = self.immediate.field(value, pc)
             except IsaError as error:
                 raise IsaError(f"{self.name}: {error}") from None
-        elif 0 <= value < FILES[self.file]:
+        elif 0 <= value < self.count:
             field = value
         else:
             raise IsaError(f"{self.name}: there is no {self.file}{value}")
@@ -204,7 +223,7 @@ class Operand:
         """As assembly."""
         if self.file:
             return f"{self.file}{value}"
-        return f"{value:#x}" if self.immediate.form.startswith("pc") else str(value)
+        return f"{value:#x}" if self.relative else str(value)
 
 
 @dataclass(frozen=True)
@@ -236,8 +255,7 @@ class Instruction:
 
     def values(self, word: int, pc: int) -> tuple[int, ...]:
         """The operands' values in an instruction at `pc`."""
-        fields = ((operand, operand.field(word)) for operand in self.operands)
-        return tuple(o.immediate.value(field, pc) if o.immediate else field for o, field in fields)
+        return tuple(operand.value(operand.field(word), pc) for operand in self.operands)
 
     def encode(self, values: tuple[int, ...] | list[int], pc: int = 0) -> bytes:
         """The instruction's bytes; IsaError names an operand that does not fit."""

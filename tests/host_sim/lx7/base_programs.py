@@ -105,10 +105,8 @@ class Writer:
                 value = fixed[operand.name]
             elif operand.file == "a":
                 value = self.a() if operand.name in written else self.rng.randrange(2, 16)
-            elif operand.file:
-                value = self.rng.randrange(isa.FILES[operand.file])
             else:
-                value = operand.immediate.value(self.rng.randrange(1 << operand.immediate.bits))
+                value = operand.value(self.rng.randrange(operand.count))
             values.append(value)
         self.emit(instruction.text(tuple(values)))
 
