@@ -138,13 +138,13 @@ def trace(arguments: argparse.Namespace) -> int:
     machine = machine_of(arguments)
     if arguments.function:
         start = machine.address_of(arguments.function)
-        while machine.registers.pc != start:
-            if machine.run(1):
-                raise Failure(f"--function {arguments.function}: the program ended before it ran")
+        machine.run(until=start)
+        if machine.registers.pc != start:
+            raise Failure(f"--function {arguments.function}: the program ended before it ran")
     for _ in range(arguments.count):
         before, cycles = machine.registers, machine.totals.cycles
         ended = machine.run(1)
-        text = machine.disassemble(before.pc).split("  ", 1)[1]
+        _, text = machine.instruction_at(before.pc)
         print(
             f"{cycles:10,.0f}  {machine.place(before.pc):40}  {text:40}  {changes(before, machine.registers)}".rstrip()
         )
@@ -189,13 +189,14 @@ def fuzz(arguments: argparse.Namespace) -> int:
 def compare_with_silicon(arguments: argparse.Namespace) -> int:
     """lx7 silicon"""
     table = silicon.rows()
-    print(silicon.markdown(table))
+    text, broken = silicon.markdown(table), silicon.broken(table)
+    print(text)
     silicon.record(table)
     if arguments.readme:
-        write_between(ROOT / "README.md", silicon.START, silicon.END, silicon.markdown(table))
-    for line in silicon.broken(table):
+        write_between(ROOT / "README.md", silicon.START, silicon.END, text)
+    for line in broken:
         print(f"more than 3 % off: {line}")
-    return 1 if silicon.broken(table) else 0
+    return 1 if broken else 0
 
 
 def run_script(arguments: argparse.Namespace) -> int:
@@ -225,17 +226,20 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = main.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, action, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
+    def add(name: str, action, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(action=action)
-        if name != "check-toolchain":
-            command.add_argument(
-                "files",
-                metavar="FILE",
-                type=Path,
-                nargs="+",
-                help="sources (.c, .S) that make a program, or one ELF file",
-            )
+        return command
+
+    def add_for_programs(name: str, action, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
+        command = add(name, action, text)
+        command.add_argument(
+            "files",
+            metavar="FILE",
+            type=Path,
+            nargs="+",
+            help="sources (.c, .S) that make a program, or one ELF file",
+        )
         if runs:
             command.add_argument(
                 "--limit", type=int, default=10**10, help="instructions at most (default: %(default)s)"
@@ -249,28 +253,25 @@ def parser() -> argparse.ArgumentParser:
             )
         return command
 
-    add("run", run, "Run a program and count its cycles", runs=True)
-    command = add("profile", profile_program, "Run a program and show where its cycles go", runs=True)
+    add_for_programs("run", run, "Run a program and count its cycles", runs=True)
+    command = add_for_programs("profile", profile_program, "Run a program and show where its cycles go", runs=True)
     command.add_argument("--function", action="append", default=[], help="list its instructions, too (repeatable)")
     command.add_argument(
         "--svg", type=Path, default=BUILD / "lx7" / "profile.svg", help="the picture (default: %(default)s)"
     )
-    command = add("disasm", disassemble, "Show a program's instructions")
+    command = add_for_programs("disasm", disassemble, "Show a program's instructions")
     command.add_argument("--function", help="only this one")
-    command = add("trace", trace, "Show every instruction as it runs, with what it changes", runs=True)
+    command = add_for_programs("trace", trace, "Show every instruction as it runs, with what it changes", runs=True)
     command.add_argument("--function", help="start where this one is first called")
     command.add_argument("--count", type=int, default=100, help="instructions to show (default: %(default)s)")
     command = add("check-toolchain", check_toolchain, "Compare the table's encodings with Espressif's assembler")
     command.add_argument("--assembler", default="xtensa-esp32s3-elf-as", help="its name or path (default: %(default)s)")
-    command = commands.add_parser("script", help="Run a firmware script with every operation on the simulated core")
-    command.set_defaults(action=run_script)
+    command = add("script", run_script, "Run a firmware script with every operation on the simulated core")
     command.add_argument("script", type=Path, help="such as firmware/classify.py; runs under CPython in its folder")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
-    command = commands.add_parser("silicon", help="Compare the cycle model with published measurements")
-    command.set_defaults(action=compare_with_silicon)
+    command = add("silicon", compare_with_silicon, "Compare the cycle model with published measurements")
     command.add_argument("--readme", action="store_true", help="put the table into README.md")
-    command = commands.add_parser("fuzz", help="Run random code and damaged ELF files under sanitizers")
-    command.set_defaults(action=fuzz)
+    command = add("fuzz", fuzz, "Run random code and damaged ELF files under sanitizers")
     command.add_argument("--cases", type=int, default=10**6, help="how many (default: %(default)s)")
     command.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
     return main

@@ -164,12 +164,19 @@ class Machine:
         del self.regions[address]
         self.executable.discard(address)
 
-    def view(self, address: int, count: int) -> memoryview:
-        """The memory from `address` on; ValueError where there is none."""
+    def find(self, address: int, count: int) -> memoryview | None:
+        """The memory from `address` on, or None where there is none."""
         for start, view in self.regions.items():
             if start <= address and address + count <= start + view.nbytes:
                 return view[address - start : address - start + count]
-        raise ValueError(f"{count} bytes at {address:#x}: no memory there")
+        return None
+
+    def view(self, address: int, count: int) -> memoryview:
+        """The memory from `address` on; ValueError where there is none."""
+        view = self.find(address, count)
+        if view is None:
+            raise ValueError(f"{count} bytes at {address:#x}: no memory there")
+        return view
 
     def read(self, address: int, count: int) -> bytes:
         """A copy of memory."""
@@ -196,7 +203,7 @@ class Machine:
 
     def make_room(self, address: int, size: int) -> None:
         """Map memory for a segment that is meant for flash or PSRAM."""
-        if any(s <= address and address + size <= s + v.nbytes for s, v in self.regions.items()):
+        if self.find(address, size) is not None:
             return
         for (start, end), kind in ((EXTERNAL_DATA, "psram"), (FLASH_CODE, "flash")):
             if start <= address and address + size <= end:
@@ -217,15 +224,15 @@ class Machine:
     def registers(self, registers: Registers) -> None:
         library.lx7_set(self.core, registers.state)
 
-    def run(self, limit: int | None = None) -> bool:
-        """Run from pc; returns whether the program ended (by exit or by returning) within `limit` instructions.
+    def run(self, limit: int | None = None, until: int = HALT) -> bool:
+        """Run from pc; returns whether the program ended, or came to `until`, within `limit` instructions.
 
-        MachineError if it cannot go on.
+        A program ends by exit, a call by returning to HALT. MachineError if it cannot go on.
         """
         before = self.totals.instructions
         while True:
             left = None if limit is None else max(0, limit - (self.totals.instructions - before))
-            stop = self.advance(left)
+            stop = self.advance(left, until)
             if stop.reason == library.LX7_SIMCALL:
                 if self.serve_simcall():
                     return True
@@ -236,10 +243,10 @@ class Machine:
             else:
                 raise MachineError(self.explain(stop))
 
-    def advance(self, limit: int | None = None):
+    def advance(self, limit: int | None = None, until: int = HALT):
         """Run until anything ends it; returns the core's lx7_stop, of which `explain` makes text."""
         stop = ffi.new("lx7_stop *")
-        library.lx7_run(self.core, (1 << 64) - 1 if limit is None else limit, HALT, stop)
+        library.lx7_run(self.core, (1 << 64) - 1 if limit is None else limit, until, stop)
         return stop
 
     def serve_simcall(self) -> bool:
@@ -291,27 +298,34 @@ class Machine:
             raise ValueError(f"{function}: the loaded program has no such function")
         return symbol.address
 
+    def function_at(self, pc: int) -> tuple[str, int] | None:
+        """Function of the loaded program that holds a pc, and the distance from its start."""
+        return self.program.function_at(pc) if self.program else None
+
     def place(self, pc: int) -> str:
         """Where a pc is: address, function and source line as far as known."""
         text = f"pc {pc:#010x}"
-        if self.program and (where := self.program.function_at(pc)):
+        if where := self.function_at(pc):
             text += f" in {where[0]}+{where[1]:#x}"
             if line := self.program.line_at(pc):
                 text += f" ({line[0]}:{line[1]})"
         return text
 
-    def disassemble(self, pc: int) -> str:
-        """The instruction at pc as bytes and assembly, or what is there instead."""
+    def instruction_at(self, pc: int) -> tuple[bytes, str]:
+        """Bytes and assembly of the instruction at pc, or what is there instead."""
         for count in (4, 3, 2):
-            try:
-                code = self.read(pc, count)
-            except ValueError:
-                continue
-            decoded = isa.decode(code, pc)
-            if decoded:
-                code = code[: decoded.instruction.length]
-            return f"{code.hex(' ')}  {decoded.text if decoded else '(no instruction of this core)'}"
-        return "(no memory)"
+            if (view := self.find(pc, count)) is not None:
+                code = bytes(view)
+                decoded = isa.decode(code, pc)
+                if decoded:
+                    return code[: decoded.instruction.length], decoded.text
+                return code, "(no instruction of this core)"
+        return b"", "(no memory)"
+
+    def disassemble(self, pc: int) -> str:
+        """The instruction at pc as a text of both."""
+        code, text = self.instruction_at(pc)
+        return f"{code.hex(' ')}  {text}".strip()
 
     def explain(self, stop) -> str:
         """A run's end as a line for people."""

@@ -42,8 +42,7 @@ def by_function(machine: Machine) -> list[FunctionProfile]:
     """Profiles of all functions that ran, the costliest first."""
     profiles: dict[str, FunctionProfile] = {}
     for cost in machine.costs():
-        where = machine.program.function_at(cost.pc) if machine.program else None
-        name, offset = where or (NO_FUNCTION, None)
+        name, offset = machine.function_at(cost.pc) or (NO_FUNCTION, None)
         profiles.setdefault(name, FunctionProfile(name)).add(cost, offset == 0)
     return sorted(profiles.values(), key=lambda profile: -profile.cycles)
 
@@ -87,11 +86,11 @@ def listing(machine: Machine, function: str) -> str:
     """A function's executed instructions with executions, cycles and stalls: where exactly its time goes."""
     rows = [["instruction", "executed", "cycles", "stalls", "source"]]
     for cost in machine.costs():
-        where = machine.program.function_at(cost.pc) if machine.program else None
+        where = machine.function_at(cost.pc)
         if where and where[0] == function:
             causes = ", ".join(f"{cause} {cycles:,.0f}" for cause, cycles in cost.stalls.items() if cycles)
             line = machine.program.line_at(cost.pc)
-            text = machine.disassemble(cost.pc).split("  ", 1)[1]
+            _, text = machine.instruction_at(cost.pc)
             source = f"{Path(line[0]).name}:{line[1]}" if line else ""
             rows.append([f"{cost.pc:#010x}  {text}", f"{cost.count:,}", f"{cost.cycles:,.0f}", causes, source])
     return aligned(rows)
