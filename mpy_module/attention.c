@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <string.h>
+
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
@@ -22,30 +24,107 @@ static const int8_t *value(const heads_view *h, size_t head, size_t token) {
     return query(h, head, token) + 2 * h->width;
 }
 
-// 7.1 for one row
-static void scores_row(const heads_view *h, size_t head, size_t row, int32_t shift, int8_t *scores) {
-    const int8_t *q = query(h, head, row);
-    for (size_t j = 0; j < h->tokens; j++) {
-        scores[j] = ternary_sat8(ternary_shift_right(ternary_dot(q, key(h, head, j), h->head_width), shift));
+// Rows of queries that go through a panel at a time.
+enum { ROWS = 32 };
+
+// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels), ROWS rows of scores
+// or weights, a spare row.
+typedef struct {
+    int8_t *keys, *values, *weights, *spare;
+} workplace;
+
+static size_t panel_bytes(size_t tokens, size_t head_width) {
+    return ternary_round_up(tokens) * ternary_round_up(head_width);
+}
+
+static size_t spare_bytes(size_t tokens, size_t head_width) {
+    return ternary_round_up(tokens > head_width ? tokens : head_width);
+}
+
+static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
+    return 2 * panel_bytes(tokens, head_width) + ROWS * ternary_round_up(tokens) +
+           spare_bytes(tokens, head_width) + TERNARY_SLACK;
+}
+
+static workplace workplace_of(const ternary_arg *scratch, const heads_view *h) {
+    int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
+    int8_t *weights = values + panel_bytes(h->tokens, h->head_width);
+    return (workplace){keys, values, weights, weights + ROWS * ternary_round_up(h->tokens)};
+}
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+// k of a head, 16 tokens to a panel.
+static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
+    size_t panel = ternary_round_up(h->head_width) * TERNARY_LANES;
+    for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
+        size_t lanes = smaller(h->tokens - token, TERNARY_LANES);
+        ternary_active->transpose(key(h, head, token), 3 * h->width, lanes, h->head_width, panels);
+        panels += panel;
     }
 }
 
-// 7.2 and 7.3 for one row; `weights` may be `scores`.
-static void softmax_row(const int8_t *scores, size_t tokens, const int8_t *table, int8_t *weights) {
-    int32_t top = -128;
-    for (size_t j = 0; j < tokens; j++) {
-        top = ternary_max(top, scores[j]);
+// v of a head, 16 channels to a panel; rows beyond the last token are 0.
+static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
+    size_t padded = ternary_round_up(h->tokens), rest = (padded - h->tokens) * TERNARY_LANES;
+    for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
+        size_t lanes = smaller(h->head_width - channel, TERNARY_LANES);
+        ternary_active->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
+        memset(panels + h->tokens * TERNARY_LANES, 0, rest);
+        panels += padded * TERNARY_LANES;
     }
-    int32_t sum = 0;
-    for (size_t j = 0; j < tokens; j++) {
-        weights[j] = table[top - scores[j]];
-        sum += weights[j];
+}
+
+// 7.1 for `rows` queries from `first` on; scores in rows of `stride` bytes.
+static void scores_of(const heads_view *h, size_t head, size_t first, size_t rows, int32_t shift,
+                      const workplace *w, int8_t *scores, size_t stride) {
+    ternary_product p = {
+        .x = query(h, head, first),
+        .panel = w->keys,
+        .spare = w->spare,
+        .out = scores,
+        .rows = rows,
+        .depth = h->head_width,
+        .x_stride = 3 * h->width,
+        .out_stride = stride,
+    };
+    for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
+        // A row of `stride` bytes that is a multiple of 16 has room for what is beyond the last token.
+        p.lanes = smaller(stride - token, TERNARY_LANES);
+        ternary_active->scores(&p, shift);
+        p.panel += ternary_round_up(h->head_width) * TERNARY_LANES;
+        p.out += TERNARY_LANES;
     }
-    int32_t halvings = ternary_max(ternary_bits((uint32_t)sum) - 12, 0);
-    if (halvings) {
-        for (size_t j = 0; j < tokens; j++) {
-            weights[j] = (int8_t)(weights[j] >> halvings);
-        }
+}
+
+// 7.5: n and m from W.
+static ternary_mean mean_of(int32_t sum, int32_t value_gain) {
+    int32_t bits = ternary_bits((uint32_t)sum);
+    int32_t shift = ternary_max(bits - 1 - value_gain, 0);
+    return (ternary_mean){(uint8_t)shift, (int8_t)ternary_min(127, (1 << (bits + 6)) / sum)};
+}
+
+// 7.4 and 7.5 for `rows` rows of weights >= 0, `depth` of them `depth` bytes apart; y: the head's part of the
+// first row, rows `stride` bytes apart.
+static void values_of(const heads_view *h, size_t rows, const int8_t *weights, size_t depth,
+                      const ternary_mean *means, const workplace *w, int8_t *y, size_t stride) {
+    ternary_product p = {
+        .x = weights,
+        .panel = w->values,
+        .spare = w->spare,
+        .out = y,
+        .rows = rows,
+        .depth = depth,
+        .x_stride = depth,
+        .out_stride = stride,
+    };
+    for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
+        p.lanes = smaller(h->head_width - channel, TERNARY_LANES);
+        ternary_active->values(&p, means);
+        p.panel += ternary_round_up(h->tokens) * TERNARY_LANES;
+        p.out += TERNARY_LANES;
     }
 }
 
@@ -57,26 +136,8 @@ static int32_t sum_of(const int8_t *weights, size_t tokens) {
     return sum;
 }
 
-// 7.4 and 7.5 for one row, of weights >= 0 with a sum of 1..4095; y is the head's part of a row.
-static void values_row(const heads_view *h, size_t head, const int8_t *weights, int32_t value_gain,
-                       int8_t *y) {
-    int32_t sum = sum_of(weights, h->tokens);
-    int32_t bits = ternary_bits((uint32_t)sum);
-    int32_t shift = ternary_max(bits - 1 - value_gain, 0);
-    int8_t multiplier[TERNARY_LANES];
-    for (int lane = 0; lane < TERNARY_LANES; lane++) {
-        multiplier[lane] = (int8_t)ternary_min(127, (1 << (bits + 6)) / sum);
-    }
-    for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
-        size_t left = h->head_width - channel, lanes = left < TERNARY_LANES ? left : TERNARY_LANES;
-        int32_t sums[TERNARY_LANES] = {0};
-        int8_t mean[TERNARY_LANES];
-        ternary_accumulate_values(sums, weights, value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes);
-        ternary_drain(sums, shift, multiplier, mean);
-        for (size_t lane = 0; lane < lanes; lane++) {
-            y[channel + lane] = mean[lane];
-        }
-    }
+static bool check_scratch(const ternary_arg *scratch, const heads_view *h, ternary_error *error) {
+    return ternary_size_at_least(scratch, scratch_bytes(h->tokens, h->head_width), error);
 }
 
 static bool check_table(const ternary_arg *table, ternary_error *error) {
@@ -112,22 +173,55 @@ static bool check_square(const ternary_arg *matrix, const heads_view *h, ternary
     return ternary_size_is(matrix, (uint64_t)h->tokens * h->tokens, error);
 }
 
+// What all rows of a call have in common.
+typedef struct {
+    heads_view view;
+    workplace work;
+    int32_t score_shift, value_gain;
+    const int8_t *table;
+    int8_t *out; // column of the first head
+    size_t stride;
+} attention;
+
+static void attend(const attention *a, size_t head, size_t first, size_t rows) {
+    const heads_view *h = &a->view;
+    size_t padded = ternary_round_up(h->tokens);
+    ternary_mean means[ROWS];
+    scores_of(h, head, first, rows, a->score_shift, &a->work, a->work.weights, padded);
+    for (size_t row = 0; row < rows; row++) {
+        int8_t *weights = a->work.weights + row * padded;
+        int32_t sum = ternary_active->softmax(weights, h->tokens, a->table, weights);
+        memset(weights + h->tokens, 0, padded - h->tokens);
+        means[row] = mean_of(sum, a->value_gain);
+    }
+    int8_t *y = a->out + first * a->stride + head * h->head_width;
+    values_of(h, rows, a->work.weights, padded, means, &a->work, y, a->stride);
+}
+
 int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
     const ternary_attention_arguments *a = (const void *)arguments;
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->score_shift, 0, 15, error) || !check_table(&a->table, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) ||
-        !ternary_size_is(&a->out, a->qkv.size / 3, error) ||
-        !ternary_size_at_least(&a->scratch, h.tokens, error)) {
+        !ternary_value_in(&a->value_gain, -1, 6, error) || !ternary_size_multiple(&a->out, h.tokens, error) ||
+        !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error) ||
+        !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
-    int8_t *weights = a->scratch.data, *out = a->out.data;
+    attention all = {
+        .view = h,
+        .work = workplace_of(&a->scratch, &h),
+        .score_shift = a->score_shift.value,
+        .value_gain = a->value_gain.value,
+        .table = a->table.data,
+        .out = (int8_t *)a->out.data + a->column.value,
+        .stride = a->out.size / h.tokens,
+    };
     for (size_t head = 0; head < (size_t)a->heads.value; head++) {
-        for (size_t row = 0; row < h.tokens; row++) {
-            scores_row(&h, head, row, a->score_shift.value, weights);
-            softmax_row(weights, h.tokens, a->table.data, weights);
-            values_row(&h, head, weights, a->value_gain.value, out + row * h.width + head * h.head_width);
+        pack_keys(&h, head, all.work.keys);
+        pack_values(&h, head, all.work.values);
+        for (size_t row = 0; row < h.tokens; row += ROWS) {
+            attend(&all, head, row, smaller(h.tokens - row, ROWS));
         }
     }
     return 0;
@@ -135,10 +229,11 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
 
 int32_t ternary_attention_scratch(const ternary_arg *arguments, ternary_error *error) {
     const ternary_attention_scratch_arguments *a = (const void *)arguments;
-    if (!ternary_value_in(&a->tokens, 1, TERNARY_MAX_TOKENS, error)) {
+    if (!ternary_value_in(&a->tokens, 1, TERNARY_MAX_TOKENS, error) ||
+        !ternary_value_in(&a->head_width, 1, TERNARY_MAX_HEAD_WIDTH, error)) {
         return error->code;
     }
-    return (int32_t)(ternary_ceil_div((uint64_t)a->tokens.value, TERNARY_LANES) * TERNARY_LANES);
+    return (int32_t)scratch_bytes((size_t)a->tokens.value, (size_t)a->head_width.value);
 }
 
 int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *error) {
@@ -146,13 +241,14 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_square(&a->out, &h, error)) {
+        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_square(&a->out, &h, error) ||
+        !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
-    int8_t *out = a->out.data;
-    for (size_t row = 0; row < h.tokens; row++) {
-        scores_row(&h, (size_t)a->head.value, row, a->score_shift.value, out + row * h.tokens);
-    }
+    workplace work = workplace_of(&a->scratch, &h);
+    size_t head = (size_t)a->head.value;
+    pack_keys(&h, head, work.keys);
+    scores_of(&h, head, 0, h.tokens, a->score_shift.value, &work, a->out.data, h.tokens);
     return 0;
 }
 
@@ -167,7 +263,7 @@ int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
     const int8_t *scores = a->scores.data;
     int8_t *out = a->out.data;
     for (size_t row = 0; row < a->out.size; row += tokens) {
-        softmax_row(scores + row, tokens, a->table.data, out + row);
+        ternary_active->softmax(scores + row, tokens, a->table.data, out + row);
     }
     return 0;
 }
@@ -195,14 +291,20 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
         !ternary_value_in(&a->value_gain, -1, 6, error) || !check_square(&a->weights, &h, error) ||
-        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_weights(&a->weights, h.tokens, error)) {
+        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_weights(&a->weights, h.tokens, error) ||
+        !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
+    workplace work = workplace_of(&a->scratch, &h);
     const int8_t *weights = a->weights.data;
     size_t head = (size_t)a->head.value;
     int8_t *out = (int8_t *)a->out.data + head * h.head_width;
+    pack_values(&h, head, work.values);
     for (size_t row = 0; row < h.tokens; row++) {
-        values_row(&h, head, weights + row * h.tokens, a->value_gain.value, out + row * h.width);
+        ternary_mean mean = mean_of(sum_of(weights, h.tokens), a->value_gain.value);
+        values_of(&h, 1, weights, h.tokens, &mean, &work, out, h.width);
+        weights += h.tokens;
+        out += h.width;
     }
     return 0;
 }

@@ -44,6 +44,16 @@ bool ternary_is_channels(const ternary_arg *number, ternary_error *error) {
     return number->value == 1 || number->value == 3 || fail_needed(error, TERNARY_ERR_CHANNELS, number, 0);
 }
 
+bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_arg *column, size_t count,
+                        ternary_error *error) {
+    uint64_t width = buffer->size / rows;
+    if (width < count) {
+        return ternary_size_at_least(buffer, (uint64_t)rows * count, error);
+    }
+    uint64_t last = width - count;
+    return ternary_value_in(column, 0, last > INT32_MAX ? INT32_MAX : (int32_t)last, error);
+}
+
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error) {
     if (value >= low && value <= high) {

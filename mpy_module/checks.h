@@ -21,6 +21,10 @@ bool ternary_value_in(const ternary_arg *number, int32_t low, int32_t high, tern
 bool ternary_value_multiple(const ternary_arg *number, int32_t unit, ternary_error *error);
 bool ternary_is_channels(const ternary_arg *number, ternary_error *error); // 3.1: 1 or 3
 
+// Whether `count` columns from `column` on are within rows of a buffer, which has `rows` whole ones.
+bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_arg *column, size_t count,
+                        ternary_error *error);
+
 // Whether element `index`, which is `value`, lies in low..high.
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error);

@@ -16,10 +16,10 @@ int32_t ternary_decode(const ternary_arg *arguments, ternary_error *error) {
     const uint8_t *packed = a->packed.data;
     int8_t *out = a->out.data;
     size_t whole = a->out.size / TERNARY_VECTOR_TRITS, rest = a->out.size % TERNARY_VECTOR_TRITS;
-    ternary_decode_vectors(packed, whole, out);
+    ternary_active->decode(packed, whole, out);
     if (rest) {
         int8_t last[TERNARY_VECTOR_TRITS];
-        ternary_decode_vectors(packed + whole * TERNARY_LANES, 1, last);
+        ternary_active->decode(packed + whole * TERNARY_LANES, 1, last);
         memcpy(out + whole * TERNARY_VECTOR_TRITS, last, rest);
     }
     return 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "checks.h"
-#include "numbers.h"
 #include "operations.h"
+#include "primitives.h"
 
 int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
     const ternary_lookup_arguments *a = (const void *)arguments;
@@ -9,11 +9,7 @@ int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
         !ternary_size_is(&a->out, a->x.size, error)) {
         return error->code;
     }
-    const int8_t *x = a->x.data, *table = a->table.data;
-    int8_t *out = a->out.data;
-    for (size_t i = 0; i < a->x.size; i++) {
-        out[i] = table[x[i] + 128];
-    }
+    ternary_active->lookup(a->x.data, a->x.size, a->table.data, a->out.data);
     return 0;
 }
 
@@ -29,12 +25,7 @@ int32_t ternary_residual_start(const ternary_arg *arguments, ternary_error *erro
     if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    int16_t *restrict residual = a->residual.data;
-    const int8_t *restrict y = a->y.data;
-    int32_t factor = 1 << a->shift.value;
-    for (size_t i = 0; i < a->y.size; i++) {
-        residual[i] = (int16_t)(y[i] * factor); // -128 * 2^8 fits
-    }
+    ternary_active->residual_start(a->residual.data, a->y.data, a->y.size, a->shift.value);
     return 0;
 }
 
@@ -43,11 +34,6 @@ int32_t ternary_residual_add(const ternary_arg *arguments, ternary_error *error)
     if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    int16_t *restrict residual = a->residual.data;
-    const int8_t *restrict y = a->y.data;
-    int32_t factor = 1 << a->shift.value;
-    for (size_t i = 0; i < a->y.size; i++) {
-        residual[i] = ternary_sat16(residual[i] + y[i] * factor);
-    }
+    ternary_active->residual_add(a->residual.data, a->y.data, a->y.size, a->shift.value);
     return 0;
 }

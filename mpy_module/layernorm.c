@@ -4,35 +4,23 @@
 #include "operations.h"
 #include "primitives.h"
 
-typedef struct {
-    int32_t width;
-    const int8_t *gamma, *beta; // decoded
-    int32_t gain, gain_shift, beta_scale;
-} norm;
-
 static size_t vectors_of(int32_t width) {
     return (size_t)ternary_ceil_div((uint64_t)width, TERNARY_VECTOR_TRITS);
 }
 
 // 6.1
 static int32_t mean_of(const int16_t *x, int32_t width) {
-    int32_t sum = 0; // |sum| <= 2^27
-    for (int32_t i = 0; i < width; i++) {
-        sum += x[i];
-    }
-    int32_t numerator = 2 * sum + width, divisor = 2 * width;
+    int32_t numerator = 2 * ternary_active->sum(x, (size_t)width) + width, divisor = 2 * width;
     int32_t quotient = numerator / divisor;
     return numerator % divisor < 0 ? quotient - 1 : quotient;
 }
 
 // 6.2: A, at most 2^30 + 1.
 static uint32_t variance_of(const int16_t *x, int32_t width, int32_t mean) {
-    uint64_t sum = 0;
-    for (int32_t i = 0; i < width; i++) {
-        int32_t e = ternary_sat16(x[i] - mean);
-        sum += (uint32_t)(e * e);
-    }
-    return (uint32_t)(sum / (uint32_t)width) + 1;
+    uint64_t sum = ternary_active->squares(x, (size_t)width, mean);
+    uint32_t low = (uint32_t)sum, divisor = (uint32_t)width;
+    // A division of 64 bits is a slow call on the chip.
+    return (sum == low ? low / divisor : (uint32_t)(sum / divisor)) + 1;
 }
 
 // 1.4, one bit of the root at a time
@@ -47,21 +35,30 @@ static uint32_t isqrt(uint32_t x) {
     return root;
 }
 
-static void norm_row(const norm *l, const int16_t *x, int8_t *y) {
-    int32_t mean = mean_of(x, l->width);
-    uint32_t scaled = variance_of(x, l->width, mean);
+// 6.3, 6.4: the mean, P and n of a row.
+static void measure(ternary_norm *norm, const int16_t *x, int32_t gain, int32_t gain_shift) {
+    norm->mean = mean_of(x, (int32_t)norm->width);
+    uint32_t scaled = variance_of(x, (int32_t)norm->width, norm->mean);
     int32_t z = 0;
     for (; scaled < 1u << 30; z++) {
         scaled <<= 2;
     }
-    int32_t reciprocal = (int32_t)((1u << 30) / isqrt(scaled)); // M of 6.3
-    int32_t factor = (reciprocal * l->gain) >> 15;              // P of 6.4
-    int32_t shift = 15 + l->gain_shift - z;
-    for (int32_t i = 0; i < l->width; i++) {
-        int32_t e = ternary_sat16(x[i] - mean);
-        int32_t u = ternary_sat16(ternary_shift_right(e * l->gamma[i] * factor, shift));
-        y[i] = (int8_t)ternary_shift_right(ternary_sat16(u + l->beta[i] * l->beta_scale + 128), 8);
+    int32_t reciprocal = (int32_t)((1u << 30) / isqrt(scaled)); // M
+    norm->factor = (reciprocal * gain) >> 15;
+    norm->shift = 15 + gain_shift - z;
+}
+
+// Trits of a LayerNorm as int16: gamma, or beta with what 6.6 makes of it.
+static void decode_trits(const uint8_t *packed, size_t vectors, int8_t *trits, int32_t factor, int32_t offset,
+                         int16_t *out) {
+    ternary_active->decode(packed, vectors, trits);
+    for (size_t i = 0; i < vectors * TERNARY_VECTOR_TRITS; i++) {
+        out[i] = (int16_t)(trits[i] * factor + offset);
     }
+}
+
+static size_t scratch_bytes(size_t vectors) {
+    return vectors * TERNARY_VECTOR_TRITS * (1 + 2 * sizeof(int16_t)) + TERNARY_SLACK;
 }
 
 static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error *error) {
@@ -73,7 +70,7 @@ static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error 
            ternary_size_is(&a->x, (uint64_t)a->out.size * sizeof(int16_t), error) &&
            ternary_size_is(&a->weight, vectors * TERNARY_LANES, error) &&
            ternary_size_is(&a->bias, vectors * TERNARY_LANES, error) &&
-           ternary_size_at_least(&a->scratch, 2 * vectors * TERNARY_VECTOR_TRITS, error) &&
+           ternary_size_at_least(&a->scratch, scratch_bytes(vectors), error) &&
            ternary_value_in(&a->gain, 1 << 14, (1 << 15) - 1, error) &&
            ternary_value_in(&a->gain_shift, 0, 15, error) && ternary_value_in(&a->beta, 0, 32639, error);
 }
@@ -84,14 +81,16 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
         return error->code;
     }
     size_t width = (size_t)a->width.value, vectors = vectors_of(a->width.value);
-    int8_t *gamma = a->scratch.data, *beta = gamma + vectors * TERNARY_VECTOR_TRITS;
-    ternary_decode_vectors(a->weight.data, vectors, gamma);
-    ternary_decode_vectors(a->bias.data, vectors, beta);
-    norm l = {a->width.value, gamma, beta, a->gain.value, a->gain_shift.value, a->beta.value};
+    int16_t *gamma = ternary_aligned(&a->scratch), *beta = gamma + vectors * TERNARY_VECTOR_TRITS;
+    int8_t *trits = (int8_t *)(beta + vectors * TERNARY_VECTOR_TRITS);
+    decode_trits(a->weight.data, vectors, trits, 1, 0, gamma);
+    decode_trits(a->bias.data, vectors, trits, a->beta.value, 128, beta);
+    ternary_norm norm = {.gamma = gamma, .beta = beta, .width = width};
     const int16_t *x = a->x.data;
     int8_t *out = a->out.data;
     for (size_t row = 0; row < a->out.size; row += width) {
-        norm_row(&l, x + row, out + row);
+        measure(&norm, x + row, a->gain.value, a->gain_shift.value);
+        ternary_active->norm(&norm, x + row, out + row);
     }
     return 0;
 }
@@ -101,5 +100,5 @@ int32_t ternary_layernorm_scratch(const ternary_arg *arguments, ternary_error *e
     if (!ternary_value_in(&a->width, 1, TERNARY_MAX_WIDTH, error)) {
         return error->code;
     }
-    return (int32_t)(2 * vectors_of(a->width.value) * TERNARY_VECTOR_TRITS);
+    return (int32_t)scratch_bytes(vectors_of(a->width.value));
 }

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <string.h>
-
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
@@ -11,46 +9,63 @@ typedef struct {
     size_t vectors; // of a tile
     const int8_t *x;
     const uint8_t *weight;
-    int8_t *trits; // a decoded tile
+    int8_t *panel; // a decoded tile
+    int8_t *spare; // a row
 } layer;
 
 static uint64_t vectors_of(uint64_t inputs) {
     return ternary_ceil_div(inputs, TERNARY_TRITS_PER_BYTE);
 }
 
-// `outputs` >= 1 is known from the multiplier, `element` is the size of an output.
-static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const ternary_arg *out,
-                        const ternary_arg *scratch, size_t outputs, size_t element, layer *l,
-                        ternary_error *error) {
-    if (!ternary_size_multiple(out, (uint64_t)outputs * element, error)) {
-        return false;
-    }
+// A decoded tile, which a product may read to a multiple of 16 rows.
+static size_t panel_bytes(size_t inputs) {
+    size_t decoded = (size_t)vectors_of(inputs) * TERNARY_VECTOR_TRITS;
+    size_t read = ternary_round_up(inputs) * TERNARY_LANES;
+    return decoded > read ? decoded : read;
+}
+
+static size_t scratch_bytes(size_t inputs) {
+    return panel_bytes(inputs) + ternary_round_up(inputs) + TERNARY_SLACK;
+}
+
+// x is [rows, K]; rows and outputs >= 1 are known.
+static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const ternary_arg *scratch,
+                        size_t rows, size_t outputs, layer *l, ternary_error *error) {
+    l->rows = rows;
     l->outputs = outputs;
-    l->rows = out->size / element / outputs;
-    if (!ternary_size_multiple(x, l->rows, error)) {
+    if (!ternary_size_multiple(x, rows, error)) {
         return false;
     }
-    l->inputs = x->size / l->rows;
+    l->inputs = x->size / rows;
     if (l->inputs > TERNARY_MAX_IN_FEATURES) {
-        return ternary_size_is(x, (uint64_t)l->rows * TERNARY_MAX_IN_FEATURES, error);
+        return ternary_size_is(x, (uint64_t)rows * TERNARY_MAX_IN_FEATURES, error);
     }
     uint64_t vectors = vectors_of(l->inputs);
     l->vectors = (size_t)vectors;
     l->x = x->data;
     l->weight = weight->data;
-    l->trits = scratch->data;
+    l->panel = ternary_aligned(scratch);
+    l->spare = l->panel + panel_bytes(l->inputs);
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
     return ternary_size_is(weight, tiles * vectors * TERNARY_LANES, error) &&
-           ternary_size_at_least(scratch, vectors * TERNARY_VECTOR_TRITS, error);
+           ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
 }
 
 static void decode_tile(const layer *l, size_t tile) {
-    ternary_decode_vectors(l->weight + tile * l->vectors * TERNARY_LANES, l->vectors, l->trits);
+    ternary_active->decode(l->weight + tile * l->vectors * TERNARY_LANES, l->vectors, l->panel);
 }
 
-static size_t lanes_of(const layer *l, size_t tile) {
+static ternary_product product_of(const layer *l, size_t tile) {
     size_t left = l->outputs - tile * TERNARY_LANES;
-    return left < TERNARY_LANES ? left : TERNARY_LANES;
+    return (ternary_product){
+        .x = l->x,
+        .panel = l->panel,
+        .spare = l->spare,
+        .rows = l->rows,
+        .depth = l->inputs,
+        .lanes = left < TERNARY_LANES ? left : TERNARY_LANES,
+        .x_stride = l->inputs,
+    };
 }
 
 // 4.3: what the inputs leave of an accumulator to the bias.
@@ -84,24 +99,40 @@ static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t 
     return true;
 }
 
-static void linear_tile(const layer *l, const ternary_linear_arguments *a, size_t tile) {
-    const int16_t *biases = (const int16_t *)a->bias.data + tile * TERNARY_LANES;
-    int8_t *out = (int8_t *)a->out.data + tile * TERNARY_LANES;
-    uint8_t shift = ((const uint8_t *)a->shift.data)[tile];
-    size_t lanes = lanes_of(l, tile);
+// Where a layer's outputs go: its columns of rows of `stride` bytes.
+typedef struct {
+    const int16_t *bias;
+    const int8_t *multiplier;
+    const uint8_t *shift;
+    int8_t *out;
+    size_t stride;
+} columns;
+
+static void linear_tile(const layer *l, const columns *c, size_t tile) {
+    ternary_product p = product_of(l, tile);
+    p.out = c->out + tile * TERNARY_LANES;
+    p.out_stride = c->stride;
     int32_t start[TERNARY_LANES] = {0};
     int8_t multiplier[TERNARY_LANES] = {0};
-    for (size_t lane = 0; lane < lanes; lane++) {
-        start[lane] = biases[lane] * (1 << bias_shift(shift));
+    for (size_t lane = 0; lane < p.lanes; lane++) {
+        start[lane] = c->bias[tile * TERNARY_LANES + lane] * (1 << bias_shift(c->shift[tile]));
+        multiplier[lane] = c->multiplier[tile * TERNARY_LANES + lane];
     }
-    memcpy(multiplier, (const int8_t *)a->multiplier.data + tile * TERNARY_LANES, lanes);
-    for (size_t row = 0; row < l->rows; row++) {
-        int32_t sums[TERNARY_LANES];
-        int8_t y[TERNARY_LANES];
-        memcpy(sums, start, sizeof(sums));
-        ternary_accumulate_trits(sums, l->x + row * l->inputs, l->trits, l->inputs);
-        ternary_drain(sums, shift, multiplier, y);
-        memcpy(out + row * l->outputs, y, lanes);
+    decode_tile(l, tile);
+    ternary_active->linear(&p, start, c->shift[tile], multiplier);
+}
+
+static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
+                         const ternary_arg *shift, ternary_error *error) {
+    return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
+           ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
+           ternary_i8_in(multiplier, 0, 127, error) && check_shifts(shift, error) &&
+           check_biases(l, bias, shift->data, error);
+}
+
+static void linear_tiles(const layer *l, const columns *c) {
+    for (size_t tile = 0; tile * TERNARY_LANES < l->outputs; tile++) {
+        linear_tile(l, c, tile);
     }
 }
 
@@ -109,17 +140,30 @@ int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
     const ternary_linear_arguments *a = (const void *)arguments;
     size_t outputs = a->multiplier.size;
     layer l;
-    if (!check_layer(&a->x, &a->weight, &a->out, &a->scratch, outputs, 1, &l, error) ||
-        !ternary_size_is(&a->bias, (uint64_t)outputs * sizeof(int16_t), error) ||
-        !ternary_size_is(&a->shift, ternary_ceil_div(outputs, TERNARY_LANES), error) ||
-        !ternary_i8_in(&a->multiplier, 0, 127, error) || !check_shifts(&a->shift, error) ||
-        !check_biases(&l, &a->bias, a->shift.data, error)) {
+    if (!ternary_size_multiple(&a->out, outputs, error) ||
+        !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, &l, error) ||
+        !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
-    for (size_t tile = 0; tile * TERNARY_LANES < outputs; tile++) {
-        decode_tile(&l, tile);
-        linear_tile(&l, a, tile);
+    columns c = {a->bias.data, a->multiplier.data, a->shift.data, a->out.data, outputs};
+    linear_tiles(&l, &c);
+    return 0;
+}
+
+int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_linear_columns_arguments *a = (const void *)arguments;
+    size_t outputs = a->multiplier.size;
+    layer l;
+    if (!ternary_value_in(&a->rows, 1, INT32_MAX, error) ||
+        !ternary_size_multiple(&a->out, (uint64_t)a->rows.value, error) ||
+        !check_layer(&a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, &l, error) ||
+        !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error) ||
+        !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
+        return error->code;
     }
+    int8_t *out = (int8_t *)a->out.data + a->column.value;
+    columns c = {a->bias.data, a->multiplier.data, a->shift.data, out, a->out.size / l.rows};
+    linear_tiles(&l, &c);
     return 0;
 }
 
@@ -127,29 +171,30 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     const int32_t *biases = (const int32_t *)a->bias.data + tile * TERNARY_LANES;
     const int16_t *multiplier = (const int16_t *)a->multiplier.data + tile * TERNARY_LANES;
     int32_t *out = (int32_t *)a->out.data + tile * TERNARY_LANES;
-    size_t lanes = lanes_of(l, tile);
+    ternary_product p = product_of(l, tile);
+    decode_tile(l, tile);
     for (size_t row = 0; row < l->rows; row++) {
-        int32_t sums[TERNARY_LANES] = {0};
-        memcpy(sums, biases, lanes * sizeof(int32_t));
-        ternary_accumulate_trits(sums, l->x + row * l->inputs, l->trits, l->inputs);
-        for (size_t lane = 0; lane < lanes; lane++) {
-            out[row * l->outputs + lane] = sums[lane] * multiplier[lane]; // 524287 * 4095 fits int32
+        int32_t sums[TERNARY_LANES];
+        ternary_active->sums(&p, sums);
+        for (size_t lane = 0; lane < p.lanes; lane++) {
+            // 524287 * 4095 fits int32
+            out[row * l->outputs + lane] = (biases[lane] + sums[lane]) * multiplier[lane];
         }
+        p.x += p.x_stride;
     }
 }
 
 int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error) {
     const ternary_linear_logits_arguments *a = (const void *)arguments;
-    size_t outputs = a->multiplier.size / sizeof(int16_t);
+    size_t outputs = a->multiplier.size / sizeof(int16_t), row = outputs * sizeof(int32_t);
     layer l;
-    if (!check_layer(&a->x, &a->weight, &a->out, &a->scratch, outputs, sizeof(int32_t), &l, error) ||
-        !ternary_size_is(&a->bias, (uint64_t)outputs * sizeof(int32_t), error) ||
-        !ternary_i16_in(&a->multiplier, 0, 4095, error) ||
+    if (!ternary_size_multiple(&a->out, row, error) ||
+        !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
+        !ternary_size_is(&a->bias, (uint64_t)row, error) || !ternary_i16_in(&a->multiplier, 0, 4095, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
         return error->code;
     }
     for (size_t tile = 0; tile * TERNARY_LANES < outputs; tile++) {
-        decode_tile(&l, tile);
         logits_tile(&l, a, tile);
     }
     return 0;
@@ -160,5 +205,5 @@ int32_t ternary_linear_scratch(const ternary_arg *arguments, ternary_error *erro
     if (!ternary_value_in(&a->in_features, 1, TERNARY_MAX_IN_FEATURES, error)) {
         return error->code;
     }
-    return (int32_t)(vectors_of((uint64_t)a->in_features.value) * TERNARY_VECTOR_TRITS);
+    return (int32_t)scratch_bytes((size_t)a->in_features.value);
 }

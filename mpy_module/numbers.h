@@ -39,4 +39,21 @@ static inline int32_t ternary_bits(uint32_t x) {
     return count;
 }
 
+// 7.3: h for weights that sum to `sum`.
+static inline int32_t ternary_halvings(int32_t sum) {
+    return ternary_max(ternary_bits((uint32_t)sum) - 12, 0);
+}
+
+// Rows of primitives want their memory on multiples of 16; scratch has room to begin there.
+enum { TERNARY_SLACK = TERNARY_LANES - 1 };
+
+static inline void *ternary_aligned(const ternary_arg *scratch) {
+    uintptr_t address = (uintptr_t)scratch->data;
+    return (int8_t *)scratch->data + (-address & TERNARY_SLACK);
+}
+
+static inline size_t ternary_round_up(size_t count) {
+    return (count + TERNARY_LANES - 1) / TERNARY_LANES * TERNARY_LANES;
+}
+
 #endif

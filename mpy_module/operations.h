@@ -15,10 +15,13 @@
     OPERATION(linear, 0, "TernaryBitLinear: x [rows, K] to out [rows, N] (SPEC 4.1-4.5).", \
         P(x, I8, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) P(shift, U8, IN) \
         P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(linear_columns, 0, "linear to columns column..column + N - 1 of out [rows, any width].", \
+        P(x, I8, IN) P(rows, INT, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) \
+        P(shift, U8, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_logits, 0, "The head: x [rows, K] to logits [rows, N] (SPEC 4.7).", \
         P(x, I8, IN) P(weight, U8, IN) P(bias, I32, IN) P(multiplier, I16, IN) \
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
-    OPERATION(linear_scratch, 1, "Bytes of scratch for linear and linear_logits.", \
+    OPERATION(linear_scratch, 1, "Bytes of scratch for the linear operations.", \
         P(in_features, INT, IN)) \
     OPERATION(patches, 0, "Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).", \
         P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
@@ -28,19 +31,19 @@
         P(beta, INT, IN) P(width, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(layernorm_scratch, 1, "Bytes of scratch for layernorm.", \
         P(width, INT, IN)) \
-    OPERATION(attention, 0, "All heads: qkv [T, 3 D] to out [T, D] (SPEC 7).", \
+    OPERATION(attention, 0, "All heads: qkv [T, 3 D] to columns column..column + D - 1 of out [T, D or more] (SPEC 7).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(score_shift, INT, IN) P(table, I8, IN) \
-        P(value_gain, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
-    OPERATION(attention_scratch, 1, "Bytes of scratch for attention.", \
-        P(tokens, INT, IN)) \
+        P(value_gain, INT, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
+    OPERATION(attention_scratch, 1, "Bytes of scratch for attention and its parts.", \
+        P(tokens, INT, IN) P(head_width, INT, IN)) \
     OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T] (SPEC 7.1).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) P(score_shift, INT, IN) \
-        P(out, I8, OUT)) \
+        P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(softmax, 0, "Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).", \
         P(scores, I8, IN) P(tokens, INT, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
     OPERATION(attention_values, 0, "Mean of one head's v under weights [T, T], to its columns of out [T, D] (SPEC 7.4-7.6).", \
         P(weights, I8, IN) P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) \
-        P(value_gain, INT, IN) P(out, I8, INOUT)) \
+        P(value_gain, INT, IN) P(out, I8, INOUT) P(scratch, I8, SCRATCH)) \
     OPERATION(lookup, 0, "out = table[x + 128], in place if wanted (SPEC 8.1).", \
         P(x, I8, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
     OPERATION(residual_start, 0, "residual = y * 2^shift (SPEC 5.2).", \

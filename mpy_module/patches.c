@@ -4,6 +4,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
+#include "primitives.h"
 
 // 4.6. Sides in pixels; all below 2^13.
 typedef struct {
@@ -64,7 +65,7 @@ static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8
     size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
     size_t inside = (size_t)(to - from) * channels, run = (size_t)c->kernel * channels;
     memset(out, 0, before);
-    memcpy(out + before, row + (size_t)from * channels, inside);
+    ternary_active->copy(out + before, row + (size_t)from * channels, inside);
     memset(out + before + inside, 0, run - before - inside);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The inner loops, 16 lanes wide. Everything else in this directory is written once; these are what a
-// target's SIMD unit replaces.
+// The inner loops: what a target's SIMD unit replaces. Everything else in this directory is written once. A
+// row of the table has them all; every row gives the same bits for every input.
 
 #ifndef TERNARY_PRIMITIVES_H
 #define TERNARY_PRIMITIVES_H
@@ -9,22 +9,70 @@
 
 enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
 
-// 2.2-2.4: `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
-void ternary_decode_vectors(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits);
+// Rows of x times a panel of 16 columns: out[row][lane] comes from sum_k x[row][k] * panel[k][lane].
+typedef struct {
+    const int8_t *x;           // [rows, depth], rows `x_stride` bytes apart
+    const int8_t *panel;       // [depth, 16]; memory reaches to a multiple of 16 rows, with any content there
+    int8_t *spare;             // room for a row of x, made a multiple of 16
+    int8_t *out;               // [rows, lanes], rows `out_stride` bytes apart
+    size_t rows, depth, lanes; // each >= 1, lanes <= 16
+    size_t x_stride, out_stride;
+} ternary_product;
 
-// 4.2: sums[lane] += tile[k][lane] * x[k] for k < rows; tile holds trits.
-void ternary_accumulate_trits(int32_t *restrict sums, const int8_t *restrict x, const int8_t *restrict tile,
-                              size_t rows);
+// 7.5 for a row: its n and m.
+typedef struct {
+    uint8_t shift;
+    int8_t multiplier;
+} ternary_mean;
 
-// 4.4, 4.5: y[lane] = (sat8(sums[lane] >> shift) * multiplier[lane]) >> 7.
-void ternary_drain(const int32_t *restrict sums, int32_t shift, const int8_t *restrict multiplier,
-                   int8_t *restrict y);
+// 6.5, 6.6 for a row: y_i = sat16(sat16((sat16(x_i - mean) * gamma_i * factor) >> shift) + beta_i) >> 8.
+typedef struct {
+    const int16_t *gamma; // [width] of -1, 0, 1
+    const int16_t *beta;  // [width], b_i * beta + 128
+    size_t width;
+    int32_t mean, factor, shift;
+} ternary_norm;
 
-// 7.1: sum of a[k] * b[k] for k < count <= 1024.
-int32_t ternary_dot(const int8_t *restrict a, const int8_t *restrict b, size_t count);
+typedef struct {
+    const char *name;
+    // 2.2-2.4: `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
+    void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
+    // 4.2, 4.4, 4.5: out = (sat8((start[lane] + sum) >> shift) * multiplier[lane]) >> 7, panel of trits, the
+    // sums within 20 bits (4.3).
+    void (*linear)(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier);
+    // 4.7: the sums of one row; panel of trits.
+    void (*sums)(const ternary_product *p, int32_t *sums);
+    // 7.1: out = sat8(sum >> shift) for any x and panel of depth <= 1024.
+    void (*scores)(const ternary_product *p, int32_t shift);
+    // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7 with those of the row; x in 0..127, a row's sum
+    // at most 4095.
+    void (*values)(const ternary_product *p, const ternary_mean *means);
+    // 7.2, 7.3: scores[tokens] to weights[tokens], which may be the same; returns W of 7.4.
+    int32_t (*softmax)(const int8_t *scores, size_t tokens, const int8_t *table, int8_t *weights);
+    // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
+    // apart.
+    void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);
+    // panel[row][lane] = in[row][lane], 0 for lane >= lanes; rows of in are `stride` bytes apart.
+    void (*gather)(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel);
+    // 8.1
+    void (*lookup)(const int8_t *x, size_t count, const int8_t *table, int8_t *out);
+    // 5.1, 5.2
+    void (*residual_start)(int16_t *residual, const int8_t *y, size_t count, int32_t shift);
+    void (*residual_add)(int16_t *residual, const int8_t *y, size_t count, int32_t shift);
+    // 6.1: sum of x; 6.2: V.
+    int32_t (*sum)(const int16_t *x, size_t count);
+    uint64_t (*squares)(const int16_t *x, size_t count, int32_t mean);
+    void (*norm)(const ternary_norm *norm, const int16_t *x, int8_t *y);
+    // memcpy
+    void (*copy)(void *to, const void *from, size_t count);
+} ternary_primitives;
 
-// 7.4: sums[lane] += weights[j] * values[j * stride + lane] for j < rows, lane < lanes <= 16.
-void ternary_accumulate_values(int32_t *restrict sums, const int8_t *restrict weights,
-                               const int8_t *restrict values, size_t stride, size_t rows, size_t lanes);
+extern const ternary_primitives ternary_reference;
+#ifdef TERNARY_PIE
+extern const ternary_primitives ternary_pie;
+#endif
+
+// The row in use.
+extern const ternary_primitives *ternary_active;
 
 #endif

@@ -105,8 +105,8 @@ def test_attention():
     assert weights[0].tolist() == [127, 63, 7]
     assert (weights[0].astype(int) @ v).tolist() == [13750, -9501]
     assert hexed(oracle.attention(QKV, 1, 2, TABLE, 0)) == ATTENDED
-    out, scratch = np.zeros((3, 2), I8), ternary.arena(ternary.attention_scratch(3))
-    ternary.attention(QKV, 3, 1, 2, TABLE, 0, out, scratch)
+    out, scratch = np.zeros((3, 2), I8), ternary.arena(ternary.attention_scratch(3, 2))
+    ternary.attention(QKV, 3, 1, 2, TABLE, 0, out, 0, scratch)
     assert hexed(out) == ATTENDED
 
 

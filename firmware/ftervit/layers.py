@@ -297,23 +297,26 @@ class Attention:
             wide = ternary.arena(4 * size)
         qkv, mixed = self.qkv(x, wide[: 3 * size]), wide[3 * size : 4 * size]
         if type(self) is Attention and type(self.softmax) is Softmax:
-            table, work = self.softmax.table, scratch.get(ternary.attention_scratch(tokens))
-            ternary.attention(qkv, tokens, self.heads, self.score_shift, table, self.value_gain, mixed, work)
+            table, work = self.softmax.table, self._work(tokens)
+            ternary.attention(qkv, tokens, self.heads, self.score_shift, table, self.value_gain, mixed, 0, work)
         else:
             for head in range(self.heads):
                 weights = self.softmax(self.scores(qkv, tokens, head), tokens)
                 self.values(weights, qkv, tokens, head, mixed)
         return self.proj(mixed, out)
 
+    def _work(self, tokens):
+        return scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))
+
     def scores(self, qkv, tokens, head):
         """int8 scores [tokens, tokens] of one head (SPEC 7.1)."""
         out = ternary.arena(tokens * tokens)
-        ternary.attention_scores(qkv, tokens, self.heads, head, self.score_shift, out)
+        ternary.attention_scores(qkv, tokens, self.heads, head, self.score_shift, out, self._work(tokens))
         return out
 
     def values(self, weights, qkv, tokens, head, out):
         """Mean of one head's v under int8 weights [tokens, tokens], into its columns of `out` (SPEC 7.4 to 7.6)."""
-        ternary.attention_values(weights, qkv, tokens, self.heads, head, self.value_gain, out)
+        ternary.attention_values(weights, qkv, tokens, self.heads, head, self.value_gain, out, self._work(tokens))
 
 
 class Mlp:

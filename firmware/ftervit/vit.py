@@ -36,21 +36,21 @@ class VisionTransformer:
         self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
         self.logit_frac = self.head.frac
         file.finish()
-        self._allocate(max(4 * width, hidden))
+        self._allocate(max(4 * width, hidden), heads)
 
     @classmethod
     def load(cls, path):
         """Open and check a model file, and make the model; its weights stay where the file lies."""
         return cls(ModelFile(path))
 
-    def _allocate(self, wide):
+    def _allocate(self, wide, heads):
         """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
         stream = self.tokens * self.embed_dim
         self.activation_bytes = stream * 3 + self.tokens * wide
         check_room(self.activation_bytes + self._picture_bytes(), "activations and picture")
         # All scratch now, largest first, while the heap is least fragmented; that of linear layers came with them.
         patch_scratch.get(max(conv.patch_bytes() for conv in self._convolutions()))
-        scratch.get(max(ternary.layernorm_scratch(self.embed_dim), ternary.attention_scratch(self.tokens)))
+        scratch.get(max(ternary.layernorm_scratch(self.embed_dim), ternary.attention_scratch(self.tokens, self.embed_dim // heads)))
         self._stream = ternary.arena(stream * 2, "h")
         self._normed = ternary.arena(stream)
         self._wide = ternary.arena(self.tokens * wide)

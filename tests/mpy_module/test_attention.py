@@ -21,12 +21,17 @@ def random_qkv(rng, tokens, heads, width, largest=None):
     return qkv.reshape(tokens, -1).astype(I8)
 
 
+def scratch_of(tokens, head_width):
+    """Scratch of exact size."""
+    return Scratch(ternary.attention_scratch(tokens, head_width))
+
+
 def fused(qkv, heads, score_shift, table, value_gain):
     """ternary.attention -> int8 [T, D]."""
     tokens = len(qkv)
-    scratch = Scratch(ternary.attention_scratch(tokens))
+    scratch = scratch_of(tokens, qkv.shape[1] // 3 // heads)
     out = Out((tokens, qkv.shape[1] // 3), I8)
-    return run("attention", qkv, tokens, heads, score_shift, table, value_gain, out, scratch)
+    return run("attention", qkv, tokens, heads, score_shift, table, value_gain, out, 0, scratch)
 
 
 def parts(qkv, heads, score_shift, table, value_gain):
@@ -36,14 +41,18 @@ def parts(qkv, heads, score_shift, table, value_gain):
     out = np.full((tokens, heads * width), 77, I8)
     for head in range(heads):
         square = (tokens, tokens)
-        scores = run("attention_scores", qkv, tokens, heads, head, score_shift, Out(square, I8))
+        scores = run(
+            "attention_scores", qkv, tokens, heads, head, score_shift, Out(square, I8), scratch_of(tokens, width)
+        )
         equal(scores, oracle.attention_scores(q[head], k[head], score_shift))
         weights = run("softmax", scores, tokens, table, Out(square, I8))
         equal(weights, oracle.softmax(scores, table))
         columns = slice(head * width, (head + 1) * width)
         expected = out.copy()
         expected[:, columns] = oracle.attention_values(weights, v[head], value_gain)
-        out = run("attention_values", weights, qkv, tokens, heads, head, value_gain, Updated(out))
+        out = run(
+            "attention_values", weights, qkv, tokens, heads, head, value_gain, Updated(out), scratch_of(tokens, width)
+        )
         equal(out, expected)
     return out
 
@@ -112,7 +121,7 @@ def test_table_ends():
 def test_refuses_more_tokens():
     """T = 2049 with buffers of the right size."""
     qkv = np.zeros((2049, 3), I8)
-    refused("attention", qkv, 2049, 1, 0, EXPONENTIAL, 0, Out((2049, 1), I8), Scratch(1 << 16))
+    refused("attention", qkv, 2049, 1, 0, EXPONENTIAL, 0, Out((2049, 1), I8), 0, Scratch(1 << 18))
     refused("softmax", np.zeros((1, 2049), I8), 2049, EXPONENTIAL, Out((1, 2049), I8))
 
 
@@ -134,42 +143,42 @@ def test_softmax_of_some_rows_in_place():
 
 def test_refuses_a_wrong_table():
     qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
-    scratch = Scratch(ternary.attention_scratch(3))
+    scratch = scratch_of(3, 4)
     for position, value in ((0, 126), (0, 0), (0, -1), (1, -1), (255, -128)):
         table = EXPONENTIAL.copy()
         table[position] = value
-        refused("attention", qkv, 3, 1, 0, table, 0, Out((3, 4), I8), scratch, match="table")
+        refused("attention", qkv, 3, 1, 0, table, 0, Out((3, 4), I8), 0, scratch, match="table")
         refused("softmax", np.zeros((3, 3), I8), 3, table, Out((3, 3), I8), match="table")
-    refused("attention", qkv, 3, 1, 0, EXPONENTIAL[:255], 0, Out((3, 4), I8), scratch)
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL[:255], 0, Out((3, 4), I8), 0, scratch)
 
 
 def test_refuses_numbers_out_of_range():
     qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
-    scratch = Scratch(ternary.attention_scratch(3))
+    scratch = scratch_of(3, 4)
     good = [3, 1, 0, EXPONENTIAL, 0]
     wrong = [(0, v) for v in (0, -3, 5, 2049, 2**31 - 1)] + [(1, v) for v in (0, -1, 3, 5)]
     wrong += [(2, v) for v in (-1, 16)] + [(4, v) for v in (-2, 7)]
     for position, value in wrong:
         arguments = [*good[:position], value, *good[position + 1 :]]
-        refused("attention", qkv, *arguments, Out((3, 4), I8), scratch)
+        refused("attention", qkv, *arguments, Out((3, 4), I8), 0, scratch)
     for head in (-1, 1, 2**31 - 1):
-        refused("attention_scores", qkv, 3, 1, head, 0, Out((3, 3), I8))
-        refused("attention_values", np.full((3, 3), 64, I8), qkv, 3, 1, head, 0, Out((3, 4), I8))
+        refused("attention_scores", qkv, 3, 1, head, 0, Out((3, 3), I8), scratch)
+        refused("attention_values", np.full((3, 3), 64, I8), qkv, 3, 1, head, 0, Out((3, 4), I8), scratch)
 
 
 def test_refuses_wrong_sizes():
     qkv = random_qkv(np.random.default_rng(1), 3, 1, 4)
-    size = ternary.attention_scratch(3)
-    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 5), I8), Scratch(size))
-    refused("attention", qkv[:, :11].copy(), 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), Scratch(size))
-    refused("attention", np.zeros((1, 3 * 1025), I8), 1, 1, 0, EXPONENTIAL, 0, Out((1, 1025), I8), Scratch(size))
-    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), Scratch(2))
+    size = ternary.attention_scratch(3, 4)
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((14,), I8), 0, Scratch(size))
+    refused("attention", qkv[:, :11].copy(), 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), 0, Scratch(size))
+    refused("attention", np.zeros((1, 3 * 1025), I8), 1, 1, 0, EXPONENTIAL, 0, Out((1, 1025), I8), 0, Scratch(1 << 18))
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), 0, Scratch(size - 1))
     for tokens in (0, -1, 2049):
         with pytest.raises(ValueError):
-            ternary.attention_scratch(tokens)
-    refused("attention_scores", qkv, 3, 1, 0, 0, Out((8,), I8))
+            ternary.attention_scratch(tokens, 4)
+    refused("attention_scores", qkv, 3, 1, 0, 0, Out((8,), I8), Scratch(size))
     refused("softmax", np.zeros(8, I8), 3, EXPONENTIAL, Out((8,), I8))
-    refused("attention_values", np.full(8, 64, I8), qkv, 3, 1, 0, 0, Out((3, 4), I8))
+    refused("attention_values", np.full(8, 64, I8), qkv, 3, 1, 0, 0, Out((3, 4), I8), Scratch(size))
 
 
 @pytest.mark.parametrize("total", [64, 65, 127, 128, 129, 1023, 2047, 2048, 4094, 4095])
@@ -186,7 +195,7 @@ def test_values_under_weights_of_every_sum(total, v):
     qkv = rng.integers(-128, 128, (70, 6)).astype(I8)
     qkv[:, 4] = v
     for value_gain in range(-1, 7):
-        out = run("attention_values", weights, qkv, 70, 1, 0, value_gain, Out((70, 2), I8))
+        out = run("attention_values", weights, qkv, 70, 1, 0, value_gain, Out((70, 2), I8), scratch_of(70, 2))
         equal(out, oracle.attention_values(weights, qkv[:, 4:], value_gain))
 
 
@@ -195,6 +204,6 @@ def test_values_survive_weights_that_no_softmax_makes(value):
     """Such weights break 7.4; whatever comes out, nothing around it changes."""
     qkv = random_qkv(np.random.default_rng(1), 40, 1, 4)
     try:
-        run("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8))
+        run("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8), scratch_of(40, 4))
     except ValueError:
-        refused("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8))
+        refused("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8), scratch_of(40, 4))

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+// The reference row: portable C, for every target and as what other rows are compared with.
+
+#include <string.h>
+
+#include "numbers.h"
+#include "primitives.h"
+
+static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits) {
+    for (size_t vector = 0; vector < vectors; vector++) {
+        uint8_t power[TERNARY_LANES]; // byte * 3^i mod 256
+        for (int lane = 0; lane < TERNARY_LANES; lane++) {
+            power[lane] = packed[vector * TERNARY_LANES + (size_t)lane];
+        }
+        for (int i = 0; i < TERNARY_TRITS_PER_BYTE; i++) {
+            for (int lane = 0; lane < TERNARY_LANES; lane++) {
+                int32_t product = power[lane] * 3;
+                trits[lane] = (int8_t)((product >> 8) - 1);
+                power[lane] = (uint8_t)product;
+            }
+            trits += TERNARY_LANES;
+        }
+    }
+}
+
+static void accumulate(int32_t *restrict sums, const int8_t *restrict x, const int8_t *restrict panel,
+                       size_t depth) {
+    for (size_t k = 0; k < depth; k++) {
+        for (int lane = 0; lane < TERNARY_LANES; lane++) {
+            sums[lane] += panel[lane] * x[k];
+        }
+        panel += TERNARY_LANES;
+    }
+}
+
+static int8_t scaled(int32_t sum, int32_t shift, int32_t multiplier) {
+    int32_t v = ternary_sat8(ternary_shift_right(sum, shift));
+    return (int8_t)ternary_shift_right(v * multiplier, 7);
+}
+
+static void linear(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier) {
+    for (size_t row = 0; row < p->rows; row++) {
+        int32_t sums[TERNARY_LANES];
+        memcpy(sums, start, sizeof(sums));
+        accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
+        for (size_t lane = 0; lane < p->lanes; lane++) {
+            p->out[row * p->out_stride + lane] = scaled(sums[lane], shift, multiplier[lane]);
+        }
+    }
+}
+
+static void sums_of(const ternary_product *p, int32_t *sums) {
+    memset(sums, 0, TERNARY_LANES * sizeof(*sums));
+    accumulate(sums, p->x, p->panel, p->depth);
+}
+
+static void scores(const ternary_product *p, int32_t shift) {
+    for (size_t row = 0; row < p->rows; row++) {
+        int32_t sums[TERNARY_LANES] = {0};
+        accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
+        for (size_t lane = 0; lane < p->lanes; lane++) {
+            p->out[row * p->out_stride + lane] = ternary_sat8(ternary_shift_right(sums[lane], shift));
+        }
+    }
+}
+
+static void values(const ternary_product *p, const ternary_mean *means) {
+    for (size_t row = 0; row < p->rows; row++) {
+        int32_t sums[TERNARY_LANES] = {0};
+        accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
+        for (size_t lane = 0; lane < p->lanes; lane++) {
+            int8_t mean = scaled(sums[lane], means[row].shift, means[row].multiplier);
+            p->out[row * p->out_stride + lane] = mean;
+        }
+    }
+}
+
+static int32_t sum_of(const int8_t *weights, size_t tokens) {
+    int32_t sum = 0;
+    for (size_t j = 0; j < tokens; j++) {
+        sum += weights[j];
+    }
+    return sum;
+}
+
+static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
+    int32_t top = -128;
+    for (size_t j = 0; j < tokens; j++) {
+        top = ternary_max(top, row[j]);
+    }
+    for (size_t j = 0; j < tokens; j++) {
+        weights[j] = table[top - row[j]];
+    }
+    int32_t sum = sum_of(weights, tokens);
+    int32_t halvings = ternary_halvings(sum);
+    if (halvings == 0) {
+        return sum;
+    }
+    for (size_t j = 0; j < tokens; j++) {
+        weights[j] = (int8_t)(weights[j] >> halvings);
+    }
+    return sum_of(weights, tokens);
+}
+
+static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
+    for (size_t k = 0; k < depth; k++) {
+        for (size_t lane = 0; lane < TERNARY_LANES; lane++) {
+            panel[k * TERNARY_LANES + lane] = lane < lanes ? keys[lane * stride + k] : 0;
+        }
+    }
+}
+
+static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel) {
+    for (size_t row = 0; row < rows; row++) {
+        int8_t *out = panel + row * TERNARY_LANES;
+        memcpy(out, in + row * stride, lanes);
+        memset(out + lanes, 0, TERNARY_LANES - lanes);
+    }
+}
+
+static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *out) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = table[x[i] + 128];
+    }
+}
+
+static void residual_start(int16_t *restrict residual, const int8_t *restrict y, size_t count,
+                           int32_t shift) {
+    for (size_t i = 0; i < count; i++) {
+        residual[i] = (int16_t)(y[i] * (1 << shift)); // -128 * 2^8 fits
+    }
+}
+
+static void residual_add(int16_t *restrict residual, const int8_t *restrict y, size_t count, int32_t shift) {
+    for (size_t i = 0; i < count; i++) {
+        residual[i] = ternary_sat16(residual[i] + y[i] * (1 << shift));
+    }
+}
+
+static int32_t sum(const int16_t *x, size_t count) {
+    int32_t total = 0; // |total| <= 2^27
+    for (size_t i = 0; i < count; i++) {
+        total += x[i];
+    }
+    return total;
+}
+
+static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t e = ternary_sat16(x[i] - mean);
+        total += (uint32_t)(e * e);
+    }
+    return total;
+}
+
+static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
+    for (size_t i = 0; i < norm->width; i++) {
+        int32_t e = ternary_sat16(x[i] - norm->mean);
+        int32_t u = ternary_sat16(ternary_shift_right(e * norm->gamma[i] * norm->factor, norm->shift));
+        y[i] = (int8_t)ternary_shift_right(ternary_sat16(u + norm->beta[i]), 8);
+    }
+}
+
+static void copy(void *to, const void *from, size_t count) {
+    memcpy(to, from, count);
+}
+
+const ternary_primitives ternary_reference = {
+    "reference", decode, linear,         sums_of,      scores, values,  softmax,  transpose,
+    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,
+};
