@@ -2,6 +2,10 @@
 # For ports that build with CMake: USER_C_MODULES names this file.
 add_library(usermod_ternary INTERFACE)
 file(GLOB TERNARY_SOURCES ${CMAKE_CURRENT_LIST_DIR}/*.c)
-target_sources(usermod_ternary INTERFACE ${TERNARY_SOURCES})
+if(IDF_TARGET STREQUAL "esp32s3")
+    file(GLOB TERNARY_PIE_SOURCES ${CMAKE_CURRENT_LIST_DIR}/pie/*.c ${CMAKE_CURRENT_LIST_DIR}/pie/*.S)
+    target_compile_definitions(usermod_ternary INTERFACE TERNARY_PIE)
+endif()
+target_sources(usermod_ternary INTERFACE ${TERNARY_SOURCES} ${TERNARY_PIE_SOURCES})
 target_include_directories(usermod_ternary INTERFACE ${CMAKE_CURRENT_LIST_DIR})
 target_link_libraries(usermod INTERFACE usermod_ternary)

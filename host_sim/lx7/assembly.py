@@ -26,7 +26,7 @@ from typing import NamedTuple
 LOOPS = {"loop", "loopnez", "loopgtz"}
 ALIGNMENTS = {".align", ".balign", ".p2align"}
 RENAMED = {".align": ".balign", ".word": ".4byte", ".hword": ".2byte"}
-DROPPED = (".begin", ".end", ".cfi_")
+DROPPED = {".begin", ".end"}
 DATA = {".byte", ".2byte", ".short", ".4byte", ".int", ".long", ".8byte", ".quad"}
 # After these comes only what is jumped to.
 LEAVING = {"ret", "ret.n", "retw", "retw.n", "j", "jx", "ill", "ill.n", "rfe", "rfwo", "rfwu"}
@@ -179,7 +179,7 @@ class Rewriter:
         rest = body[len(word) :]
         if word.startswith("EE."):
             word = word.lower()
-        if word.startswith(DROPPED):
+        if word in DROPPED or word.startswith(".cfi_"):
             return labels, False
         if not word:
             return labels, False

@@ -336,7 +336,9 @@ def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
 
 def build_kernels() -> Path:
     """Build the module's operations (all of mpy_module/ but MicroPython's binding) as a program; returns its path."""
-    return build(host_build.kernels().sources, KERNELS)
+    pie = host_build.SOURCE / "pie"
+    sources = (*host_build.kernels().sources, *sorted(pie.glob("*.c")), *sorted(pie.glob("*.S")))
+    return build(sources, KERNELS, includes=[host_build.SOURCE], defines=["TERNARY_PIE"])
 
 
 def sizes(path: Path) -> dict[str, int]:

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+// Operations on each element, and on rows for softmax. Contract: kernels.h.
+
+#include "kernels.inc"
+
+    // All lanes of q0 become the largest one: each round, even and odd lanes meet.
+    .macro meet
+    mv.qr q1, q0
+    ee.vunzip.8 q0, q1
+    ee.vmax.s8 q0, q0, q1
+    .endm
+
+    // a2 x, a3 vectors -> a2
+    function pie_top
+    entry a1, 32
+    ee.vld.128.ip q0, a2, 16
+    addi a3, a3, -1
+    loopgtz a3, .Lmax
+    ee.vld.128.ip q1, a2, 16
+    ee.vmax.s8 q0, q0, q1
+.Lmax:
+    meet
+    meet
+    meet
+    meet
+    ee.movi.32.a q0, a2, 0
+    sext a2, a2, 7
+    retw
+    end_function pie_top
+
+    // a2 x, a3 vectors -> a2
+    function pie_total
+    entry a1, 32
+    movi a4, 1
+    s8i a4, a1, 0
+    ee.vldbc.8 q7, a1
+    ee.zero.accx
+    ee.vld.128.ip q0, a2, 16
+    addi a3, a3, -1
+    loopgtz a3, .Lsum
+    ee.vmulas.s8.accx.ld.ip q0, a2, 16, q0, q7
+.Lsum:
+    ee.vmulas.s8.accx q0, q7
+    rur.accx_0 a2
+    retw
+    end_function pie_total
+
+    // a2 x, a3 vectors, a4 halvings
+    function pie_halve
+    entry a1, 32
+    movi a5, 1
+    s8i a5, a1, 0
+    ee.vldbc.8 q7, a1
+    wsr.sar a4
+    loopgtz a3, .Lhalve
+    ee.vld.128.ip q0, a2, 0
+    ee.vmul.u8 q0, q0, q7
+    ee.vst.128.ip q0, a2, 16
+.Lhalve:
+    retw
+    end_function pie_halve
+
+    // a2 x, a3 words, a4 base, a5 out. Four bytes at a time, as u = x + 128: their sign bits are flipped.
+    .macro look_up name, step
+    function \name
+    entry a1, 32
+    movi a7, 0x80
+    slli a8, a7, 8
+    or a7, a7, a8
+    slli a8, a7, 16
+    or a7, a7, a8
+    loopgtz a3, .Lwords\@
+    l32i a8, a2, 0
+    addi a2, a2, 4
+    xor a8, a8, a7
+    extui a9, a8, 0, 8
+    extui a10, a8, 8, 8
+    \step a9, a4, a9
+    \step a10, a4, a10
+    l8ui a9, a9, 0
+    extui a11, a8, 16, 8
+    l8ui a10, a10, 0
+    s8i a9, a5, 0
+    extui a12, a8, 24, 8
+    s8i a10, a5, 1
+    \step a11, a4, a11
+    \step a12, a4, a12
+    l8ui a11, a11, 0
+    l8ui a12, a12, 0
+    s8i a11, a5, 2
+    s8i a12, a5, 3
+    addi a5, a5, 4
+.Lwords\@:
+    retw
+    end_function \name
+    .endm
+
+    look_up pie_rise, add
+    look_up pie_fall, sub
+
+    // The next 16 of y, times q7 = 2^shift: to q0 and q1, 8 each. As y << 8 lies in 16 bits, times 2^shift, >> 8.
+    .macro widened
+    ee.vld.128.ip q1, a3, 16
+    ee.zero.q q0
+    ee.vzip.8 q0, q1
+    ee.vmul.s16 q0, q0, q7
+    ee.vmul.s16 q1, q1, q7
+    .endm
+
+    // a2 residual, a3 y, a4 vectors of y, a5 shift: q7 = 2^shift, SAR = 8
+    .macro residual_begin
+    entry a1, 32
+    movi a6, 1
+    ssl a5
+    sll a6, a6
+    s16i a6, a1, 0
+    ee.vldbc.16 q7, a1
+    ssai 8
+    .endm
+
+    function pie_residual_start
+    residual_begin
+    loopgtz a4, .Lstart
+    widened
+    ee.vst.128.ip q0, a2, 16
+    ee.vst.128.ip q1, a2, 16
+.Lstart:
+    retw
+    end_function pie_residual_start
+
+    function pie_residual_add
+    residual_begin
+    loopgtz a4, .Ladd
+    ld.qr q2, a2, 0
+    ld.qr q3, a2, 16
+    widened
+    ee.vadds.s16 q2, q2, q0
+    ee.vadds.s16 q3, q3, q1
+    ee.vst.128.ip q2, a2, 16
+    ee.vst.128.ip q3, a2, 16
+.Ladd:
+    retw
+    end_function pie_residual_add
+
+    // a2 to, a3 from, a4 vectors
+    function pie_copy
+    entry a1, 32
+    srli a5, a4, 1
+    loopgtz a5, .Lcopy
+    ee.vld.128.ip q0, a3, 16
+    ee.vld.128.ip q1, a3, 16
+    ee.vst.128.ip q0, a2, 16
+    ee.vst.128.ip q1, a2, 16
+.Lcopy:
+    bbci a4, 0, .Lcopied
+    ee.vld.128.ip q0, a3, 16
+    ee.vst.128.ip q0, a2, 16
+.Lcopied:
+    retw
+    end_function pie_copy

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+// The row for the ESP32-S3's PIE unit: what the kernels cannot take (unaligned, not a multiple of 16, beyond
+// their bounds) goes through aligned copies or to the reference row.
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "numbers.h"
+#include "primitives.h"
+
+enum { VECTOR = 16 };
+
+#define ALIGNED __attribute__((aligned(VECTOR)))
+
+static bool aligned(uintptr_t bits) {
+    return bits % VECTOR == 0;
+}
+
+static uintptr_t bits_of(const void *pointer) {
+    return (uintptr_t)pointer;
+}
+
+typedef void kernel(const pie_product *p);
+
+static pie_product product_of(const ternary_product *p) {
+    return (pie_product){
+        .x = p->x,
+        .panel = p->panel,
+        .out = p->out,
+        .rows = p->rows,
+        .groups = (uint32_t)(ternary_round_up(p->depth) / VECTOR),
+        .x_skip = (uint32_t)(p->x_stride - ternary_round_up(p->depth)),
+        .out_stride = p->out_stride,
+        .multiplier = p->panel, // some that can be loaded
+    };
+}
+
+static bool direct_x(const ternary_product *p) {
+    return aligned(bits_of(p->x) | p->x_stride | p->depth);
+}
+
+static bool direct_out(const ternary_product *p) {
+    return p->lanes == VECTOR && aligned(bits_of(p->out) | p->out_stride);
+}
+
+// A row of x where the kernels can read it, zeros behind it.
+static const int8_t *copied(const ternary_product *p, size_t row) {
+    size_t padded = ternary_round_up(p->depth);
+    memcpy(p->spare, p->x + row * p->x_stride, p->depth);
+    memset(p->spare + p->depth, 0, padded - p->depth);
+    return p->spare;
+}
+
+// Rows through a kernel; `step`: bytes of `begin` that belong to a row.
+static void run(const ternary_product *p, pie_product *k, kernel *call, size_t step) {
+    bool x_fits = direct_x(p), out_fits = direct_out(p);
+    if (x_fits && out_fits) {
+        call(k);
+        return;
+    }
+    ALIGNED int8_t y[VECTOR];
+    const int8_t *begin = k->begin;
+    k->rows = 1;
+    for (size_t row = 0; row < p->rows; row++) {
+        int8_t *out = p->out + row * p->out_stride;
+        k->x = x_fits ? p->x + row * p->x_stride : copied(p, row);
+        k->out = out_fits ? out : y;
+        k->begin = begin + row * step;
+        call(k);
+        if (!out_fits) {
+            memcpy(out, y, p->lanes);
+        }
+    }
+}
+
+// Half of QACC, 8 lanes of 20 bits, as five words.
+static void pack_half(const int32_t *lanes, uint32_t *low, uint32_t *high) {
+    uint32_t lane[8];
+    for (int i = 0; i < 8; i++) {
+        lane[i] = (uint32_t)lanes[i] & 0xfffff;
+    }
+    low[0] = lane[0] | lane[1] << 20;
+    low[1] = lane[1] >> 12 | lane[2] << 8 | lane[3] << 28;
+    low[2] = lane[3] >> 4 | lane[4] << 16;
+    low[3] = lane[4] >> 16 | lane[5] << 4 | lane[6] << 24;
+    *high = lane[6] >> 8 | lane[7] << 12;
+}
+
+static int32_t signed_20(uint32_t bits) {
+    return (int32_t)(bits << 12) >> 12;
+}
+
+static void unpack_half(const uint32_t *low, uint32_t high, int32_t *lanes) {
+    lanes[0] = signed_20(low[0]);
+    lanes[1] = signed_20(low[0] >> 20 | low[1] << 12);
+    lanes[2] = signed_20(low[1] >> 8);
+    lanes[3] = signed_20(low[1] >> 28 | low[2] << 4);
+    lanes[4] = signed_20(low[2] >> 16 | low[3] << 16);
+    lanes[5] = signed_20(low[3] >> 4);
+    lanes[6] = signed_20(low[3] >> 24 | high << 8);
+    lanes[7] = signed_20(high >> 12);
+}
+
+// QACC in memory: low words of both halves, then the high ones.
+typedef struct {
+    uint32_t low[2][4], high[2];
+} ALIGNED accumulators;
+
+static void linear(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier) {
+    if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
+        ternary_reference.linear(p, start, shift, multiplier);
+        return;
+    }
+    accumulators begin;
+    pack_half(start, begin.low[0], &begin.high[0]);
+    pack_half(start + 8, begin.low[1], &begin.high[1]);
+    ALIGNED int8_t factors[VECTOR];
+    memcpy(factors, multiplier, VECTOR);
+    pie_product k = product_of(p);
+    k.begin = &begin;
+    k.shift = (uint32_t)shift;
+    k.multiplier = factors;
+    run(p, &k, pie_linear, 0);
+}
+
+static void sums(const ternary_product *p, int32_t *lanes) {
+    if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
+        ternary_reference.sums(p, lanes);
+        return;
+    }
+    accumulators end;
+    pie_product k = product_of(p);
+    k.x = direct_x(p) ? p->x : copied(p, 0);
+    k.out = (int8_t *)&end;
+    k.rows = 1;
+    pie_sums(&k);
+    unpack_half(end.low[0], end.high[0], lanes);
+    unpack_half(end.low[1], end.high[1], lanes + 8);
+}
+
+// Whether QACC holds the products of these rows with any panel: 128 sum |x| <= 524287. pie_magnitude may
+// count one too little for each value.
+static bool within_20_bits(const ternary_product *p) {
+    return direct_x(p) &&
+           pie_magnitude(p->x, p->x_stride, p->rows, p->depth / VECTOR) + p->depth <= TERNARY_MAX_WEIGHT_SUM;
+}
+
+static void scores(const ternary_product *p, int32_t shift) {
+    if (!aligned(bits_of(p->panel)) || !within_20_bits(p)) {
+        ternary_reference.scores(p, shift);
+        return;
+    }
+    pie_product k = product_of(p);
+    k.shift = (uint32_t)shift;
+    run(p, &k, pie_scores, 0);
+}
+
+static void values(const ternary_product *p, const ternary_mean *means) {
+    if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
+        ternary_reference.values(p, means);
+        return;
+    }
+    pie_product k = product_of(p);
+    k.begin = means;
+    run(p, &k, pie_values, sizeof(*means));
+}
+
+static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
+    if (!aligned(bits_of(packed) | bits_of(trits))) {
+        ternary_reference.decode(packed, vectors, trits);
+    } else if (vectors) {
+        pie_decode(packed, vectors, trits);
+    }
+}
+
+static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
+    uint32_t vectors = (uint32_t)(tokens / VECTOR);
+    if (vectors == 0 || !aligned(bits_of(row) | bits_of(weights))) {
+        return ternary_reference.softmax(row, tokens, table, weights);
+    }
+    size_t whole = vectors * VECTOR;
+    int32_t top = pie_top(row, vectors);
+    for (size_t j = whole; j < tokens; j++) {
+        top = ternary_max(top, row[j]);
+    }
+    pie_fall(row, (uint32_t)(whole / 4), table + top + 128, weights);
+    int32_t sum = (int32_t)pie_total(weights, vectors);
+    for (size_t j = whole; j < tokens; j++) {
+        weights[j] = table[top - row[j]];
+        sum += weights[j];
+    }
+    int32_t halvings = ternary_halvings(sum);
+    if (halvings == 0) {
+        return sum;
+    }
+    pie_halve(weights, vectors, (uint32_t)halvings);
+    sum = (int32_t)pie_total(weights, vectors);
+    for (size_t j = whole; j < tokens; j++) {
+        weights[j] = (int8_t)(weights[j] >> halvings);
+        sum += weights[j];
+    }
+    return sum;
+}
+
+static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
+    if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
+        pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
+        pie_transpose(keys + 8 * stride, stride, (uint32_t)(depth / VECTOR), panel + 8);
+        return;
+    }
+    memset(panel, 0, depth * VECTOR);
+    for (size_t lane = 0; lane < lanes; lane++) {
+        for (size_t k = 0; k < depth; k++) {
+            panel[k * VECTOR + lane] = keys[lane * stride + k];
+        }
+    }
+}
+
+static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel) {
+    if (lanes == VECTOR && aligned(bits_of(in) | stride | bits_of(panel))) {
+        pie_gather(in, stride, rows, panel);
+    } else {
+        ternary_reference.gather(in, stride, rows, lanes, panel);
+    }
+}
+
+static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *out) {
+    size_t whole = (bits_of(x) | bits_of(out)) % 4 ? 0 : count / 4 * 4;
+    pie_rise(x, (uint32_t)(whole / 4), table, out);
+    ternary_reference.lookup(x + whole, count - whole, table, out + whole);
+}
+
+static void residual_start(int16_t *residual, const int8_t *y, size_t count, int32_t shift) {
+    size_t whole = aligned(bits_of(residual) | bits_of(y)) ? count / VECTOR * VECTOR : 0;
+    pie_residual_start(residual, y, (uint32_t)(whole / VECTOR), (uint32_t)shift);
+    ternary_reference.residual_start(residual + whole, y + whole, count - whole, shift);
+}
+
+static void residual_add(int16_t *residual, const int8_t *y, size_t count, int32_t shift) {
+    size_t whole = aligned(bits_of(residual) | bits_of(y)) ? count / VECTOR * VECTOR : 0;
+    pie_residual_add(residual, y, (uint32_t)(whole / VECTOR), (uint32_t)shift);
+    ternary_reference.residual_add(residual + whole, y + whole, count - whole, shift);
+}
+
+enum { LANES_16 = 8 };
+
+static int32_t sum(const int16_t *x, size_t count) {
+    if (count < LANES_16 || !aligned(bits_of(x))) {
+        return ternary_reference.sum(x, count);
+    }
+    size_t whole = count / LANES_16 * LANES_16;
+    return pie_sum(x, (uint32_t)(whole / LANES_16)) + ternary_reference.sum(x + whole, count - whole);
+}
+
+static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
+    enum { MOST = 63 * LANES_16 };
+    uint64_t total = 0;
+    while (aligned(bits_of(x)) && count >= LANES_16) {
+        size_t whole = count < MOST ? count / LANES_16 * LANES_16 : MOST;
+        ALIGNED uint64_t part;
+        pie_squares(x, (uint32_t)(whole / LANES_16), mean, &part);
+        total += part;
+        x += whole;
+        count -= whole;
+    }
+    return total + ternary_reference.squares(x, count, mean);
+}
+
+static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
+    uintptr_t bits = bits_of(x) | bits_of(y) | bits_of(norm->gamma) | bits_of(norm->beta);
+    if (!aligned(bits | norm->width)) {
+        ternary_reference.norm(norm, x, y);
+        return;
+    }
+    pie_norm_row row = {
+        .x = x,
+        .gamma = norm->gamma,
+        .beta = norm->beta,
+        .y = y,
+        .pairs = (uint32_t)(norm->width / VECTOR),
+        .mean = norm->mean,
+        .factor = norm->factor,
+        .shift = norm->shift,
+    };
+    pie_norm(&row);
+}
+
+static void copy(void *to, const void *from, size_t count) {
+    if (aligned(bits_of(to) | bits_of(from) | count)) {
+        pie_copy(to, from, (uint32_t)(count / VECTOR));
+    } else {
+        memcpy(to, from, count);
+    }
+}
+
+const ternary_primitives ternary_pie = {
+    "pie",  decode, linear,         sums,         scores, values,  softmax,  transpose,
+    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,
+};
