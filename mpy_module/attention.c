@@ -52,15 +52,11 @@ static workplace workplace_of(const ternary_arg *scratch, const heads_view *h) {
     return (workplace){keys, values, weights, weights + ROWS * ternary_round_up(h->tokens)};
 }
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 // k of a head, 16 tokens to a panel.
 static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
     size_t panel = ternary_round_up(h->head_width) * TERNARY_LANES;
     for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
-        size_t lanes = smaller(h->tokens - token, TERNARY_LANES);
+        size_t lanes = ternary_smaller(h->tokens - token, TERNARY_LANES);
         ternary_active->transpose(key(h, head, token), 3 * h->width, lanes, h->head_width, panels);
         panels += panel;
     }
@@ -70,14 +66,14 @@ static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
 static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     size_t padded = ternary_round_up(h->tokens), rest = (padded - h->tokens) * TERNARY_LANES;
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
-        size_t lanes = smaller(h->head_width - channel, TERNARY_LANES);
+        size_t lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
         ternary_active->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
         memset(panels + h->tokens * TERNARY_LANES, 0, rest);
         panels += padded * TERNARY_LANES;
     }
 }
 
-// 7.1 for `rows` queries from `first` on; scores in rows of `stride` bytes.
+// 7.1 for `rows` queries from `first` on; scores in rows of `stride` bytes, T or T rounded up.
 static void scores_of(const heads_view *h, size_t head, size_t first, size_t rows, int32_t shift,
                       const workplace *w, int8_t *scores, size_t stride) {
     ternary_product p = {
@@ -90,13 +86,7 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
         .x_stride = 3 * h->width,
         .out_stride = stride,
     };
-    for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
-        // A row of `stride` bytes that is a multiple of 16 has room for what is beyond the last token.
-        p.lanes = smaller(stride - token, TERNARY_LANES);
-        ternary_active->scores(&p, shift);
-        p.panel += ternary_round_up(h->head_width) * TERNARY_LANES;
-        p.out += TERNARY_LANES;
-    }
+    ternary_active->scores(&p, stride, shift);
 }
 
 // 7.5: n and m from W.
@@ -121,7 +111,7 @@ static void values_of(const heads_view *h, size_t rows, const int8_t *weights, s
         .out_stride = stride,
     };
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
-        p.lanes = smaller(h->head_width - channel, TERNARY_LANES);
+        p.lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
         ternary_active->values(&p, means);
         p.panel += ternary_round_up(h->tokens) * TERNARY_LANES;
         p.out += TERNARY_LANES;
@@ -191,10 +181,10 @@ static void attend(const attention *a, size_t head, size_t first, size_t rows) {
     for (size_t row = 0; row < rows; row++) {
         int8_t *weights = a->work.weights + row * padded;
         int32_t sum = ternary_active->softmax(weights, h->tokens, a->table, weights);
-        memset(weights + h->tokens, 0, padded - h->tokens);
         means[row] = mean_of(sum, a->value_gain);
     }
     int8_t *y = a->out + first * a->stride + head * h->head_width;
+    // What stands in weights beyond the last token meets zeros in the panels of values.
     values_of(h, rows, a->work.weights, padded, means, &a->work, y, a->stride);
 }
 
@@ -221,7 +211,7 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
         pack_keys(&h, head, all.work.keys);
         pack_values(&h, head, all.work.values);
         for (size_t row = 0; row < h.tokens; row += ROWS) {
-            attend(&all, head, row, smaller(h.tokens - row, ROWS));
+            attend(&all, head, row, ternary_smaller(h.tokens - row, ROWS));
         }
     }
     return 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "checks.h"
+#include "numbers.h"
 
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument) {
     error->code = code;
@@ -64,32 +65,37 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
     return fail_range(error, TERNARY_ERR_CONTENT, buffer, low, high);
 }
 
-bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    const int8_t *elements = buffer->data;
-    for (size_t i = 0; i < buffer->size; i++) {
-        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
-            return false;
-        }
+// The smallest and the largest element first, which takes two instructions each; then, if need be, the first
+// wrong one.
+#define ELEMENTS_WITHIN(name, type)                                                                          \
+    bool name(const ternary_arg *buffer, size_t from, size_t to, int32_t low, int32_t high,                  \
+              ternary_error *error) {                                                                        \
+        const type *elements = buffer->data;                                                                 \
+        int32_t smallest = high, largest = low;                                                              \
+        for (size_t i = from; i < to; i++) {                                                                 \
+            smallest = ternary_min(smallest, elements[i]);                                                   \
+            largest = ternary_max(largest, elements[i]);                                                     \
+        }                                                                                                    \
+        if (smallest >= low && largest <= high) {                                                            \
+            return true;                                                                                     \
+        }                                                                                                    \
+        while (ternary_element_in(buffer, from, elements[from], low, high, error)) {                         \
+            from++;                                                                                          \
+        }                                                                                                    \
+        return false;                                                                                        \
     }
-    return true;
+
+static ELEMENTS_WITHIN(i8_within, int8_t) static ELEMENTS_WITHIN(i32_within, int32_t)
+    ELEMENTS_WITHIN(ternary_i16_within, int16_t)
+
+        bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    return i8_within(buffer, 0, buffer->size, low, high, error);
 }
 
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    const int16_t *elements = buffer->data;
-    for (size_t i = 0; i < buffer->size / sizeof(int16_t); i++) {
-        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
-            return false;
-        }
-    }
-    return true;
+    return ternary_i16_within(buffer, 0, buffer->size / sizeof(int16_t), low, high, error);
 }
 
 bool ternary_i32_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    const int32_t *elements = buffer->data;
-    for (size_t i = 0; i < buffer->size / sizeof(int32_t); i++) {
-        if (!ternary_element_in(buffer, i, elements[i], low, high, error)) {
-            return false;
-        }
-    }
-    return true;
+    return i32_within(buffer, 0, buffer->size / sizeof(int32_t), low, high, error);
 }

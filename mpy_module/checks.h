@@ -29,6 +29,10 @@ bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_ar
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error);
 
+// Whether elements from..to - 1 of a buffer of int16 do.
+bool ternary_i16_within(const ternary_arg *buffer, size_t from, size_t to, int32_t low, int32_t high,
+                        ternary_error *error);
+
 // Whether all elements do, of a buffer of int8, int16 and int32.
 bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);

@@ -63,7 +63,7 @@ static ternary_product product_of(const layer *l, size_t tile) {
         .spare = l->spare,
         .rows = l->rows,
         .depth = l->inputs,
-        .lanes = left < TERNARY_LANES ? left : TERNARY_LANES,
+        .lanes = ternary_smaller(left, TERNARY_LANES),
         .x_stride = l->inputs,
     };
 }
@@ -89,10 +89,10 @@ static bool check_shifts(const ternary_arg *shift, ternary_error *error) {
 
 static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t *shifts,
                          ternary_error *error) {
-    const int16_t *biases = bias->data;
-    for (size_t n = 0; n < l->outputs; n++) {
+    for (size_t n = 0; n < l->outputs; n += TERNARY_LANES) {
         int32_t room = bias_room(l) >> bias_shift(shifts[n / TERNARY_LANES]);
-        if (!ternary_element_in(bias, n, biases[n], -room, room, error)) {
+        size_t end = n + ternary_smaller(l->outputs - n, TERNARY_LANES);
+        if (!ternary_i16_within(bias, n, end, -room, room, error)) {
             return false;
         }
     }

@@ -42,8 +42,9 @@ typedef struct {
     void (*linear)(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier);
     // 4.7: the sums of one row; panel of trits.
     void (*sums)(const ternary_product *p, int32_t *sums);
-    // 7.1: out = sat8(sum >> shift) for any x and panel of depth <= 1024.
-    void (*scores)(const ternary_product *p, int32_t shift);
+    // 7.1: out = sat8(sum >> shift) for any x and panels of depth <= 1024. `columns` of them: a panel for
+    // each 16, each a multiple of 16 rows; `lanes` does not count.
+    void (*scores)(const ternary_product *p, size_t columns, int32_t shift);
     // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7 with those of the row; x in 0..127, a row's sum
     // at most 4095.
     void (*values)(const ternary_product *p, const ternary_mean *means);

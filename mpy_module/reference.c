@@ -54,13 +54,23 @@ static void sums_of(const ternary_product *p, int32_t *sums) {
     accumulate(sums, p->x, p->panel, p->depth);
 }
 
-static void scores(const ternary_product *p, int32_t shift) {
+static void scores_panel(const ternary_product *p, int32_t shift) {
     for (size_t row = 0; row < p->rows; row++) {
         int32_t sums[TERNARY_LANES] = {0};
         accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
         for (size_t lane = 0; lane < p->lanes; lane++) {
             p->out[row * p->out_stride + lane] = ternary_sat8(ternary_shift_right(sums[lane], shift));
         }
+    }
+}
+
+static void scores(const ternary_product *p, size_t columns, int32_t shift) {
+    ternary_product panel = *p;
+    for (size_t column = 0; column < columns; column += TERNARY_LANES) {
+        panel.lanes = ternary_smaller(columns - column, TERNARY_LANES);
+        scores_panel(&panel, shift);
+        panel.panel += ternary_round_up(p->depth) * TERNARY_LANES;
+        panel.out += TERNARY_LANES;
     }
 }
 

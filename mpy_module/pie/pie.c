@@ -146,14 +146,20 @@ static bool within_20_bits(const ternary_product *p) {
            pie_magnitude(p->x, p->x_stride, p->rows, p->depth / VECTOR) + p->depth <= TERNARY_MAX_WEIGHT_SUM;
 }
 
-static void scores(const ternary_product *p, int32_t shift) {
+static void scores(const ternary_product *p, size_t columns, int32_t shift) {
     if (!aligned(bits_of(p->panel)) || !within_20_bits(p)) {
-        ternary_reference.scores(p, shift);
+        ternary_reference.scores(p, columns, shift);
         return;
     }
-    pie_product k = product_of(p);
-    k.shift = (uint32_t)shift;
-    run(p, &k, pie_scores, 0);
+    ternary_product panel = *p;
+    for (size_t column = 0; column < columns; column += VECTOR) {
+        panel.lanes = ternary_smaller(columns - column, VECTOR);
+        pie_product k = product_of(&panel);
+        k.shift = (uint32_t)shift;
+        run(&panel, &k, pie_scores, 0);
+        panel.panel += p->depth * VECTOR;
+        panel.out += VECTOR;
+    }
 }
 
 static void values(const ternary_product *p, const ternary_mean *means) {
