@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Where a network's activations lie, and in how many passes its layers go over their tokens.
+
+Plan(file.architecture, sram=192 * 1024, piece=100 * 1024) finds the cheapest way within that much internal memory;
+print it to see what goes where. VisionTransformer.load(path, sram=..., piece=...) makes and follows it.
+"""
+
+import ternary
+
+from ftervit.modelfile import convolutions, grids
+
+# Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
+# (host_sim/lx7/timing.py has the sources). They only rank plans.
+FLASH, READ, WRITE = 7.5, 2.7, 3.2
+# What stays in the data cache of 64 KB between two uses while weights stream through it.
+CACHED = 40 * 1024
+
+
+def round_up(count, unit=16):
+    """The next multiple."""
+    return (count + unit - 1) // unit * unit
+
+
+def packed_bytes(outputs, inputs):
+    """Bytes of packed weights of a linear layer (SPEC 2.6)."""
+    return round_up(outputs) * ((inputs + 4) // 5)
+
+
+class Plan:
+    """A layout. Sizes in bytes; sram, piece: None for no limit.
+
+    rows: tokens that go through proj and MLP at a time; heads: that are projected to q, k and v at a time; whole:
+    whether the first LayerNorm of a block takes all tokens at once (otherwise `rows`); patch_rows: for each
+    convolution, rows of patches that are cut out at a time; places: name -> (piece or None for PSRAM, offset, bytes);
+    pieces: bytes of each piece of SRAM; cycles: modelled, that a picture waits for flash and PSRAM.
+    """
+
+    def __init__(self, sizes, sram=None, piece=None):
+        self.sizes, self.sram, self.piece = sizes, sram, piece
+        self.tokens = 1 + grids(sizes)[-1][0] ** 2
+        self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
+        self.scratch = self._scratch()
+        self.cycles = None
+        needed = None
+        for external in range(8):
+            in_psram = [name for bit, name in enumerate(("qkv", "mixed", "stream")) if external >> bit & 1]
+            for whole, heads in self._ways():
+                lacking = self._try(whole, heads, in_psram)
+                if lacking is not None and (needed is None or lacking < needed):
+                    needed = lacking
+            if external == 0 and self.cycles is not None and self.rows == self.tokens:
+                break
+        if self.cycles is None:
+            pieces = "" if piece is None else " in pieces of at most %d" % piece
+            raise MemoryError("activations: need at least %d bytes, %d are given%s" % (needed, sram, pieces))
+        self.patch_rows = self._patch_rows()
+
+    def _scratch(self):
+        """Bytes for the scratch of any layer."""
+        sizes, head_width = self.sizes, self.width // self.sizes["num_heads"]
+        most = max(ternary.linear_scratch(self.width), ternary.linear_scratch(self.hidden))
+        most = max(most, ternary.layernorm_scratch(self.width), ternary.attention_scratch(self.tokens, head_width))
+        channels = sizes["in_chans"]
+        for _, kernel, _, _, made in convolutions(sizes):
+            most = max(most, ternary.linear_scratch(kernel * kernel * channels))
+            channels = made
+        return most
+
+    def _ways(self):
+        """(whole, heads) to try: all heads for some tokens at a time, or some heads for all tokens."""
+        heads = self.sizes["num_heads"]
+        ways = [(False, heads)]
+        for count in range(heads, 0, -1):
+            if heads % count == 0 and (count == heads or count * self.width // heads % 16 == 0):
+                ways.append((True, count))
+        return ways
+
+    def _needs(self, whole, heads, rows):
+        """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
+        stream, group = self.tokens * self.width, 3 * self.width * heads // self.sizes["num_heads"]
+        lasting = [("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)]
+        attention = [("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)]
+        return lasting, attention, [("hidden", rows * self.hidden), ("branch", rows * self.width)]
+
+    def _try(self, whole, heads, in_psram):
+        """Keep the cheapest layout of this kind, if it is the best so far; returns None, or the bytes it would need."""
+        smallest = None
+        for passes in range(1, self.tokens + 1):
+            rows = (self.tokens + passes - 1) // passes
+            if passes > 1 and rows == (self.tokens + passes - 2) // (passes - 1):
+                continue
+            cycles = self._cost(whole, heads, rows, in_psram)
+            if self.cycles is not None and cycles >= self.cycles:
+                return None
+            places, pieces = self._pack(self._needs(whole, heads, rows), in_psram)
+            if places is not None:
+                self.rows, self.heads, self.whole = rows, heads, whole
+                self.places, self.pieces, self.cycles = places, pieces, cycles
+                return None
+            smallest = pieces
+        return smallest
+
+    def _pack(self, needs, in_psram):
+        """Places and pieces, or None and the bytes that would do. Buffers of attention and MLP share memory."""
+        lasting, *phases = needs
+        places, pieces, limit = {}, [], self.piece
+        external, fits = 0, True
+        used = []  # of each piece, by what always lives
+        for number, phase in enumerate([lasting] + phases):
+            taken = list(used)
+            for name, size in sorted(phase, key=lambda item: -item[1]):
+                size = round_up(size)
+                if name in in_psram:
+                    places[name] = None, external, size
+                    external += size
+                    continue
+                fits = fits and (limit is None or size <= limit)
+                best = len(taken)
+                for i, before in enumerate(taken):
+                    # A piece that need not grow, or else the first one that may.
+                    if before + size <= pieces[i]:
+                        best = i
+                        break
+                    if best == len(taken) and (limit is None or before + size <= limit):
+                        best = i
+                if best == len(taken):
+                    taken.append(0)
+                    pieces.append(0)
+                places[name] = best, taken[best], size
+                taken[best] += size
+                pieces[best] = max(pieces[best], taken[best])
+            if number == 0:
+                used = taken
+            else:
+                used += [0] * (len(taken) - len(used))
+        if self.sram is not None and (sum(pieces) > self.sram or not fits):
+            return None, sum(pieces)
+        return places, pieces
+
+    def _cost(self, whole, heads, rows, in_psram):
+        """Cycles that all blocks wait for flash and PSRAM."""
+        width, stream = self.width, self.tokens * self.width
+        passes = (self.tokens + rows - 1) // rows
+        flash = packed_bytes(3 * width, width) * (1 if whole else passes)
+        flash += passes * (packed_bytes(width, width) + 2 * packed_bytes(width, self.hidden))
+        cycles = FLASH * flash
+        if "stream" in in_psram:
+            cycles += 2 * stream * (3 * READ + 2 * WRITE)
+        if "mixed" in in_psram:
+            cycles += stream * (2 * READ + WRITE)
+        if "qkv" in in_psram:
+            group = 3 * stream * heads // self.sizes["num_heads"]
+            cycles += (stream if group <= CACHED else 3 * stream) * (2 * READ + WRITE)
+        return cycles * self.sizes["depth"]
+
+    def _patch_rows(self):
+        """How many rows of patches fit into what blocks will use later: all of them where padding needs the picture."""
+        shapes, found = grids(self.sizes), []
+        for i, (_, kernel, _, padding, _) in enumerate(convolutions(self.sizes)):
+            side, channels = shapes[i + 1][0], shapes[i][1]
+            row = side * kernel * kernel * channels
+            count = side
+            if self.sram is not None and padding == 0:
+                count = min(side, max(1, (self.pieces[0] - self._lasting_in_first()) // row))
+            found.append(count)
+        return found
+
+    def _lasting_in_first(self):
+        """Bytes at the start of the first piece that always live."""
+        return sum(self.places[n][2] for n in ("stream", "mixed", "scratch") if self.places[n][0] == 0)
+
+    def __str__(self):
+        """A table of what goes where."""
+        lines = ["buffer      bytes  where"]
+        for name in ("stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden"):
+            number, offset, size = self.places[name]
+            where = "PSRAM" if number is None else "SRAM, piece %d at %d" % (number, offset)
+            lines.append("%-8s %8d  %s" % (name, size, where))
+        external = sum(size for number, _, size in self.places.values() if number is None)
+        of = "" if self.sram is None else " of %d" % self.sram
+        lines.append("SRAM: %d%s bytes in pieces of %s; PSRAM: %d bytes" % (sum(self.pieces), of, self.pieces, external))
+        passes = (self.tokens + self.rows - 1) // self.rows
+        lines.append(
+            "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
+            " at a time" % (self.tokens, self.rows, passes, self.heads, self.sizes["num_heads"])
+        )
+        lines.append("waiting for flash and PSRAM: about %d cycles a picture (modelled)" % self.cycles)
+        return "\n".join(lines)
+
+
+class Work:
+    """The buffers of a plan, by their names, as int8 memoryviews ("stream" int16), and its numbers."""
+
+    def __init__(self, plan):
+        self.rows, self.heads, self.whole = plan.rows, plan.heads, plan.whole
+        pieces = [ternary.arena(size) for size in plan.pieces]
+        for name, (number, offset, size) in plan.places.items():
+            if number is None:
+                # The heap, which has the PSRAM on boards with one.
+                buffer = memoryview(bytearray(size))
+            else:
+                buffer = pieces[number][offset : offset + size]
+            setattr(self, name, buffer)
