@@ -100,6 +100,25 @@ typedef struct {
     lx7_line *lines; // [sets][ways]
 } lx7_cache;
 
+// Registers of the data cache's manual preload (IDF soc/esp32s3: reg_base.h, extmem_reg.h)
+enum {
+    LX7_PRELOAD_REGISTERS = 0x600c4040, // CTRL, ADDR and SIZE, 4 bytes each
+    LX7_PRELOAD_ENA = 1 << 0,           // 1 starts it; cleared when it is done
+    LX7_PRELOAD_DONE = 1 << 1,          // read-only, 1 after reset
+    LX7_PRELOAD_ORDER = 1 << 2,         // 0: ascending, 1: descending
+    LX7_PRELOAD_LINES = 0xffff,         // bits of SIZE, which counts lines of the cache
+};
+
+// A preload, as far as lx7_advance_preload has brought it: called where something can tell the difference.
+typedef struct {
+    uint32_t ctrl, address, size; // registers, ctrl as last stored or read
+    bool busy;                    // when last looked, lines were left or one was on its way
+    uint8_t memory;
+    uint32_t next, step, left; // number of the line to begin next, what leads to the one behind it, how many
+    uint32_t coming;           // number of the line begun last, + 1; 0: the bus serves the core
+    uint64_t bus_free;         // when what the bus does is done, 1/16 cycle
+} lx7_preload;
+
 // A register of 16 bytes, as lanes of each width (little endian).
 typedef union {
     int8_t b[16];
@@ -139,6 +158,7 @@ struct lx7_core {
 
     lx7_timing timing;
     lx7_cache data_cache, instruction_cache;
+    lx7_preload preload;
     lx7_insn *current;
     uint64_t now;        // when the next instruction may issue, 1/16 cycle
     uint64_t mac_issued; // when the last one of the unit mac issued, + 1
@@ -181,6 +201,7 @@ void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
 bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
+void lx7_advance_preload(lx7_core *core, uint64_t now);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
 
 // `value` with all bits from `sign_bit` on equal to that one.
