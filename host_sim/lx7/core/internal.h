@@ -158,7 +158,6 @@ struct lx7_core {
 
     lx7_timing timing;
     lx7_cache data_cache, instruction_cache;
-    lx7_preload preload;
     lx7_insn *current;
     uint64_t now;        // when the next instruction may issue, 1/16 cycle
     uint64_t mac_issued; // when the last one of the unit mac issued, + 1
@@ -166,6 +165,7 @@ struct lx7_core {
     uint64_t ready_a[64], ready[LX7_RESOURCES];
     uint32_t fetched_line;
     lx7_totals totals;
+    lx7_preload preload;
 };
 
 static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
@@ -201,8 +201,24 @@ void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
 bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
-void lx7_advance_preload(lx7_core *core, uint64_t now);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
+
+void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size);
+
+// memory.c: have the line of `address` in a cache, which costs `cost` to read; returns what that took in 1/16
+// cycle, 0 if the line was there.
+uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                   uint64_t cost);
+
+// preload.c, while a preload is busy: bring it to `now`, before anything else uses the data cache or the bus;
+// and lx7_touch by the core at `now`, with the wait for the bus that both caches share.
+void lx7_advance_preload(lx7_core *core, uint64_t now);
+uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory,
+                                  bool write, uint64_t cost, uint64_t now);
+
+// preload.c: an access outside memory, a store's if there is something `stored`. Returns the register that a
+// load reads; NULL when a store is done or the run stopped.
+uint8_t *lx7_register_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored);
 
 // `value` with all bits from `sign_bit` on equal to that one.
 static inline uint32_t lx7_sign_extend(uint32_t value, int32_t sign_bit) {

@@ -96,7 +96,7 @@ void lx7_cache_clear(lx7_cache *cache) {
     memset(cache->lines, 0, (size_t)cache->sets * cache->ways * sizeof(*cache->lines));
 }
 
-// Have the line of `address` in the cache, which costs `cost` to read; returns what that took in 1/16 cycle.
+// lx7_touch for the calls here, which are many.
 static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
                       uint64_t cost) {
     uint32_t number = address >> cache->line_bits;
@@ -122,51 +122,16 @@ static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_
     return cost;
 }
 
-// Begin all lines of the preload whose turn has come before `now`: each when the one before has arrived, and
-// a miss of the core that comes at the same time goes first. What a line costs, and who gets the bus, is
-// assumed (timing.py). A line that is there takes no time.
-void lx7_advance_preload(lx7_core *core, uint64_t now) {
-    lx7_preload *preload = &core->preload;
-    uint64_t read = preload->memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
-    while (preload->left && preload->bus_free < now) {
-        uint32_t address = preload->next << core->data_cache.line_bits;
-        uint64_t cost = touch(core, &core->data_cache, address, preload->memory, false, read);
-        if (cost) {
-            preload->coming = preload->next + 1;
-            preload->bus_free += cost;
-            core->totals.lines_preloaded[preload->memory]++;
-        }
-        preload->next += preload->step;
-        preload->left--;
-    }
-    preload->busy = preload->left || preload->bus_free > now;
+uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                   uint64_t cost) {
+    return touch(core, cache, address, memory, write, cost);
 }
 
-// What the core waits for an access at `now` that takes `cost` when the bus is free, 0 if the cache has the
-// line: a line on its way is waited for by who wants it, and by a miss, which has only then its turn.
-static uint64_t wait_for_bus(lx7_core *core, uint32_t line, uint64_t cost, uint64_t now) {
-    lx7_preload *preload = &core->preload;
-    uint64_t wait = preload->bus_free > now ? preload->bus_free - now : 0;
-    if (!cost) {
-        return preload->coming == line + 1 ? wait : 0;
-    }
-    preload->coming = 0;
-    preload->bus_free = now + wait + cost;
-    return wait + cost;
-}
-
-// As touch() of the data cache for the core itself, which a preload may be in the way of.
-static uint64_t touch_data(lx7_core *core, uint32_t address, uint8_t memory, bool write) {
-    uint64_t now = core->now + core->waiting;
-    if (core->preload.busy) {
-        lx7_advance_preload(core, now);
-    }
-    uint64_t read = memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
-    uint64_t cost = touch(core, &core->data_cache, address, memory, write, read);
-    if (core->preload.busy) {
-        return wait_for_bus(core, address >> core->data_cache.line_bits, cost, now);
-    }
-    return cost;
+// touch() by the core at `now`, and the wait for a preload that uses the bus.
+static uint64_t touch_at(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                         uint64_t cost, uint64_t now) {
+    return core->preload.busy ? lx7_touch_beside_preload(core, cache, address, memory, write, cost, now)
+                              : touch(core, cache, address, memory, write, cost);
 }
 
 static void charge(lx7_core *core, const lx7_region *region, uint32_t address, uint32_t size, bool write) {
@@ -182,30 +147,22 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
         core->totals.bytes_loaded[memory] += size;
     }
     if (memory != LX7_SRAM) {
-        uint64_t cost = touch_data(core, address, memory, write);
+        uint64_t read = memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
+        uint64_t now = core->now + core->waiting;
+        uint64_t cost = touch_at(core, &core->data_cache, address, memory, write, read, now);
         core->waiting += cost;
         lx7_book(core, LX7_STALL_CACHE, cost);
     }
 }
 
-// As touch() of the instruction cache at `now`; both caches share the bus.
-static uint64_t touch_code(lx7_core *core, uint32_t address, uint8_t memory, uint64_t now) {
-    uint64_t read = memory == LX7_FLASH ? core->timing.flash_fetch : core->timing.psram_fetch;
-    uint64_t cost = touch(core, &core->instruction_cache, address, memory, false, read);
-    if (cost && core->preload.busy) {
-        lx7_advance_preload(core, now);
-        return wait_for_bus(core, 0, cost, now);
-    }
-    return cost;
-}
-
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn) {
     uint32_t last = core->pc + insn->length - 1, bits = core->instruction_cache.line_bits;
-    uint64_t cost = 0;
+    uint8_t memory = region->memory;
+    uint64_t read = memory == LX7_FLASH ? core->timing.flash_fetch : core->timing.psram_fetch, cost = 0;
     for (uint32_t address = core->pc;; address = last) {
         if (address >> bits != core->fetched_line) {
             core->fetched_line = address >> bits;
-            cost += touch_code(core, address, region->memory, core->now + cost);
+            cost += touch_at(core, &core->instruction_cache, address, memory, false, read, core->now + cost);
         }
         if (address == last) {
             break;
@@ -215,84 +172,25 @@ void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *i
     lx7_book(core, LX7_STALL_FETCH, cost);
 }
 
-static void fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
+void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
     core->fault_address = address;
     core->fault_size = size;
     lx7_stop_run(core, reason, NULL);
-}
-
-// ENA was set at `now`: SIZE lines from the one that holds ADDR on, or down from it (that they begin there is
-// assumed). A chip that cannot read them raises DCACHE_PRELOAD_OP_FAULT or MMU_ENTRY_FAULT, on which IDF
-// panics (cache_err_int.c); beyond the size of the cache the ROM's header forbids them (rom/cache.h).
-static void start_preload(lx7_core *core, uint64_t now) {
-    lx7_preload *preload = &core->preload;
-    const lx7_cache *cache = &core->data_cache;
-    uint32_t line = preload->address >> cache->line_bits, count = preload->size;
-    if (count == 0 || count > cache->sets * cache->ways) {
-        lx7_stop_run(core, LX7_UNMEASURED,
-                     count ? "a preload larger than the data cache" : "a preload of 0 lines");
-        return;
-    }
-    bool down = preload->ctrl & LX7_PRELOAD_ORDER;
-    uint32_t first = (down ? line - (count - 1) : line) << cache->line_bits;
-    const lx7_region *region = lx7_region_at(core, first, ((count - 1) << cache->line_bits) + 1);
-    if (!region || region->memory == LX7_SRAM || region->executable) {
-        lx7_stop_run(core, LX7_ILLEGAL, "a preload of lines that are not all data in flash or PSRAM");
-        return;
-    }
-    preload->memory = region->memory;
-    preload->next = line;
-    preload->step = down ? UINT32_MAX : 1;
-    preload->left = count;
-    preload->coming = 0;
-    preload->bus_free = now;
-    preload->busy = true;
-}
-
-// An access outside memory: to a register of the preload, or a fault. Returns what a load reads; NULL when a
-// store is done or the run stopped. What an access costs beyond its instruction is unknown, and not charged.
-static uint8_t *register_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored) {
-    lx7_preload *preload = &core->preload;
-    uint32_t *registers[] = {&preload->ctrl, &preload->address, &preload->size};
-    uint32_t offset = address - LX7_PRELOAD_REGISTERS;
-    if (size != sizeof(uint32_t) || offset >= sizeof(uint32_t) * 3) {
-        fault(core, LX7_NO_MEMORY, address, size);
-        return NULL;
-    }
-    uint64_t now = core->now + core->waiting;
-    if (preload->busy) {
-        lx7_advance_preload(core, now);
-    }
-    if (!stored) {
-        preload->ctrl &= LX7_PRELOAD_ORDER;
-        preload->ctrl |= preload->busy ? LX7_PRELOAD_ENA : LX7_PRELOAD_DONE;
-        return (uint8_t *)registers[offset / sizeof(uint32_t)];
-    }
-    if (preload->busy) {
-        lx7_stop_run(core, LX7_UNMEASURED, "a store to a register of a preload that is not done");
-        return NULL;
-    }
-    memcpy(registers[offset / sizeof(uint32_t)], stored, sizeof(uint32_t));
-    preload->size &= LX7_PRELOAD_LINES;
-    if (offset == 0 && preload->ctrl & LX7_PRELOAD_ENA) {
-        start_preload(core, now);
-    }
-    return NULL;
 }
 
 // The bytes of an access, a store's if there is something `stored`; NULL if nothing is to be done with them:
 // the run stopped, or a register took what was stored. Aligned accesses never cross a page or a cache line.
 static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored) {
     if (address & (size - 1)) {
-        fault(core, LX7_MISALIGNED, address, size);
+        lx7_fault(core, LX7_MISALIGNED, address, size);
         return NULL;
     }
     lx7_region *region = lx7_region_at(core, address, size);
     if (!region) {
-        return register_at(core, address, size, stored);
+        return lx7_register_at(core, address, size, stored);
     }
     if (stored && (region->executable || !region->writable)) {
-        fault(core, region->executable ? LX7_CODE_WRITE : LX7_READ_ONLY, address, size);
+        lx7_fault(core, region->executable ? LX7_CODE_WRITE : LX7_READ_ONLY, address, size);
         return NULL;
     }
     charge(core, region, address, size, stored);

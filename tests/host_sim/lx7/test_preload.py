@@ -3,6 +3,7 @@
 
 import pytest
 
+from host_sim.lx7 import profile
 from host_sim.lx7.machine import (
     DATA_SRAM,
     FLASH_CODE,
@@ -246,3 +247,10 @@ def test_half_a_cache_at_a_time_and_no_more_than_it_holds():
     assert totals.stalls["cache"] == 0
     with pytest.raises(MachineError, match="larger than the data cache"):
         preload([], count + 1, timing=timing)
+
+
+def test_a_profile_counts_the_lines():
+    assert "preloaded into the data cache: 2 of 3 lines read" in profile.summary(
+        preload([*work(2 * READ), *loads(15 * LINE)], 2)
+    )
+    assert "preloaded" not in profile.summary(run(loads(0), a2=FLASH))
