@@ -115,8 +115,8 @@ typedef struct {
     bool busy;                    // when last looked, lines were left or one was on its way
     uint8_t memory;
     uint32_t next, step, left; // number of the line to begin next, what leads to the one behind it, how many
-    uint32_t coming;           // number of the line begun last, + 1; 0: the bus serves the core
-    uint64_t bus_free;         // when what the bus does is done, 1/16 cycle
+    uint32_t coming;           // number of the line begun last, + 1
+    uint64_t bus_free;         // 1/16 cycle; later than now only while a line is coming
 } lx7_preload;
 
 // A register of 16 bytes, as lanes of each width (little endian).

@@ -31,7 +31,6 @@ uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t add
     uint64_t taken = lx7_touch(core, cache, address, memory, write, cost);
     uint64_t wait = preload->bus_free > now ? preload->bus_free - now : 0;
     if (taken) {
-        preload->coming = 0;
         preload->bus_free = now + wait + taken;
         return wait + taken;
     }
@@ -62,7 +61,6 @@ static void start_preload(lx7_core *core, uint64_t now) {
     preload->next = line;
     preload->step = down ? UINT32_MAX : 1;
     preload->left = count;
-    preload->coming = 0;
     preload->bus_free = now;
     preload->busy = true;
 }

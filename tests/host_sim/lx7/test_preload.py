@@ -85,6 +85,9 @@ def test_a_miss_waits_for_the_line_on_its_way_and_goes_before_those_to_come():
     other = 15 * LINE
     totals = preload([*work(99), *loads(other)], 3).totals
     assert totals.stalls["cache"] == (READ - 100) + READ
+    # As the first arrives, the second would begin.
+    totals = preload([*work(READ - 1), *loads(other)], 3).totals
+    assert totals.stalls["cache"] == READ
     # What comes behind it is late by as much: the second line begins when the miss is served.
     totals = preload([*work(99), *loads(other), *work(200), *loads(LINE)], 3).totals
     assert totals.stalls["cache"] == (READ - 100) + READ + (READ - 201)
@@ -185,12 +188,17 @@ def test_instructions_in_flash_wait_for_the_same_bus():
         (FLASH, 2, PRELOAD_ENA | PRELOAD_ORDER),  # before its start
         (0, 2, PRELOAD_ENA | PRELOAD_ORDER),
         (DATA_SRAM[0], 1, 1),
-        (FLASH_CODE[0], 1, 1),
+        (PRELOAD_CTRL, 1, 1),
     ],
 )
 def test_what_the_cache_does_not_hold_is_refused(address, count, ctrl):
     with pytest.raises(MachineError, match="illegal here: a preload of lines that are not all data in flash or PSRAM"):
         preload([], count, address, ctrl)
+
+
+def test_instructions_are_not_preloaded_as_data():
+    with pytest.raises(MachineError, match="not all data"):
+        run(START, at=FLASH_CODE[0], a3=FLASH_CODE[0], a12=PRELOAD_ENA, a13=BASE, a15=1)
 
 
 @pytest.mark.parametrize(
