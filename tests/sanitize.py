@@ -15,6 +15,7 @@ TESTS = (
     "tests/host_sim/test_ternary.py",
     "tests/host_sim/lx7/test_pie.py",
     "tests/host_sim/lx7/test_fuzz.py",
+    "tests/host_sim/lx7/test_preload.py",
 )
 
 # Two lies that ternary_call cannot see, and what a sanitizer says of each: a buffer shorter than stated, and

@@ -23,6 +23,9 @@ DATA_SRAM = 0x3FC88000, 0x3FD00000
 CODE_SRAM = 0x40374000, 0x403E0000
 EXTERNAL_DATA = 0x3C000000, 0x3E000000
 FLASH_CODE = 0x42000000, 0x44000000
+# Registers of the data cache's manual preload (core/internal.h): address and count of lines, then ENA; DONE is read.
+PRELOAD_CTRL, PRELOAD_ADDR, PRELOAD_SIZE = 0x600C4040, 0x600C4044, 0x600C4048
+PRELOAD_ENA, PRELOAD_DONE, PRELOAD_ORDER = 1, 2, 4
 PAGE = 4096
 STACK_TOP = DATA_SRAM[1] - 256
 # An address without memory, in the same quarter of the address space as code: where calls return to.
@@ -71,10 +74,11 @@ class Totals:
     bytes_stored: dict[str, int]
     lines_read: dict[str, int]
     lines_written: dict[str, int]
+    lines_preloaded: dict[str, int]  # of lines_read
 
     @property
     def external(self) -> float:
-        """Cycles that went to flash and PSRAM."""
+        """Cycles that the core waited for flash and PSRAM."""
         return self.stalls["cache"] + self.stalls["fetch"]
 
 
@@ -356,7 +360,8 @@ class Machine:
         values = {field.name: getattr(totals, field.name) for field in fields(Totals)}
         values["cycles"] /= UNITS_PER_CYCLE
         values["stalls"] = by_name(STALLS, (value / UNITS_PER_CYCLE for value in totals.stalls))
-        for name in ("loads", "stores", "bytes_loaded", "bytes_stored", "lines_read", "lines_written"):
+        moved = ("loads", "stores", "bytes_loaded", "bytes_stored", "lines_read", "lines_written", "lines_preloaded")
+        for name in moved:
             values[name] = by_name(MEMORIES, values[name])
         return Totals(**values)
 

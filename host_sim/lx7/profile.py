@@ -76,6 +76,8 @@ def summary(machine: Machine) -> str:
         f"split evenly over two cores: {two.separate:,.0f} cycles with data in separate SRAM regions, "
         f"{two.shared:,.0f} in one SRAM bank; {two.bound:,.0f} is the bound"
     )
+    if preloaded := sum(totals.lines_preloaded.values()):
+        lines.append(f"preloaded into the data cache: {preloaded:,} of {sum(totals.lines_read.values()):,} lines read")
     if assumed := machine.assumed():
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(assumed.items(), key=lambda item: -item[1]))
         lines.append(f"assumed, not checked on a chip by anyone: {sum(assumed.values()):,} executions ({names})")

@@ -2,8 +2,8 @@
 """The cycle model's constants, each with its source, and what two cores make of one core's cycles.
 
 Tags of sources (shared by the tables of host_sim/lx7/isa): TRM: ESP32-S3 Technical Reference Manual v1.8; ISA: Xtensa
-ISA reference manual; OVL: Espressif's assembler tables for the chip; HWMCP, CARD, X51, MMRT: published measurements on
-chips. What none of them has is called "assumed".
+ISA reference manual; OVL: Espressif's assembler tables for the chip; HWMCP, CARD, X51, MMRT, JX: published measurements
+on chips (JX: jx_dcp.h and its probe, of a speech codec for NuttX). What none of them has is called "assumed".
 """
 
 from dataclasses import dataclass, field
@@ -19,6 +19,10 @@ PSRAM_READ = {16: 98, 32: 124, 64: 170}
 PSRAM_WRITE_PER_BYTE = 207 / 64
 # MMRT: flash reads about 32 MB/s when streamed; taken to be the cost of each line (assumed).
 FLASH_BYTES_PER_SECOND = 32_000_000
+# The data cache's manual preload has no constant of its own (core/preload.c): a line takes what a miss takes. JX waited
+# 0.7 ms for 1,024 lines of PSRAM, which as rounded is 152 to 176 cycles a line, and no longer once 320,000 cycles of
+# work stood between. Assumed: the same for flash; that a miss waits for the line on its way and goes before those to
+# come; that the registers cost no more than SRAM.
 # MMRT: two cores reading one SRAM bank gain 1.17x over one, in separate regions 1.6x.
 SHARED_BANK_SPEEDUP, SEPARATE_SPEEDUP, SPEEDUP_BOUND = 1.17, 1.6, 2.0
 

@@ -104,6 +104,7 @@ void lx7_set(lx7_core *core, const lx7_state *state) {
 static void empty_caches(lx7_core *core) {
     lx7_cache_clear(&core->data_cache);
     lx7_cache_clear(&core->instruction_cache);
+    core->preload.busy = false;
     core->fetched_line = UINT32_MAX;
 }
 
@@ -360,6 +361,9 @@ void lx7_run(lx7_core *core, uint64_t limit, uint32_t halt, lx7_stop *stop) {
         } else {
             step(core);
         }
+    }
+    if (core->preload.busy) {
+        lx7_advance_preload(core, core->now);
     }
     core->totals.cycles = core->now;
     *stop = (lx7_stop){core->reason, core->pc, core->fault_address, core->fault_size, core->detail};

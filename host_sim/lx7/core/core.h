@@ -87,6 +87,7 @@ typedef struct {
     uint64_t loads[3], stores[3]; // by lx7_memory
     uint64_t bytes_loaded[3], bytes_stored[3];
     uint64_t lines_read[3], lines_written[3]; // of external memory, data and instructions
+    uint64_t lines_preloaded[3];              // of lines_read, by a preload
     uint64_t macs;
 } lx7_totals;
 

@@ -100,6 +100,25 @@ typedef struct {
     lx7_line *lines; // [sets][ways]
 } lx7_cache;
 
+// Registers of the data cache's manual preload (IDF soc/esp32s3: reg_base.h, extmem_reg.h)
+enum {
+    LX7_PRELOAD_REGISTERS = 0x600c4040, // CTRL, ADDR and SIZE, 4 bytes each
+    LX7_PRELOAD_ENA = 1 << 0,           // 1 starts it; cleared when it is done
+    LX7_PRELOAD_DONE = 1 << 1,          // read-only, 1 after reset
+    LX7_PRELOAD_ORDER = 1 << 2,         // 0: ascending, 1: descending
+    LX7_PRELOAD_LINES = 0xffff,         // bits of SIZE, which counts lines of the cache
+};
+
+// A preload, as far as lx7_advance_preload has brought it: called where something can tell the difference.
+typedef struct {
+    uint32_t ctrl, address, size; // registers, ctrl as last stored or read
+    bool busy;                    // when last looked, lines were left or one was on its way
+    uint8_t memory;
+    uint32_t next, step, left; // number of the line to begin next, what leads to the one behind it, how many
+    uint32_t coming;           // number of the line begun last, + 1
+    uint64_t bus_free;         // 1/16 cycle; later than now only while a line is coming
+} lx7_preload;
+
 // A register of 16 bytes, as lanes of each width (little endian).
 typedef union {
     int8_t b[16];
@@ -146,6 +165,7 @@ struct lx7_core {
     uint64_t ready_a[64], ready[LX7_RESOURCES];
     uint32_t fetched_line;
     lx7_totals totals;
+    lx7_preload preload;
 };
 
 static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
@@ -182,6 +202,23 @@ bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
 lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
+
+void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size);
+
+// memory.c: have the line of `address` in a cache, which costs `cost` to read; returns what that took in 1/16
+// cycle, 0 if the line was there.
+uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                   uint64_t cost);
+
+// preload.c, while a preload is busy: bring it to `now`, before anything else uses the data cache or the bus;
+// and lx7_touch by the core at `now`, with the wait for the bus that both caches share.
+void lx7_advance_preload(lx7_core *core, uint64_t now);
+uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory,
+                                  bool write, uint64_t cost, uint64_t now);
+
+// preload.c: an access outside memory, a store's if there is something `stored`. Returns the register that a
+// load reads; NULL when a store is done or the run stopped.
+uint8_t *lx7_register_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored);
 
 // `value` with all bits from `sign_bit` on equal to that one.
 static inline uint32_t lx7_sign_extend(uint32_t value, int32_t sign_bit) {

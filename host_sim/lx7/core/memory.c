@@ -96,7 +96,7 @@ void lx7_cache_clear(lx7_cache *cache) {
     memset(cache->lines, 0, (size_t)cache->sets * cache->ways * sizeof(*cache->lines));
 }
 
-// Have the line of `address` in the cache, which costs `cost` to read; returns what that took in 1/16 cycle.
+// lx7_touch for the calls here, which are many.
 static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
                       uint64_t cost) {
     uint32_t number = address >> cache->line_bits;
@@ -122,6 +122,18 @@ static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_
     return cost;
 }
 
+uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                   uint64_t cost) {
+    return touch(core, cache, address, memory, write, cost);
+}
+
+// touch() by the core at `now`, and the wait for a preload that uses the bus.
+static uint64_t touch_at(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
+                         uint64_t cost, uint64_t now) {
+    return core->preload.busy ? lx7_touch_beside_preload(core, cache, address, memory, write, cost, now)
+                              : touch(core, cache, address, memory, write, cost);
+}
+
 static void charge(lx7_core *core, const lx7_region *region, uint32_t address, uint32_t size, bool write) {
     uint8_t memory = region->memory;
     core->current->bytes[memory] += size;
@@ -136,7 +148,8 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
     }
     if (memory != LX7_SRAM) {
         uint64_t read = memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
-        uint64_t cost = touch(core, &core->data_cache, address, memory, write, read);
+        uint64_t now = core->now + core->waiting;
+        uint64_t cost = touch_at(core, &core->data_cache, address, memory, write, read, now);
         core->waiting += cost;
         lx7_book(core, LX7_STALL_CACHE, cost);
     }
@@ -144,12 +157,12 @@ static void charge(lx7_core *core, const lx7_region *region, uint32_t address, u
 
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn) {
     uint32_t last = core->pc + insn->length - 1, bits = core->instruction_cache.line_bits;
-    uint64_t read = region->memory == LX7_FLASH ? core->timing.flash_fetch : core->timing.psram_fetch,
-             cost = 0;
+    uint8_t memory = region->memory;
+    uint64_t read = memory == LX7_FLASH ? core->timing.flash_fetch : core->timing.psram_fetch, cost = 0;
     for (uint32_t address = core->pc;; address = last) {
         if (address >> bits != core->fetched_line) {
             core->fetched_line = address >> bits;
-            cost += touch(core, &core->instruction_cache, address, region->memory, false, read);
+            cost += touch_at(core, &core->instruction_cache, address, memory, false, read, core->now + cost);
         }
         if (address == last) {
             break;
@@ -159,29 +172,28 @@ void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *i
     lx7_book(core, LX7_STALL_FETCH, cost);
 }
 
-static void fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
+void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size) {
     core->fault_address = address;
     core->fault_size = size;
     lx7_stop_run(core, reason, NULL);
 }
 
-// The bytes of an access, or NULL after stopping the run. Aligned accesses never cross a page or a cache
-// line.
-static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool write) {
+// The bytes of an access, a store's if there is something `stored`; NULL if nothing is to be done with them:
+// the run stopped, or a register took what was stored. Aligned accesses never cross a page or a cache line.
+static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored) {
     if (address & (size - 1)) {
-        fault(core, LX7_MISALIGNED, address, size);
+        lx7_fault(core, LX7_MISALIGNED, address, size);
         return NULL;
     }
     lx7_region *region = lx7_region_at(core, address, size);
     if (!region) {
-        fault(core, LX7_NO_MEMORY, address, size);
+        return lx7_register_at(core, address, size, stored);
+    }
+    if (stored && (region->executable || !region->writable)) {
+        lx7_fault(core, region->executable ? LX7_CODE_WRITE : LX7_READ_ONLY, address, size);
         return NULL;
     }
-    if (write && (region->executable || !region->writable)) {
-        fault(core, region->executable ? LX7_CODE_WRITE : LX7_READ_ONLY, address, size);
-        return NULL;
-    }
-    charge(core, region, address, size, write);
+    charge(core, region, address, size, stored);
     return region->data + (address - region->base);
 }
 
@@ -190,7 +202,7 @@ static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool 
     value_type lx7_load_##bits(lx7_core *core, uint32_t address) {                                           \
         type value;                                                                                          \
         memset(&value, 0, sizeof(value));                                                                    \
-        const uint8_t *data = access_at(core, address, sizeof(value), false);                                \
+        const uint8_t *data = access_at(core, address, sizeof(value), NULL);                                 \
         if (data) {                                                                                          \
             memcpy(&value, data, sizeof(value));                                                             \
         }                                                                                                    \
@@ -198,7 +210,7 @@ static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, bool 
     }                                                                                                        \
     void lx7_store_##bits(lx7_core *core, uint32_t address, value_type value) {                              \
         type stored = narrow value;                                                                          \
-        uint8_t *data = access_at(core, address, sizeof(stored), true);                                      \
+        uint8_t *data = access_at(core, address, sizeof(stored), &stored);                                   \
         if (data) {                                                                                          \
             memcpy(data, &stored, sizeof(stored));                                                           \
         }                                                                                                    \
