@@ -24,6 +24,11 @@ class Scratch:
             self._buffer = ternary.arena(size)
         return self._buffer
 
+    def use(self, buffer):
+        """Take this memory from now on."""
+        if len(buffer) >= len(self._buffer):
+            self._buffer = buffer
+
 
 scratch = Scratch()
 patch_scratch = Scratch()
@@ -85,6 +90,22 @@ class TernaryBitLinear:
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 
+    def columns(self, first, count, x, out, column):
+        """Outputs first..first + count - 1, multiples of 16, to columns column.. of out, int8 [rows, any width]."""
+        rows, last = rows_of(x, self.in_features), first + count
+        tile = (self.in_features + 4) // 5  # bytes per output
+        ternary.linear_columns(
+            x,
+            rows,
+            memoryview(self.weight)[first * tile : last * tile],
+            memoryview(self.bias)[first:last],
+            memoryview(self.multiplier)[first:last],
+            memoryview(self.shift)[first // 16 : last // 16],
+            out,
+            column,
+            scratch.get(ternary.linear_scratch(self.in_features)),
+        )
+
     def trits(self, tile):
         """Weights of outputs 16 * tile to 16 * tile + 15, int8 [in_features, 16], each -1, 0 or +1."""
         size = (self.in_features + 4) // 5 * 16
@@ -96,13 +117,15 @@ class TernaryBitLinear:
 class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
-    linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes.
+    linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes; patch_rows:
+    rows of patches that are cut out at a time, all of them where the picture is padded.
     """
 
     def __init__(self, linear, side, channels, kernel, stride, padding):
         self.linear, self.side, self.channels = linear, side, channels
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.new_side = (side + 2 * padding - kernel) // stride + 1
+        self.patch_rows = self.new_side
 
     @classmethod
     def load(cls, file, name, side, channels, kernel, stride, padding, out_features):
@@ -112,8 +135,8 @@ class TernaryBitConv2d:
         return cls(linear, side, channels, kernel, stride, padding)
 
     def patch_bytes(self):
-        """Bytes of all patches, cut out side by side."""
-        return self.new_side * self.new_side * self.kernel * self.kernel * self.channels
+        """Bytes of the patches that are cut out at a time, side by side."""
+        return self.patch_rows * self.new_side * self.kernel * self.kernel * self.channels
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""
@@ -123,8 +146,23 @@ class TernaryBitConv2d:
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
         # Not from the shared scratch, which the linear layer needs at the same time.
         rows = patch_scratch.get(self.patch_bytes())[: self.patch_bytes()]
-        ternary.patches(picture, self.side, self.channels, self.kernel, self.stride, self.padding, rows)
-        return self.linear(rows, out)
+        if self.patch_rows >= self.new_side:
+            ternary.patches(picture, self.side, self.channels, self.kernel, self.stride, self.padding, rows)
+            return self.linear(rows, out)
+        if out is None:
+            out = ternary.arena(self.out_bytes())
+        line, made = self.side * self.channels, self.new_side * self.linear.out_features
+        patch = self.kernel * self.kernel * self.channels
+        if len(picture) != self.side * line:
+            raise ValueError("patches: picture has %d bytes, needs %d" % (len(picture), self.side * line))
+        for top in range(0, self.new_side, self.patch_rows):
+            count = min(self.patch_rows, self.new_side - top)
+            last = (top + count - 1) * self.stride + self.kernel
+            lines = memoryview(picture)[top * self.stride * line : last * line]
+            part = rows[: count * self.new_side * patch]
+            ternary.patches(lines, self.side, self.channels, self.kernel, self.stride, 0, part)
+            self.linear(part, out[top * made : (top + count) * made])
+        return out
 
 
 class ConvAct:
@@ -290,20 +328,49 @@ class Attention:
             file.scale(name, "value_gain", -1, 6),
         )
 
-    def __call__(self, x, out=None, wide=None):
-        """x, out: int8 [tokens, width], out may be x; wide: memory to work in, at least int8 [tokens, 4 * width]."""
-        tokens, size = rows_of(x, self.width), len(x)
-        if wide is None:
-            wide = ternary.arena(4 * size)
-        qkv, mixed = self.qkv(x, wide[: 3 * size]), wide[3 * size : 4 * size]
-        if type(self) is Attention and type(self.softmax) is Softmax:
-            table, work = self.softmax.table, self._work(tokens)
-            ternary.attention(qkv, tokens, self.heads, self.score_shift, table, self.value_gain, mixed, 0, work)
+    def __call__(self, x, out=None):
+        """x, out: int8 [tokens, width], out may be x."""
+        return self.proj(self.mix(x), out)
+
+    def mix(self, x, out=None, qkv=None):
+        """What the heads make of x, before `proj`: int8 [tokens, width] -> out, int8 [tokens, width].
+
+        qkv: memory for q, k and v of one head or more, int8 [tokens, 3 * heads * head width]: as many are computed at
+        a time.
+        """
+        tokens = rows_of(x, self.width)
+        if out is None:
+            out = ternary.arena(len(x))
+        heads, head_width = self.heads, self.width // self.heads
+        if qkv is not None:
+            heads = min(heads, len(qkv) // (3 * tokens * head_width))
+        if heads == self.heads or type(self.qkv) is not TernaryBitLinear or not self._plain():
+            fits = qkv is not None and heads == self.heads
+            return self.attend(self.qkv(x, qkv[: 3 * len(x)] if fits else None), tokens, out)
+        columns = heads * head_width
+        part = qkv[: 3 * tokens * columns]
+        for first in range(0, self.width, columns):
+            for third in range(3):
+                self.qkv.columns(third * self.width + first, columns, x, part, third * columns)
+            self._attend(part, tokens, heads, out, first)
+        return out
+
+    def attend(self, qkv, tokens, out):
+        """qkv: int8 [tokens, 3 * width] -> out, int8 [tokens, width] (SPEC 7)."""
+        if self._plain():
+            self._attend(qkv, tokens, self.heads, out, 0)
         else:
             for head in range(self.heads):
                 weights = self.softmax(self.scores(qkv, tokens, head), tokens)
-                self.values(weights, qkv, tokens, head, mixed)
-        return self.proj(mixed, out)
+                self.values(weights, qkv, tokens, head, out)
+        return out
+
+    def _plain(self):
+        return type(self) is Attention and type(self.softmax) is Softmax
+
+    def _attend(self, qkv, tokens, heads, out, column):
+        table, work = self.softmax.table, self._work(tokens)
+        ternary.attention(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
         return scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))
@@ -340,11 +407,9 @@ class Mlp:
             hidden,
         )
 
-    def __call__(self, x, out=None, wide=None):
-        """x, out: int8 [tokens, width], out may be x; wide: memory to work in, at least int8 [tokens, hidden]."""
-        if wide is not None:
-            wide = wide[: rows_of(x, self.width) * self.hidden]
-        return self.fc2(self.act(self.fc1(x, wide)), out)
+    def __call__(self, x, out=None, hidden=None):
+        """x, out: int8 [tokens, width], out may be x; hidden: memory to work in, int8 [tokens, hidden]."""
+        return self.fc2(self.act(self.fc1(x, hidden)), out)
 
 
 class Block:
@@ -366,10 +431,39 @@ class Block:
             file.scale(name + ".mlp.fc2", "residual_shift", 0, 8),
         )
 
-    def __call__(self, x, normed=None, wide=None):
-        """x: int16 residual stream, changed in place and returned; normed, wide: int8 memory to work in."""
-        branch = self.attn(self.norm1(x, normed), normed, wide)
-        ternary.residual_add(x, branch, self.attn_shift)
-        branch = self.mlp(self.norm2(x, normed), normed, wide)
-        ternary.residual_add(x, branch, self.mlp_shift)
+    def __call__(self, x, work=None):
+        """x: int16 residual stream, changed in place and returned; work: plan.Work, the memory to work in."""
+        if work is None:
+            ternary.residual_add(x, self.attn(self.norm1(x)), self.attn_shift)
+            ternary.residual_add(x, self.mlp(self.norm2(x)), self.mlp_shift)
+            return x
+        width, rows = work.width, work.rows
+        size = len(x)
+        if isinstance(self.attn, Attention):
+            mixed = self._mix(x, work)
+        else:
+            mixed = None
+            ternary.residual_add(x, self.attn(self.norm1(x)), self.attn_shift)
+        for first in range(0, size, rows * width):
+            last = min(first + rows * width, size)
+            part, buffer = x[first:last], work.branch[: last - first]
+            if mixed is not None:
+                ternary.residual_add(part, self.attn.proj(mixed[first:last], buffer), self.attn_shift)
+            hidden = work.hidden[: (last - first) // width * work.hidden_width]
+            ternary.residual_add(part, self.mlp(self.norm2(part, buffer), buffer, hidden), self.mlp_shift)
         return x
+
+    def _mix(self, x, work):
+        """The first half up to `proj`: with all tokens at once, or with all heads."""
+        attn, size, step = self.attn, len(x), work.rows * work.width
+        mixed = work.mixed[:size]
+        if work.whole:
+            return attn.mix(self.norm1(x, work.normed[:size]), mixed, work.qkv)
+        qkv = work.qkv[: 3 * size]
+        for first in range(0, size, step):
+            last = min(first + step, size)
+            out = qkv[3 * first : 3 * last]
+            made = attn.qkv(self.norm1(x[first:last], work.normed[: last - first]), out)
+            if made is not out:
+                out[:] = made
+        return attn.attend(qkv, size // work.width, mixed)

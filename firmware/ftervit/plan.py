@@ -5,6 +5,8 @@ Plan(file.architecture, sram=192 * 1024, piece=100 * 1024) finds the cheapest wa
 print it to see what goes where. VisionTransformer.load(path, sram=..., piece=...) makes and follows it.
 """
 
+from array import array
+
 import ternary
 
 from ftervit.modelfile import convolutions, grids
@@ -78,7 +80,7 @@ class Plan:
     def _needs(self, whole, heads, rows):
         """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
         stream, group = self.tokens * self.width, 3 * self.width * heads // self.sizes["num_heads"]
-        lasting = [("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)]
+        lasting = [("mixed", stream), ("scratch", self.scratch)]
         attention = [("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)]
         return lasting, attention, [("hidden", rows * self.hidden), ("branch", rows * self.width)]
 
@@ -102,11 +104,15 @@ class Plan:
 
     def _pack(self, needs, in_psram):
         """Places and pieces, or None and the bytes that would do. Buffers of attention and MLP share memory."""
-        lasting, *phases = needs
-        places, pieces, limit = {}, [], self.piece
-        external, fits = 0, True
-        used = []  # of each piece, by what always lives
-        for number, phase in enumerate([lasting] + phases):
+        limit, external, fits = self.piece, 0, True
+        stream = round_up(2 * self.tokens * self.width)
+        if "stream" in in_psram:
+            places, pieces, external = {"stream": (None, 0, stream)}, [], stream
+        else:
+            # A piece of its own, as it has elements of its own.
+            places, pieces, fits = {"stream": (0, 0, stream)}, [stream], limit is None or stream <= limit
+        used = list(pieces)  # of each piece, by what always lives
+        for number, phase in enumerate(needs):
             taken = list(used)
             for name, size in sorted(phase, key=lambda item: -item[1]):
                 size = round_up(size)
@@ -118,6 +124,8 @@ class Plan:
                 best = len(taken)
                 for i, before in enumerate(taken):
                     # A piece that need not grow, or else the first one that may.
+                    if i == places["stream"][0]:
+                        continue
                     if before + size <= pieces[i]:
                         best = i
                         break
@@ -154,20 +162,16 @@ class Plan:
         return cycles * self.sizes["depth"]
 
     def _patch_rows(self):
-        """How many rows of patches fit into what blocks will use later: all of them where padding needs the picture."""
+        """How many rows of patches fit into `hidden`, which blocks need later; where there is padding, all of them."""
         shapes, found = grids(self.sizes), []
         for i, (_, kernel, _, padding, _) in enumerate(convolutions(self.sizes)):
             side, channels = shapes[i + 1][0], shapes[i][1]
             row = side * kernel * kernel * channels
             count = side
             if self.sram is not None and padding == 0:
-                count = min(side, max(1, (self.pieces[0] - self._lasting_in_first()) // row))
+                count = min(side, max(1, self.places["hidden"][2] // row))
             found.append(count)
         return found
-
-    def _lasting_in_first(self):
-        """Bytes at the start of the first piece that always live."""
-        return sum(self.places[n][2] for n in ("stream", "mixed", "scratch") if self.places[n][0] == 0)
 
     def __str__(self):
         """A table of what goes where."""
@@ -178,7 +182,8 @@ class Plan:
             lines.append("%-8s %8d  %s" % (name, size, where))
         external = sum(size for number, _, size in self.places.values() if number is None)
         of = "" if self.sram is None else " of %d" % self.sram
-        lines.append("SRAM: %d%s bytes in pieces of %s; PSRAM: %d bytes" % (sum(self.pieces), of, self.pieces, external))
+        inside = sum(self.pieces), of, self.pieces
+        lines.append("SRAM: %d%s bytes in pieces of %s; PSRAM: %d bytes" % (inside + (external,)))
         passes = (self.tokens + self.rows - 1) // self.rows
         lines.append(
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
@@ -192,12 +197,15 @@ class Work:
     """The buffers of a plan, by their names, as int8 memoryviews ("stream" int16), and its numbers."""
 
     def __init__(self, plan):
-        self.rows, self.heads, self.whole = plan.rows, plan.heads, plan.whole
-        pieces = [ternary.arena(size) for size in plan.pieces]
-        for name, (number, offset, size) in plan.places.items():
-            if number is None:
-                # The heap, which has the PSRAM on boards with one.
-                buffer = memoryview(bytearray(size))
-            else:
-                buffer = pieces[number][offset : offset + size]
-            setattr(self, name, buffer)
+        self.rows, self.whole = plan.rows, plan.whole
+        self.width, self.hidden_width = plan.width, plan.hidden
+        places = plan.places
+        inside = places["stream"][0] is not None
+        # Typecode "h"; PSRAM is the heap, on boards that have one.
+        size = 2 * plan.tokens * plan.width
+        self.stream = ternary.arena(size, "h") if inside else memoryview(array("h", bytes(size)))
+        pieces = [None if inside and i == 0 else ternary.arena(size) for i, size in enumerate(plan.pieces)]
+        for name, (number, offset, size) in places.items():
+            if name != "stream":
+                piece = memoryview(bytearray(size)) if number is None else pieces[number][offset : offset + size]
+                setattr(self, name, piece)

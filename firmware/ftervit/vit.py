@@ -8,6 +8,7 @@ import ternary
 
 from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, scratch
 from ftervit.modelfile import ModelFile, check_room, grids
+from ftervit.plan import Plan, Work
 
 
 class VisionTransformer:
@@ -16,7 +17,7 @@ class VisionTransformer:
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
 
-    def __init__(self, file):
+    def __init__(self, file, sram=None, piece=None):
         sizes = file.architecture
         self.labels = file.labels
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
@@ -36,24 +37,32 @@ class VisionTransformer:
         self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
         self.logit_frac = self.head.frac
         file.finish()
-        self._allocate(max(4 * width, hidden), heads)
+        self._allocate(Plan(sizes, sram, piece))
 
     @classmethod
-    def load(cls, path):
-        """Open and check a model file, and make the model; its weights stay where the file lies."""
-        return cls(ModelFile(path))
+    def load(cls, path, sram=None, piece=None):
+        """Open and check a model file, and make the model; its weights stay where the file lies.
 
-    def _allocate(self, wide, heads):
-        """One set of activations serves all blocks: the residual stream, a normed copy, the widest layer."""
-        stream = self.tokens * self.embed_dim
-        self.activation_bytes = stream * 3 + self.tokens * wide
+        sram: bytes of internal memory for activations and scratch, in pieces of at most `piece`; what does not fit goes
+        to PSRAM, as plan.Plan says. None: all that it takes.
+        """
+        return cls(ModelFile(path), sram, piece)
+
+    def _allocate(self, plan):
+        """One set of activations serves all blocks, laid out by the plan."""
+        self.plan = plan
+        self.activation_bytes = sum(size for _, _, size in plan.places.values()) if plan.sram else sum(plan.pieces)
+        for conv, rows in zip(self._convolutions(), plan.patch_rows):
+            conv.patch_rows = rows
         check_room(self.activation_bytes + self._picture_bytes(), "activations and picture")
-        # All scratch now, largest first, while the heap is least fragmented; that of linear layers came with them.
-        patch_scratch.get(max(conv.patch_bytes() for conv in self._convolutions()))
-        scratch.get(max(ternary.layernorm_scratch(self.embed_dim), ternary.attention_scratch(self.tokens, self.embed_dim // heads)))
-        self._stream = ternary.arena(stream * 2, "h")
-        self._normed = ternary.arena(stream)
-        self._wide = ternary.arena(self.tokens * wide)
+        # All memory now, largest first, while the heap is least fragmented.
+        patches = max(conv.patch_bytes() for conv in self._convolutions())
+        if not plan.sram:
+            patch_scratch.get(patches)
+        self._work = work = Work(plan)
+        scratch.use(work.scratch)
+        if plan.sram:
+            patch_scratch.use(work.hidden if patches <= len(work.hidden) else memoryview(bytearray(patches)))
 
     def _convolutions(self):
         return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
@@ -83,10 +92,10 @@ class VisionTransformer:
 
     def embed(self, picture):
         """int8 picture -> int16 residual stream [tokens, embed_dim] (SPEC 5.2); valid until the next call."""
-        x, width = self._stream, self.embed_dim
+        x, width = self._work.stream, self.embed_dim
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, self._normed[width:])
+        patches = self.patch_embed(picture, self._work.mixed[: len(x) - width])
         ternary.residual_start(x[width:], patches, patch_shift)
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x
@@ -95,7 +104,7 @@ class VisionTransformer:
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
         x = self.embed(picture)
         for block in self.blocks:
-            x = block(x, self._normed, self._wide)
+            x = block(x, self._work)
         return self.head(self.norm(x[: self.embed_dim]))
 
     def predict(self, image, top=3):

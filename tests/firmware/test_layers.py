@@ -138,7 +138,7 @@ def test_the_memory_check_counts_all_that_a_picture_needs(name, request, monkeyp
 def test_a_block_can_be_a_function(model, picture):
     expected = list(model(picture))
     block = model.blocks[1]
-    model.blocks[1] = lambda x, normed, wide: block(x)
+    model.blocks[1] = lambda x, work: block(x)
     assert list(model(picture)) == expected
 
 
