@@ -81,6 +81,17 @@ def fill_buffer(operation, arguments, index, value):
 class HostRunner:
     """Runs operations on this machine."""
 
+    def rows(self):
+        """Names of the rows of primitives, the default first."""
+        names = []
+        while (name := library.ternary_row_name(len(names))) != ffi.NULL:
+            names.append(ffi.string(name).decode())
+        return names
+
+    def use_row(self, number):
+        """Use a row from now on."""
+        library.ternary_use_row(number)
+
     def call(self, index, operation, arguments, views, error):
         """Run an operation, `index` in the table; returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
@@ -98,20 +109,23 @@ class HostRunner:
 runner = HostRunner()
 
 
-def use(target):
-    """Choose where operations run from now on: "host", or "lx7", a simulated ESP32-S3 that counts its cycles.
+def use(name, **options):
+    """Choose a row of primitives from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
+    operations run: "host", or "lx7", a simulated ESP32-S3 that counts its cycles, with Lx7Runner's options.
 
     Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
     """
     global runner
-    if target == "lx7":
+    if name == "lx7":
         from host_sim.lx7.operations import Lx7Runner
 
-        runner = Lx7Runner(tuple(OPERATIONS))
-    elif target == "host":
+        runner = Lx7Runner(tuple(OPERATIONS), **options)
+    elif name == "host":
         runner = HostRunner()
+    elif name in (rows := runner.rows()):
+        runner.use_row(rows.index(name))
     else:
-        raise ValueError(f"target is {target!r}, not 'host' or 'lx7'")
+        raise ValueError(f"use: {name!r} is not one of {', '.join([*rows, 'host', 'lx7'])}")
     return runner
 
 

@@ -51,8 +51,14 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
            ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
 }
 
+// Decodes a tile; the next one's weights come from flash while this one is multiplied.
 static void decode_tile(const layer *l, size_t tile) {
-    ternary_active->decode(l->weight + tile * l->vectors * TERNARY_LANES, l->vectors, l->panel);
+    size_t size = l->vectors * TERNARY_LANES;
+    const uint8_t *packed = l->weight + tile * size;
+    ternary_active->decode(packed, l->vectors, l->panel);
+    if ((tile + 1) * TERNARY_LANES < l->outputs) {
+        ternary_active->prefetch(packed + size, size);
+    }
 }
 
 static ternary_product product_of(const layer *l, size_t tile) {

@@ -66,6 +66,8 @@ typedef struct {
     void (*norm)(const ternary_norm *norm, const int16_t *x, int8_t *y);
     // memcpy
     void (*copy)(void *to, const void *from, size_t count);
+    // A hint: this memory will be read soon.
+    void (*prefetch)(const void *data, size_t size);
 } ternary_primitives;
 
 extern const ternary_primitives ternary_reference;

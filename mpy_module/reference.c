@@ -176,7 +176,12 @@ static void copy(void *to, const void *from, size_t count) {
     memcpy(to, from, count);
 }
 
+static void prefetch(const void *data, size_t size) {
+    (void)data;
+    (void)size;
+}
+
 const ternary_primitives ternary_reference = {
-    "reference", decode, linear,         sums_of,      scores, values,  softmax,  transpose,
-    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,
+    "reference", decode,         linear,       sums_of, scores,  values,   softmax, transpose, gather,
+    lookup,      residual_start, residual_add, sum,     squares, norm_row, copy,    prefetch,
 };

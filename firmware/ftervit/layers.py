@@ -94,11 +94,12 @@ class TernaryBitLinear:
         """Outputs first..first + count - 1, multiples of 16, to columns column.. of out, int8 [rows, any width]."""
         rows, last = rows_of(x, self.in_features), first + count
         tile = (self.in_features + 4) // 5  # bytes per output
+        unit = len(self.bias) // self.out_features  # 2 where int16 come as bytes
         ternary.linear_columns(
             x,
             rows,
             memoryview(self.weight)[first * tile : last * tile],
-            memoryview(self.bias)[first:last],
+            memoryview(self.bias)[unit * first : unit * last],
             memoryview(self.multiplier)[first:last],
             memoryview(self.shift)[first // 16 : last // 16],
             out,

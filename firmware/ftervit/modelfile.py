@@ -11,6 +11,10 @@ try:
     from uctypes import addressof
 except ImportError:
     addressof = None
+try:
+    from mmap import ACCESS_READ, mmap
+except ImportError:
+    mmap = None
 
 FORMAT = "ftervit"
 VERSION = "2"
@@ -73,7 +77,8 @@ def aligned(view):
 
 
 def map_file(path):
-    """The bytes of a file: in place where the file system can (ROMFS) and they lie on a multiple of 16, else a copy."""
+    """The bytes of a file: in place where the file system can (ROMFS, and on CPython all do) and they lie on a multiple
+    of 16, else a copy."""
     with open_named(path) as file:
         try:
             data = memoryview(file)
@@ -85,6 +90,8 @@ def map_file(path):
         file.seek(0)
         if not 0 < size <= LARGEST_FILE:
             raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
+        if mmap:
+            return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         check_room(size, path)
         try:
             data = ternary.arena(size, "B")

@@ -80,17 +80,25 @@ def address_of(view: memoryview) -> int:
 class Lx7Runner:
     """Runs operations on a simulated core. The interpreter's own time is no part of any figure.
 
-    names: of the operations, in the order of their table.
+    names: of the operations, in the order of their table; sram, piece: bytes of memory that `ternary.arena` gives out in
+    all and at once, as far as the chip has them.
     """
 
-    def __init__(self, names: tuple[str, ...], timing: Timing | None = None):
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        timing: Timing | None = None,
+        sram: int = DATA_SRAM[1] - DATA_SRAM[0],
+        piece: int | None = None,
+    ):
         self.names = names
         self.program = Program.load(toolchain.build_kernels())
         self.machine = Machine(timing)
         self.machine.load(self.program)
         self.operations = self.program.symbols["ternary_operations"].address
         start = -(-self.program.symbols["_lx7_free"].address // 16) * 16
-        self.mailbox, self.arena = start, Space(start + MAILBOX, STACK_TOP - STACK)
+        end = min(STACK_TOP - STACK, start + MAILBOX + sram)
+        self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
         self.placements: OrderedDict[int, Placement] = OrderedDict()
@@ -98,7 +106,8 @@ class Lx7Runner:
 
     def memory(self, size: int) -> memoryview | None:
         """Zeroed SRAM on a multiple of 16, free again when nobody holds it; None where there is too little."""
-        address = self.arena.take(-(-size // 16) * 16)
+        fits = self.piece is None or size <= self.piece
+        address = self.arena.take(-(-size // 16) * 16) if fits else None
         if address is None:
             return None
         block = self.sram[address - DATA_SRAM[0] :][:size]
@@ -107,6 +116,20 @@ class Lx7Runner:
         owner = ffi.gc(ffi.cast("char *", ffi.from_buffer(block)), lambda _: taken.pop(address))
         # Keeps its owner; the owner's memory lives as long as this runner.
         return memoryview(ffi.buffer(owner, size))
+
+    def rows(self) -> list[str]:
+        """Names of the rows of primitives, the default first."""
+        names = []
+        while address := self.machine.call("ternary_row_name", len(names)):
+            text = b""
+            while not text.endswith(b"\0"):
+                text += self.machine.read(address + len(text), 1)
+            names.append(text[:-1].decode())
+        return names
+
+    def use_row(self, number: int) -> None:
+        """Use a row from now on."""
+        self.machine.call("ternary_use_row", number)
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
         """Address of a buffer on the chip; what holds it if that is not SRAM."""

@@ -134,7 +134,7 @@ def test_the_arena_is_sram_and_ends(runner):
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(ValueError, match="target is 'moon', not 'host' or 'lx7'"):
+    with pytest.raises(ValueError, match="use: 'moon' is not one of reference, host, lx7"):
         ternary.use("moon")
 
 
