@@ -178,10 +178,11 @@ static void attend(const attention *a, size_t head, size_t first, size_t rows) {
     size_t padded = ternary_round_up(h->tokens);
     ternary_mean means[ROWS];
     scores_of(h, head, first, rows, a->score_shift, &a->work, a->work.weights, padded);
+    int8_t *weights = a->work.weights;
+    int32_t sums[ROWS];
+    ternary_active->softmax(weights, rows, h->tokens, padded, a->table, weights, sums);
     for (size_t row = 0; row < rows; row++) {
-        int8_t *weights = a->work.weights + row * padded;
-        int32_t sum = ternary_active->softmax(weights, h->tokens, a->table, weights);
-        means[row] = mean_of(sum, a->value_gain);
+        means[row] = mean_of(sums[row], a->value_gain);
     }
     int8_t *y = a->out + first * a->stride + head * h->head_width;
     // What stands in weights beyond the last token meets zeros in the panels of values.
@@ -252,8 +253,13 @@ int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
     size_t tokens = (size_t)a->tokens.value;
     const int8_t *scores = a->scores.data;
     int8_t *out = a->out.data;
-    for (size_t row = 0; row < a->out.size; row += tokens) {
-        ternary_active->softmax(scores + row, tokens, a->table.data, out + row);
+    int32_t sums[ROWS];
+    for (size_t left = a->out.size / tokens; left;) {
+        size_t rows = ternary_smaller(left, ROWS);
+        ternary_active->softmax(scores, rows, tokens, tokens, a->table.data, out, sums);
+        scores += rows * tokens;
+        out += rows * tokens;
+        left -= rows;
     }
     return 0;
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <string.h>
+
 #include "checks.h"
 #include "numbers.h"
 
@@ -29,7 +31,9 @@ bool ternary_size_at_least(const ternary_arg *buffer, uint64_t needed, ternary_e
 }
 
 bool ternary_size_multiple(const ternary_arg *buffer, uint64_t unit, ternary_error *error) {
-    return buffer->size % unit == 0 || fail_needed(error, TERNARY_ERR_MULTIPLE, buffer, unit);
+    // A division of 64 bits is a slow call on the chip.
+    bool whole = unit > SIZE_MAX ? buffer->size == 0 : buffer->size % (size_t)unit == 0;
+    return whole || fail_needed(error, TERNARY_ERR_MULTIPLE, buffer, unit);
 }
 
 bool ternary_value_in(const ternary_arg *number, int32_t low, int32_t high, ternary_error *error) {
@@ -88,8 +92,25 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
 static ELEMENTS_WITHIN(i8_within, int8_t) static ELEMENTS_WITHIN(i32_within, int32_t)
     ELEMENTS_WITHIN(ternary_i16_within, int16_t)
 
-        bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    return i8_within(buffer, 0, buffer->size, low, high, error);
+    // Whether no byte has its sign bit, four at a time.
+    static bool no_signs(const ternary_arg *buffer) {
+    const uint8_t *bytes = buffer->data;
+    size_t i = 0, words = (uintptr_t)bytes % sizeof(uint32_t) ? 0 : buffer->size / sizeof(uint32_t);
+    uint32_t seen = 0;
+    for (; i < words; i++) {
+        uint32_t word;
+        memcpy(&word, (const uint32_t *)buffer->data + i, sizeof(word));
+        seen |= word;
+    }
+    for (i *= sizeof(uint32_t); i < buffer->size; i++) {
+        seen |= bytes[i];
+    }
+    return !(seen & 0x80808080);
+}
+
+bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    return (low == 0 && high == 127 && no_signs(buffer)) ||
+           i8_within(buffer, 0, buffer->size, low, high, error);
 }
 
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {

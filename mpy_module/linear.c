@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <string.h>
+
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
@@ -10,22 +12,30 @@ typedef struct {
     const int8_t *x;
     const uint8_t *weight;
     int8_t *panel; // a decoded tile
-    int8_t *spare; // a row
+    int8_t *spare; // copies of rows
+    size_t depth;  // K, a multiple of 16: what rows have that lie as vectors want them
 } layer;
 
-static uint64_t vectors_of(uint64_t inputs) {
-    return ternary_ceil_div(inputs, TERNARY_TRITS_PER_BYTE);
+// Of at most 4032 inputs.
+static size_t vectors_of(size_t inputs) {
+    return (inputs + TERNARY_TRITS_PER_BYTE - 1) / TERNARY_TRITS_PER_BYTE;
 }
 
 // A decoded tile, which a product may read to a multiple of 16 rows.
 static size_t panel_bytes(size_t inputs) {
-    size_t decoded = (size_t)vectors_of(inputs) * TERNARY_VECTOR_TRITS;
+    size_t decoded = vectors_of(inputs) * TERNARY_VECTOR_TRITS;
     size_t read = ternary_round_up(inputs) * TERNARY_LANES;
     return decoded > read ? decoded : read;
 }
 
+// Rows for copies of x: one, or as many as make 4 KB.
+static size_t spare_rows(size_t inputs) {
+    size_t rows = 4096 / ternary_round_up(inputs);
+    return rows ? rows : 1;
+}
+
 static size_t scratch_bytes(size_t inputs) {
-    return panel_bytes(inputs) + ternary_round_up(inputs) + TERNARY_SLACK;
+    return panel_bytes(inputs) + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
 // x is [rows, K]; rows and outputs >= 1 are known.
@@ -40,15 +50,32 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
     if (l->inputs > TERNARY_MAX_IN_FEATURES) {
         return ternary_size_is(x, (uint64_t)rows * TERNARY_MAX_IN_FEATURES, error);
     }
-    uint64_t vectors = vectors_of(l->inputs);
-    l->vectors = (size_t)vectors;
+    l->vectors = vectors_of(l->inputs);
+    l->depth = ternary_round_up(l->inputs);
     l->x = x->data;
     l->weight = weight->data;
     l->panel = ternary_aligned(scratch);
     l->spare = l->panel + panel_bytes(l->inputs);
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
-    return ternary_size_is(weight, tiles * vectors * TERNARY_LANES, error) &&
+    return ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error) &&
            ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
+}
+
+// Whether vectors can read rows of x where they are.
+static bool rows_fit(const layer *l) {
+    return ((uintptr_t)l->x | l->inputs) % TERNARY_LANES == 0;
+}
+
+// Some rows of x, at most spare_rows, as vectors want them, with zeros behind.
+static void copy_rows(const layer *l, size_t first, size_t count) {
+    const int8_t *x = l->x + first * l->inputs;
+    int8_t *copy = l->spare;
+    for (size_t row = 0; row < count; row++) {
+        memcpy(copy, x, l->inputs);
+        memset(copy + l->inputs, 0, l->depth - l->inputs);
+        x += l->inputs;
+        copy += l->depth;
+    }
 }
 
 // Decodes a tile; the next one's weights come from flash while this one is multiplied.
@@ -68,9 +95,9 @@ static ternary_product product_of(const layer *l, size_t tile) {
         .panel = l->panel,
         .spare = l->spare,
         .rows = l->rows,
-        .depth = l->inputs,
+        .depth = l->depth,
         .lanes = ternary_smaller(left, TERNARY_LANES),
-        .x_stride = l->inputs,
+        .x_stride = l->depth,
     };
 }
 
@@ -97,6 +124,9 @@ static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t 
                          ternary_error *error) {
     for (size_t n = 0; n < l->outputs; n += TERNARY_LANES) {
         int32_t room = bias_room(l) >> bias_shift(shifts[n / TERNARY_LANES]);
+        if (room > INT16_MAX) {
+            continue;
+        }
         size_t end = n + ternary_smaller(l->outputs - n, TERNARY_LANES);
         if (!ternary_i16_within(bias, n, end, -room, room, error)) {
             return false;
@@ -116,16 +146,19 @@ typedef struct {
 
 static void linear_tile(const layer *l, const columns *c, size_t tile) {
     ternary_product p = product_of(l, tile);
+    int32_t shift = c->shift[tile];
+    ternary_scale scale = {c->bias + tile * TERNARY_LANES, c->multiplier + tile * TERNARY_LANES,
+                           bias_shift(c->shift[tile]), shift};
+    int16_t bias[TERNARY_LANES] = {0};
+    int8_t multiplier[TERNARY_LANES] = {0};
+    if (p.lanes < TERNARY_LANES) {
+        scale.bias = memcpy(bias, scale.bias, p.lanes * sizeof(*bias));
+        scale.multiplier = memcpy(multiplier, scale.multiplier, p.lanes);
+    }
     p.out = c->out + tile * TERNARY_LANES;
     p.out_stride = c->stride;
-    int32_t start[TERNARY_LANES] = {0};
-    int8_t multiplier[TERNARY_LANES] = {0};
-    for (size_t lane = 0; lane < p.lanes; lane++) {
-        start[lane] = c->bias[tile * TERNARY_LANES + lane] * (1 << bias_shift(c->shift[tile]));
-        multiplier[lane] = c->multiplier[tile * TERNARY_LANES + lane];
-    }
     decode_tile(l, tile);
-    ternary_active->linear(&p, start, c->shift[tile], multiplier);
+    ternary_active->linear(&p, &scale);
 }
 
 static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
@@ -142,6 +175,23 @@ static void linear_tiles(const layer *l, const columns *c) {
     }
 }
 
+// All rows and outputs. Rows that do not fit are copied, a block of them at a time.
+static void linear_rows(const layer *l, const columns *c) {
+    if (rows_fit(l)) {
+        linear_tiles(l, c);
+        return;
+    }
+    layer block = *l;
+    columns to = *c;
+    block.x = l->spare;
+    for (size_t row = 0; row < l->rows; row += block.rows) {
+        block.rows = ternary_smaller(l->rows - row, spare_rows(l->inputs));
+        copy_rows(l, row, block.rows);
+        to.out = c->out + row * c->stride;
+        linear_tiles(&block, &to);
+    }
+}
+
 int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
     const ternary_linear_arguments *a = (const void *)arguments;
     size_t outputs = a->multiplier.size;
@@ -152,7 +202,7 @@ int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
         return error->code;
     }
     columns c = {a->bias.data, a->multiplier.data, a->shift.data, a->out.data, outputs};
-    linear_tiles(&l, &c);
+    linear_rows(&l, &c);
     return 0;
 }
 
@@ -169,7 +219,7 @@ int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *erro
     }
     int8_t *out = (int8_t *)a->out.data + a->column.value;
     columns c = {a->bias.data, a->multiplier.data, a->shift.data, out, a->out.size / l.rows};
-    linear_tiles(&l, &c);
+    linear_rows(&l, &c);
     return 0;
 }
 
@@ -181,6 +231,10 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     decode_tile(l, tile);
     for (size_t row = 0; row < l->rows; row++) {
         int32_t sums[TERNARY_LANES];
+        if (!rows_fit(l)) {
+            copy_rows(l, row, 1);
+            p.x = l->spare;
+        }
         ternary_active->sums(&p, sums);
         for (size_t lane = 0; lane < p.lanes; lane++) {
             // 524287 * 4095 fits int32

@@ -64,9 +64,18 @@ static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8
     int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
     size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
     size_t inside = (size_t)(to - from) * channels, run = (size_t)c->kernel * channels;
-    memset(out, 0, before);
-    ternary_active->copy(out + before, row + (size_t)from * channels, inside);
-    memset(out + before + inside, 0, run - before - inside);
+    const int8_t *in = row + (size_t)from * channels;
+    if (run < TERNARY_LANES) { // not worth a call
+        for (size_t i = 0; i < run; i++) {
+            out[i] = i >= before && i < before + inside ? in[i - before] : 0;
+        }
+    } else if (inside == run) {
+        ternary_active->copy(out, in, run);
+    } else {
+        memset(out, 0, before);
+        ternary_active->copy(out + before, in, inside);
+        memset(out + before + inside, 0, run - before - inside);
+    }
 }
 
 static void copy_patch(const convolution *c, const int8_t *picture, int32_t top, int32_t left, int8_t *out) {

@@ -33,13 +33,20 @@ typedef struct {
     int32_t mean, factor, shift;
 } ternary_norm;
 
+// 4.1 of a tile: 16 biases and multipliers.
+typedef struct {
+    const int16_t *bias;
+    const int8_t *multiplier;
+    int32_t bias_shift, shift;
+} ternary_scale;
+
 typedef struct {
     const char *name;
     // 2.2-2.4: `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
     void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
-    // 4.2, 4.4, 4.5: out = (sat8((start[lane] + sum) >> shift) * multiplier[lane]) >> 7, panel of trits, the
-    // sums within 20 bits (4.3).
-    void (*linear)(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier);
+    // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7, panel
+    // of trits, the sums within 20 bits (4.3).
+    void (*linear)(const ternary_product *p, const ternary_scale *scale);
     // 4.7: the sums of one row; panel of trits.
     void (*sums)(const ternary_product *p, int32_t *sums);
     // 7.1: out = sat8(sum >> shift) for any x and panels of depth <= 1024. `columns` of them: a panel for
@@ -48,8 +55,10 @@ typedef struct {
     // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7 with those of the row; x in 0..127, a row's sum
     // at most 4095.
     void (*values)(const ternary_product *p, const ternary_mean *means);
-    // 7.2, 7.3: scores[tokens] to weights[tokens], which may be the same; returns W of 7.4.
-    int32_t (*softmax)(const int8_t *scores, size_t tokens, const int8_t *table, int8_t *weights);
+    // 7.2, 7.3: scores [rows, tokens] to weights, which may be the same, in rows `stride` bytes apart; sums:
+    // W of 7.4 for each row.
+    void (*softmax)(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
+                    int8_t *weights, int32_t *sums);
     // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
     // apart.
     void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);

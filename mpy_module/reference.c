@@ -38,13 +38,17 @@ static int8_t scaled(int32_t sum, int32_t shift, int32_t multiplier) {
     return (int8_t)ternary_shift_right(v * multiplier, 7);
 }
 
-static void linear(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier) {
+static void linear(const ternary_product *p, const ternary_scale *scale) {
+    int32_t start[TERNARY_LANES];
+    for (int lane = 0; lane < TERNARY_LANES; lane++) {
+        start[lane] = scale->bias[lane] * (1 << scale->bias_shift);
+    }
     for (size_t row = 0; row < p->rows; row++) {
         int32_t sums[TERNARY_LANES];
         memcpy(sums, start, sizeof(sums));
         accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
         for (size_t lane = 0; lane < p->lanes; lane++) {
-            p->out[row * p->out_stride + lane] = scaled(sums[lane], shift, multiplier[lane]);
+            p->out[row * p->out_stride + lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
         }
     }
 }
@@ -93,7 +97,7 @@ static int32_t sum_of(const int8_t *weights, size_t tokens) {
     return sum;
 }
 
-static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
+static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
     int32_t top = -128;
     for (size_t j = 0; j < tokens; j++) {
         top = ternary_max(top, row[j]);
@@ -110,6 +114,13 @@ static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, in
         weights[j] = (int8_t)(weights[j] >> halvings);
     }
     return sum_of(weights, tokens);
+}
+
+static void softmax(const int8_t *row, size_t rows, size_t tokens, size_t stride, const int8_t *table,
+                    int8_t *weights, int32_t *sums) {
+    for (size_t i = 0; i < rows; i++) {
+        sums[i] = softmax_row(row + i * stride, tokens, table, weights + i * stride);
+    }
 }
 
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {

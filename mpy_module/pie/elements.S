@@ -60,43 +60,56 @@
     retw
     end_function pie_halve
 
-    // a2 x, a3 words, a4 base, a5 out. Four bytes at a time, as u = x + 128: their sign bits are flipped.
-    .macro look_up name, step
-    function \name
+    // a2 table of 256 bytes, a3 words
+    function pie_widen
     entry a1, 32
-    movi a7, 0x80
-    slli a8, a7, 8
-    or a7, a7, a8
-    slli a8, a7, 16
-    or a7, a7, a8
-    loopgtz a3, .Lwords\@
-    l32i a8, a2, 0
-    addi a2, a2, 4
-    xor a8, a8, a7
-    extui a9, a8, 0, 8
-    extui a10, a8, 8, 8
-    \step a9, a4, a9
-    \step a10, a4, a10
-    l8ui a9, a9, 0
-    extui a11, a8, 16, 8
-    l8ui a10, a10, 0
-    s8i a9, a5, 0
-    extui a12, a8, 24, 8
-    s8i a10, a5, 1
-    \step a11, a4, a11
-    \step a12, a4, a12
-    l8ui a11, a11, 0
-    l8ui a12, a12, 0
-    s8i a11, a5, 2
-    s8i a12, a5, 3
-    addi a5, a5, 4
-.Lwords\@:
+    movi a4, 16
+    loopgtz a4, .Lwiden
+    ee.vld.128.ip q0, a2, 16
+    ee.zero.q q1
+    ee.zero.q q2
+    ee.vzip.8 q0, q1
+    ee.zero.q q3
+    ee.vzip.16 q0, q2
+    ee.vzip.16 q1, q3
+    ee.vst.128.ip q0, a3, 16
+    ee.vst.128.ip q2, a3, 16
+    ee.vst.128.ip q1, a3, 16
+    ee.vst.128.ip q3, a3, 16
+.Lwiden:
     retw
-    end_function \name
+    end_function pie_widen
+
+    // Words of the table by four halfwords of \index, from lane \from on.
+    .macro gather_4 to, index, from
+    ee.ldxq.32 \to, \index, a4, 0, \from
+    ee.ldxq.32 \to, \index, a4, 1, \from + 1
+    ee.ldxq.32 \to, \index, a4, 2, \from + 2
+    ee.ldxq.32 \to, \index, a4, 3, \from + 3
     .endm
 
-    look_up pie_rise, add
-    look_up pie_fall, sub
+    // a2 x, a3 vectors, a4 words, a5 out. x + 128 (the sign bit flipped) as halfwords in q4 and q5 are the indices.
+    function pie_lookup
+    entry a1, 32
+    movi a6, 0x80
+    s8i a6, a1, 0
+    ee.vldbc.8 q7, a1
+    loopgtz a3, .Llookup
+    ee.vld.128.ip q4, a2, 16
+    ee.zero.q q5
+    ee.xorq q4, q4, q7
+    ee.vzip.8 q4, q5
+    gather_4 q0, q4, 0
+    gather_4 q1, q4, 4
+    gather_4 q2, q5, 0
+    gather_4 q3, q5, 4
+    ee.vunzip.16 q0, q1
+    ee.vunzip.16 q2, q3
+    ee.vunzip.8 q0, q2
+    ee.vst.128.ip q0, a5, 16
+.Llookup:
+    retw
+    end_function pie_lookup
 
     // The next 16 of y, times q7 = 2^shift: to q0 and q1, 8 each. As y << 8 lies in 16 bits, times 2^shift, >> 8.
     .macro widened

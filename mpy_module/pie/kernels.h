@@ -39,10 +39,12 @@ void pie_gather(const int8_t *in, uint32_t stride, uint32_t rows, int8_t *panel)
 uint32_t pie_magnitude(const int8_t *x, uint32_t stride, uint32_t rows, uint32_t groups);
 
 int32_t pie_top(const int8_t *x, uint32_t vectors);
-uint32_t pie_total(const int8_t *x, uint32_t vectors);                           // of x >= 0
-void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings);                  // of x >= 0
-void pie_rise(const int8_t *x, uint32_t words, const int8_t *base, int8_t *out); // out = base[x + 128]
-void pie_fall(const int8_t *x, uint32_t words, const int8_t *base, int8_t *out); // out = base[-(x + 128)]
+uint32_t pie_total(const int8_t *x, uint32_t vectors);          // of x >= 0
+void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings); // of x >= 0
+// words[i] = the byte table[i], in the first 8 bits
+void pie_widen(const int8_t *table, uint32_t *words);
+// out = words[x + 128]; words may begin anywhere within a table where no x goes beyond it.
+void pie_lookup(const int8_t *x, uint32_t vectors, const uint32_t *words, int8_t *out);
 
 void pie_residual_start(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);
 void pie_residual_add(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);

@@ -74,17 +74,19 @@ static void run(const ternary_product *p, pie_product *k, kernel *call, size_t s
     }
 }
 
-// Half of QACC, 8 lanes of 20 bits, as five words.
-static void pack_half(const int32_t *lanes, uint32_t *low, uint32_t *high) {
-    uint32_t lane[8];
-    for (int i = 0; i < 8; i++) {
-        lane[i] = (uint32_t)lanes[i] & 0xfffff;
-    }
-    low[0] = lane[0] | lane[1] << 20;
-    low[1] = lane[1] >> 12 | lane[2] << 8 | lane[3] << 28;
-    low[2] = lane[3] >> 4 | lane[4] << 16;
-    low[3] = lane[4] >> 16 | lane[5] << 4 | lane[6] << 24;
-    *high = lane[6] >> 8 | lane[7] << 12;
+// Half of QACC, 8 lanes of 20 bits, as five words, from biases within 20 bits.
+static void pack_half(const int16_t *bias, int32_t shift, uint32_t *low, uint32_t *high) {
+#define LANE(i) ((uint32_t)bias[i] << shift)
+#define LANE_20(i) (LANE(i) & 0xfffff)
+    uint32_t lane = LANE_20(1);
+    low[0] = LANE_20(0) | lane << 20;
+    low[1] = lane >> 12 | LANE_20(2) << 8 | LANE(3) << 28;
+    low[2] = LANE_20(3) >> 4 | LANE(4) << 16;
+    lane = LANE_20(6);
+    low[3] = LANE_20(4) >> 16 | LANE_20(5) << 4 | lane << 24;
+    *high = lane >> 8 | LANE(7) << 12;
+#undef LANE_20
+#undef LANE
 }
 
 static int32_t signed_20(uint32_t bits) {
@@ -107,20 +109,22 @@ typedef struct {
     uint32_t low[2][4], high[2];
 } ALIGNED accumulators;
 
-static void linear(const ternary_product *p, const int32_t *start, int32_t shift, const int8_t *multiplier) {
+static void linear(const ternary_product *p, const ternary_scale *scale) {
     if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
-        ternary_reference.linear(p, start, shift, multiplier);
+        ternary_reference.linear(p, scale);
         return;
     }
     accumulators begin;
-    pack_half(start, begin.low[0], &begin.high[0]);
-    pack_half(start + 8, begin.low[1], &begin.high[1]);
+    pack_half(scale->bias, scale->bias_shift, begin.low[0], &begin.high[0]);
+    pack_half(scale->bias + 8, scale->bias_shift, begin.low[1], &begin.high[1]);
     ALIGNED int8_t factors[VECTOR];
-    memcpy(factors, multiplier, VECTOR);
     pie_product k = product_of(p);
     k.begin = &begin;
-    k.shift = (uint32_t)shift;
-    k.multiplier = factors;
+    k.shift = (uint32_t)scale->shift;
+    k.multiplier = scale->multiplier;
+    if (!aligned(bits_of(scale->multiplier))) {
+        k.multiplier = memcpy(factors, scale->multiplier, VECTOR);
+    }
     run(p, &k, pie_linear, 0);
 }
 
@@ -180,17 +184,26 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
-    uint32_t vectors = (uint32_t)(tokens / VECTOR);
-    if (vectors == 0 || !aligned(bits_of(row) | bits_of(weights))) {
-        return ternary_reference.softmax(row, tokens, table, weights);
+static void widen(const int8_t *table, uint32_t *words) {
+    if (aligned(bits_of(table))) {
+        pie_widen(table, words);
+        return;
     }
+    for (int i = 0; i < TERNARY_TABLE_SIZE; i++) {
+        words[i] = (uint8_t)table[i];
+    }
+}
+
+// `words`: the table backwards, widened.
+static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, const uint32_t *words,
+                           int8_t *weights) {
+    uint32_t vectors = (uint32_t)(tokens / VECTOR);
     size_t whole = vectors * VECTOR;
     int32_t top = pie_top(row, vectors);
     for (size_t j = whole; j < tokens; j++) {
         top = ternary_max(top, row[j]);
     }
-    pie_fall(row, (uint32_t)(whole / 4), table + top + 128, weights);
+    pie_lookup(row, vectors, words + 127 - top, weights); // [255 - (top - x)] = [127 - top + (x + 128)]
     int32_t sum = (int32_t)pie_total(weights, vectors);
     for (size_t j = whole; j < tokens; j++) {
         weights[j] = table[top - row[j]];
@@ -207,6 +220,23 @@ static int32_t softmax(const int8_t *row, size_t tokens, const int8_t *table, in
         sum += weights[j];
     }
     return sum;
+}
+
+static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
+                    int8_t *weights, int32_t *sums) {
+    if (tokens < VECTOR || !aligned(bits_of(scores) | bits_of(weights) | stride)) {
+        ternary_reference.softmax(scores, rows, tokens, stride, table, weights, sums);
+        return;
+    }
+    ALIGNED int8_t backwards[TERNARY_TABLE_SIZE];
+    ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
+    for (int i = 0; i < TERNARY_TABLE_SIZE; i++) {
+        backwards[i] = table[TERNARY_TABLE_SIZE - 1 - i];
+    }
+    pie_widen(backwards, words);
+    for (size_t row = 0; row < rows; row++) {
+        sums[row] = softmax_row(scores + row * stride, tokens, table, words, weights + row * stride);
+    }
 }
 
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
@@ -232,8 +262,14 @@ static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, i
 }
 
 static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *out) {
-    size_t whole = (bits_of(x) | bits_of(out)) % 4 ? 0 : count / 4 * 4;
-    pie_rise(x, (uint32_t)(whole / 4), table, out);
+    size_t whole = aligned(bits_of(x) | bits_of(out)) ? count / VECTOR * VECTOR : 0;
+    if (whole >= TERNARY_TABLE_SIZE) { // worth a table of words
+        ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
+        widen(table, words);
+        pie_lookup(x, (uint32_t)(whole / VECTOR), words, out);
+    } else {
+        whole = 0;
+    }
     ternary_reference.lookup(x + whole, count - whole, table, out + whole);
 }
 
