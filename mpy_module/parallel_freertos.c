@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The worker as a FreeRTOS task of ESP-IDF, pinned to the core that first asked for it is not on: core 0
-// beside MicroPython's core 1 (MP_TASK_COREID). It is static, so it survives MicroPython's soft reset, and it
-// is never deleted.
+// The worker as a FreeRTOS task of ESP-IDF, pinned to the other core than that of the task that starts it:
+// core 0 beside MicroPython's core 1 (MP_TASK_COREID). It is static and never deleted, so it survives
+// MicroPython's soft reset.
 //
 // Time: a part is one core's share of one operation, and its priority, that of MicroPython's task, is above
 // the idle task's. So core 0 does not idle while a part runs and does between operations, when the worker

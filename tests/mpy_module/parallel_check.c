@@ -98,6 +98,14 @@ static int run_rounds(uint32_t rounds) {
     return check_rounds(rounds, 64, 2) != 0 || !placed_right();
 }
 
+static int run_nested(uint32_t rounds) {
+    trace outer = {{0}, {0}}, inner[MAX_PARTS] = {{{0}, {0}}};
+    for (uint32_t round = 0; round < rounds; round++) {
+        check_trace(&outer, inner, 2);
+    }
+    return !placed_right();
+}
+
 // Two parts write one number: what ThreadSanitizer must report.
 static void add_one(void *context, size_t part) {
     (void)part;
@@ -202,16 +210,13 @@ static int run_interrupts(uint32_t wanted) {
     return wrong_rounds != 0 || strays != 0 || !placed_right();
 }
 
-// parallel_check rounds|race|callers|forks|interrupts NUMBER: 0 if all was right.
+// parallel_check rounds|nested|race|callers|forks|interrupts NUMBER: 0 if all was right.
 int main(int count, char **arguments) {
     static const struct {
         const char *name;
         int (*run)(uint32_t);
-    } checks[] = {{"rounds", run_rounds},
-                  {"race", run_race},
-                  {"callers", run_callers},
-                  {"forks", run_forks},
-                  {"interrupts", run_interrupts}};
+    } checks[] = {{"rounds", run_rounds},   {"nested", run_nested}, {"race", run_race},
+                  {"callers", run_callers}, {"forks", run_forks},   {"interrupts", run_interrupts}};
     printf("%d cores\n", ternary_use_cores(2));
     fflush(stdout);
     for (size_t i = 0; count == 3 && i < sizeof(checks) / sizeof(checks[0]); i++) {

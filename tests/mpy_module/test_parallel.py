@@ -86,8 +86,11 @@ def shared(name, folder):
 
 @pytest.fixture(scope="module")
 def program(name, folder):
-    """An implementation as a program."""
-    return compiled(name, folder / name, "-O2")
+    """An implementation as a program. A hang there ends in time; in this process it would block all signals."""
+    program = compiled(name, folder / name, "-O2")
+    for check in ("rounds", "nested", "callers"):
+        assert run(program, check, 1000).returncode == 0
+    return program
 
 
 def load(path):
@@ -97,7 +100,7 @@ def load(path):
 
 
 @pytest.fixture
-def library(shared):
+def library(program, shared):
     library = load(shared)
     library.ternary_use_cores(2)
     return library
