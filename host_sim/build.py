@@ -25,6 +25,7 @@ OUTPUT = BUILD / "host"
 BINDING = "modternary.c"
 
 FLAGS = ("-std=c99", "-shared", "-fPIC", "-Wall", "-Wextra")
+PTHREAD = ("-pthread", "-DTERNARY_PARALLEL_PTHREAD")  # mpy_module/parallel.h
 FAST = ("-O3", "-march=native")
 SANITIZE = (
     "-O1",
@@ -63,7 +64,7 @@ class Library:
 def kernels() -> Library:
     """The kernels, without MicroPython's binding."""
     sources = tuple(sorted(path for path in SOURCE.glob("*.c") if path.name != BINDING))
-    return Library("the kernels", sources, tuple(SOURCE.glob("*.h")))
+    return Library("the kernels", sources, tuple(SOURCE.glob("*.h")), PTHREAD)
 
 
 def lx7_core() -> Library:

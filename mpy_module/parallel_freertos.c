@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// The worker as a FreeRTOS task of ESP-IDF, pinned to the other core than that of the task that starts it:
+// core 0 beside MicroPython's core 1 (MP_TASK_COREID). It is static and never deleted, so it survives
+// MicroPython's soft reset.
+//
+// Time: a part is one core's share of one operation, and its priority, that of MicroPython's task, is above
+// the idle task's. So core 0 does not idle while a part runs and does between operations, when the worker
+// waits. Only the size of a call bounds a part. The esp32 port's sdkconfig.base takes idle tasks out of the
+// task watchdog; a board that puts core 0's in must call operations on few enough rows to stay below
+// CONFIG_ESP_TASK_WDT_TIMEOUT_S. Wi-Fi, Bluetooth, timers and lwIP have higher priorities and go first.
+
+#ifdef TERNARY_PARALLEL_FREERTOS
+
+#include "esp_task.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/idf_additions.h" // or task.h, by version: xTaskCreateStaticPinnedToCore
+#include "freertos/semphr.h"
+#include "freertos/task.h"
+
+#include "parallel.h"
+
+#ifdef CONFIG_FREERTOS_UNICORE
+#error "CONFIG_FREERTOS_UNICORE has no second core: build without TERNARY_PARALLEL_FREERTOS"
+#endif
+
+// Bytes, as ESP-IDF counts them. FPU and PIE registers (about 300 bytes) and an interrupt's frame are saved
+// here, too; a part and what it calls may use half of it.
+enum { STACK_SIZE = 4096, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
+
+static StackType_t stack[STACK_SIZE / sizeof(StackType_t)];
+static StaticTask_t task_memory;
+static StaticSemaphore_t turn_memory, ended_memory;
+
+static TaskHandle_t task;
+static BaseType_t core;         // the worker's
+static SemaphoreHandle_t turn;  // taken from ternary_worker_give to ternary_worker_wait
+static SemaphoreHandle_t ended; // not a notification: MicroPython wakes its task by those
+static ternary_work given_work;
+static void *given_context;
+
+// FreeRTOS's critical sections order memory between the cores: what was written before a notification or a
+// semaphore is given can be read after it is taken.
+static void run_worker(void *unused) {
+    (void)unused;
+    for (;;) {
+        while (ulTaskNotifyTake(pdTRUE, portMAX_DELAY) == 0) {
+        }
+        given_work(given_context, 1);
+        xSemaphoreGive(ended);
+    }
+}
+
+bool ternary_worker_start(void) {
+    if (task == NULL) {
+        turn = xSemaphoreCreateBinaryStatic(&turn_memory);
+        ended = xSemaphoreCreateBinaryStatic(&ended_memory);
+        xSemaphoreGive(turn);
+        core = xPortGetCoreID() == 0 ? 1 : 0;
+        task = xTaskCreateStaticPinnedToCore(run_worker, "ternary", STACK_SIZE, NULL, PRIORITY, stack,
+                                             &task_memory, core);
+    }
+    return task != NULL;
+}
+
+bool ternary_worker_give(ternary_work work, void *context) {
+    if (xPortGetCoreID() == core || xSemaphoreTake(turn, 0) != pdTRUE) {
+        return false;
+    }
+    given_work = work;
+    given_context = context;
+    xTaskNotifyGive(task);
+    return true;
+}
+
+void ternary_worker_wait(void) {
+    xSemaphoreTake(ended, portMAX_DELAY);
+    xSemaphoreGive(turn);
+}
+
+#endif

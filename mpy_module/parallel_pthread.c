@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// The worker as a POSIX thread, asleep on a condition variable between calls.
+//
+// Signals: MicroPython's unix port raises KeyboardInterrupt by a longjmp out of the handler of SIGINT. The
+// worker blocks all signals for good, the caller from ternary_worker_give to ternary_worker_wait, so that no
+// handler leaves parts running on memory that is free again.
+
+#ifdef TERNARY_PARALLEL_PTHREAD
+
+#define _POSIX_C_SOURCE 200809L // sigset_t and pthread_sigmask under -std=c99
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "parallel.h"
+
+// Held from ternary_worker_give to ternary_worker_wait, with what only its holder touches.
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+static bool running, fork_handled;
+static pthread_t thread;
+static sigset_t signals_before;
+
+// Held for moments, with what caller and worker tell each other.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t told_worker = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t told_caller = PTHREAD_COND_INITIALIZER;
+static bool pending, stopping;
+static ternary_work given_work;
+static void *given_context;
+
+static sigset_t block_signals(void) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    return before;
+}
+
+static void restore_signals(sigset_t before) {
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void *run_worker(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    while (!stopping) {
+        if (!pending) {
+            pthread_cond_wait(&told_worker, &lock);
+            continue;
+        }
+        pthread_mutex_unlock(&lock);
+        given_work(given_context, 1); // the caller leaves both alone while `pending`
+        pthread_mutex_lock(&lock);
+        pending = false;
+        pthread_cond_signal(&told_caller);
+    }
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
+
+// A fork waits until the worker is free, so that a child finds the locks and the work in order.
+static void before_fork(void) {
+    pthread_mutex_lock(&turn);
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork(void) {
+    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
+}
+
+// A child has no worker, but condition variables that count one: its first call starts anew.
+static void after_fork_in_child(void) {
+    running = false;
+    pthread_cond_init(&told_worker, NULL);
+    pthread_cond_init(&told_caller, NULL);
+    after_fork();
+}
+
+// With `turn` held and signals blocked, which the new thread inherits.
+static bool start(void) {
+    if (!fork_handled) {
+        fork_handled = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
+    }
+    if (fork_handled && !running) {
+        running = pthread_create(&thread, NULL, run_worker, NULL) == 0;
+    }
+    return running;
+}
+
+bool ternary_worker_start(void) {
+    sigset_t before = block_signals();
+    pthread_mutex_lock(&turn);
+    bool started = start();
+    pthread_mutex_unlock(&turn);
+    restore_signals(before);
+    return started;
+}
+
+bool ternary_worker_give(ternary_work work, void *context) {
+    sigset_t before = block_signals();
+    if (pthread_mutex_trylock(&turn) == 0) {
+        if (start()) {
+            signals_before = before;
+            pthread_mutex_lock(&lock);
+            given_work = work;
+            given_context = context;
+            pending = true;
+            pthread_cond_signal(&told_worker);
+            pthread_mutex_unlock(&lock);
+            return true;
+        }
+        pthread_mutex_unlock(&turn);
+    }
+    restore_signals(before);
+    return false;
+}
+
+void ternary_worker_wait(void) {
+    pthread_mutex_lock(&lock);
+    while (pending) {
+        pthread_cond_wait(&told_caller, &lock);
+    }
+    pthread_mutex_unlock(&lock);
+    sigset_t before = signals_before;
+    pthread_mutex_unlock(&turn);
+    restore_signals(before);
+}
+
+// At exit, and before a shared library is unloaded under the worker's feet.
+__attribute__((destructor)) static void stop(void) {
+    pthread_mutex_lock(&turn);
+    if (running) {
+        pthread_mutex_lock(&lock);
+        stopping = true;
+        pthread_cond_signal(&told_worker);
+        pthread_mutex_unlock(&lock);
+        pthread_join(thread, NULL);
+        stopping = running = false;
+    }
+    pthread_mutex_unlock(&turn);
+}
+
+#endif

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// FreeRTOS as ESP-IDF 5 declares it, over POSIX threads: what mpy_module/parallel_freertos.c uses.
+
+#ifndef FAKE_FREERTOS_H
+#define FAKE_FREERTOS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+typedef int BaseType_t;
+typedef unsigned int UBaseType_t;
+typedef uint32_t TickType_t;
+typedef uint8_t StackType_t;
+
+#define pdFALSE ((BaseType_t)0)
+#define pdTRUE ((BaseType_t)1)
+#define portMAX_DELAY ((TickType_t)0xffffffffUL)
+
+// A counter that threads can wait for.
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t count;
+} fake_counter;
+
+typedef struct {
+    fake_counter count;
+} StaticSemaphore_t;
+
+typedef struct {
+    fake_counter notified;
+    BaseType_t core;
+    void (*code)(void *);
+    void *parameters;
+} StaticTask_t;
+
+// The core of the calling thread: a task's own, 1 for others, which stand for MicroPython's task.
+BaseType_t xPortGetCoreID(void);
+
+#endif

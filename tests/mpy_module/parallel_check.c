@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+// What test_parallel.py asks of mpy_module/parallel.h: as a library through cffi, as a program where signals,
+// forks or ThreadSanitizer are about.
+
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE // setitimer
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "parallel.h"
+
+enum { MAX_PARTS = 4, MAX_COUNT = 4096 };
+
+// How often each part ran, and whether on the thread that called ternary_parallel.
+typedef struct {
+    int32_t calls[MAX_PARTS], on_caller[MAX_PARTS];
+} trace;
+
+typedef struct {
+    trace *outer, *inner; // inner: NULL, or one for each part of the outer
+    size_t parts;
+    pthread_t caller;
+} traced;
+
+static void trace_part(void *context, size_t part) {
+    traced *t = context;
+    t->outer->calls[part]++;
+    t->outer->on_caller[part] = pthread_equal(pthread_self(), t->caller) != 0;
+    if (t->inner != NULL) {
+        traced nested = {t->inner + part, NULL, t->parts, pthread_self()};
+        ternary_parallel(trace_part, &nested, t->parts);
+    }
+}
+
+void check_trace(trace *outer, trace *inner, size_t parts) {
+    traced t = {outer, inner, parts, pthread_self()};
+    ternary_parallel(trace_part, &t, parts);
+}
+
+typedef struct {
+    const uint32_t *in;
+    uint32_t *out, sums[MAX_PARTS];
+    size_t count, parts;
+    uint32_t round;
+} sums;
+
+static void sum_part(void *context, size_t part) {
+    sums *s = context;
+    uint32_t sum = 0;
+    for (size_t i = s->count * part / s->parts; i < s->count * (part + 1) / s->parts; i++) {
+        s->out[i] = s->in[i] * 3 + s->round;
+        sum += s->out[i];
+    }
+    s->sums[part] = sum;
+}
+
+// Rounds of which an element or the sum was wrong; inputs change with every round. count <= MAX_COUNT.
+uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts) {
+    uint32_t wrong = 0, in[MAX_COUNT], out[MAX_COUNT];
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint32_t expected = 0, sum = 0, different = 0;
+        for (size_t i = 0; i < count; i++) {
+            in[i] = (uint32_t)i * 2654435761U ^ round;
+            out[i] = 0;
+        }
+        sums s = {in, out, {0}, count, parts, round};
+        ternary_parallel(sum_part, &s, parts);
+        for (size_t i = 0; i < count; i++) {
+            uint32_t value = in[i] * 3 + round;
+            different += out[i] != value;
+            expected += value;
+        }
+        for (size_t part = 0; part < parts; part++) {
+            sum += s.sums[part];
+        }
+        wrong += different != 0 || sum != expected;
+    }
+    return wrong;
+}
+
+// Whether part 1 runs elsewhere exactly if there are two cores.
+static bool placed_right(void) {
+    trace t = {{0}, {0}};
+    check_trace(&t, NULL, 2);
+    return t.calls[0] == 1 && t.calls[1] == 1 && t.on_caller[0] && t.on_caller[1] == (ternary_cores() == 1);
+}
+
+static int run_rounds(uint32_t rounds) {
+    return check_rounds(rounds, 64, 2) != 0 || !placed_right();
+}
+
+static int run_nested(uint32_t rounds) {
+    trace outer = {{0}, {0}}, inner[MAX_PARTS] = {{{0}, {0}}};
+    for (uint32_t round = 0; round < rounds; round++) {
+        check_trace(&outer, inner, 2);
+    }
+    return !placed_right();
+}
+
+// Two parts write one number: what ThreadSanitizer must report.
+static void add_one(void *context, size_t part) {
+    (void)part;
+    ++*(uint32_t *)context;
+}
+
+static int run_race(uint32_t rounds) {
+    uint32_t number = 0;
+    for (uint32_t round = 0; round < rounds; round++) {
+        ternary_parallel(add_one, &number, 2);
+    }
+    return 0;
+}
+
+typedef struct {
+    uint32_t rounds, wrong;
+} caller;
+
+static void *call_rounds(void *argument) {
+    caller *c = argument;
+    c->wrong = check_rounds(c->rounds, 64, 2);
+    return NULL;
+}
+
+// Two threads call at once.
+static int run_callers(uint32_t rounds) {
+    pthread_t thread;
+    caller other = {rounds, 0};
+    pthread_create(&thread, NULL, call_rounds, &other);
+    uint32_t wrong = check_rounds(rounds, 64, 2);
+    pthread_join(thread, NULL);
+    return wrong != 0 || other.wrong != 0 || !placed_right();
+}
+
+// 0 if a process ends well within 20 s.
+static int await_child(pid_t child) {
+    for (int32_t wait = 0; wait < 20000; wait++) {
+        int status;
+        if (waitpid(child, &status, WNOHANG) == child) {
+            return status;
+        }
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    return -1;
+}
+
+static int hammering = 1;
+
+static void *hammer(void *wrong) {
+    while (__atomic_load_n(&hammering, __ATOMIC_RELAXED)) {
+        *(uint32_t *)wrong += check_rounds(100, 64, 2);
+    }
+    return NULL;
+}
+
+// Forks while another thread has the worker at work; every child must be able to use its own.
+static int run_forks(uint32_t forks) {
+    pthread_t thread;
+    uint32_t wrong = 0, failed = 0;
+    pthread_create(&thread, NULL, hammer, &wrong);
+    for (uint32_t i = 0; i < forks && failed == 0; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            exit(check_rounds(50, 64, 2) != 0 || !placed_right());
+        }
+        failed += await_child(child) != 0;
+    }
+    __atomic_store_n(&hammering, 0, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    return wrong != 0 || failed != 0 || !placed_right();
+}
+
+static pthread_t main_thread;
+static sigjmp_buf back;
+static volatile uint32_t jumps, strays, wrong_rounds;
+
+static void jump(int number) {
+    (void)number;
+    if (!pthread_equal(pthread_self(), main_thread)) {
+        strays++;
+        return;
+    }
+    jumps++;
+    siglongjmp(back, 1);
+}
+
+// A handler that jumps out, as that of MicroPython's unix port does for SIGINT.
+static int run_interrupts(uint32_t wanted) {
+    struct sigaction action = {.sa_handler = jump};
+    struct itimerval often = {{0, 200}, {0, 200}};
+    main_thread = pthread_self();
+    sigsetjmp(back, 1);
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    while (jumps < wanted) {
+        wrong_rounds += check_rounds(10, MAX_COUNT, 2);
+    }
+    action.sa_handler = SIG_IGN;
+    sigaction(SIGALRM, &action, NULL);
+    return wrong_rounds != 0 || strays != 0 || !placed_right();
+}
+
+// parallel_check rounds|nested|race|callers|forks|interrupts NUMBER: 0 if all was right.
+int main(int count, char **arguments) {
+    static const struct {
+        const char *name;
+        int (*run)(uint32_t);
+    } checks[] = {{"rounds", run_rounds},   {"nested", run_nested}, {"race", run_race},
+                  {"callers", run_callers}, {"forks", run_forks},   {"interrupts", run_interrupts}};
+    printf("%d cores\n", ternary_use_cores(2));
+    fflush(stdout);
+    for (size_t i = 0; count == 3 && i < sizeof(checks) / sizeof(checks[0]); i++) {
+        if (strcmp(arguments[1], checks[i].name) == 0) {
+            return checks[i].run((uint32_t)atoi(arguments[2]));
+        }
+    }
+    return 2;
+}
