@@ -22,6 +22,7 @@ from host_sim import build  # noqa: E402
 
 ffi = cffi.FFI()
 ffi.cdef(re.sub(r"^#.*$", "", (build.SOURCE / "ternary.h").read_text(), flags=re.MULTILINE))
+ffi.cdef(re.sub(r"^#.*$", "", (build.SOURCE / "parallel.h").read_text(), flags=re.MULTILINE))
 library = ffi.dlopen(os.environ.get("TERNARY_LIBRARY") or str(build.library()))
 
 NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
@@ -80,6 +81,10 @@ def fill_buffer(operation, arguments, index, value):
 
 class HostRunner:
     """Runs operations on this machine."""
+
+    def cores(self, count=None):
+        """Cores that operations use; with a count, sets it first."""
+        return library.ternary_cores() if count is None else library.ternary_use_cores(count)
 
     def rows(self):
         """Names of the rows of primitives, the default first."""
@@ -190,4 +195,9 @@ def arena(*values):
     return view.cast("B").cast(typecode)
 
 
-__all__ = ["arena", *OPERATIONS]
+def cores(count=None):
+    """Cores that operations share their work between, from now on `count` if there are as many; returns their number."""
+    return runner.cores(None if count is None else operator.index(count))
+
+
+__all__ = ["arena", "cores", "use", *OPERATIONS]

@@ -4,6 +4,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
+#include "parallel.h"
 #include "primitives.h"
 
 // q, k and v of one head begin at `head_width` * head within the three thirds of a row of qkv.
@@ -27,8 +28,8 @@ static const int8_t *value(const heads_view *h, size_t head, size_t token) {
 // Rows of queries that go through a panel at a time.
 enum { ROWS = 32 };
 
-// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels), ROWS rows of scores
-// or weights, a spare row.
+// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels); for each part ROWS
+// rows of scores or weights, and a spare row.
 typedef struct {
     int8_t *keys, *values, *weights, *spare;
 } workplace;
@@ -42,14 +43,16 @@ static size_t spare_bytes(size_t tokens, size_t head_width) {
 }
 
 static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
-    return 2 * panel_bytes(tokens, head_width) + ROWS * ternary_round_up(tokens) +
-           spare_bytes(tokens, head_width) + TERNARY_SLACK;
+    size_t part = ROWS * ternary_round_up(tokens) + spare_bytes(tokens, head_width);
+    return 2 * panel_bytes(tokens, head_width) + (size_t)ternary_cores() * part + TERNARY_SLACK;
 }
 
-static workplace workplace_of(const ternary_arg *scratch, const heads_view *h) {
+static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
+    size_t rows = ROWS * ternary_round_up(h->tokens);
     int8_t *weights = values + panel_bytes(h->tokens, h->head_width);
-    return (workplace){keys, values, weights, weights + ROWS * ternary_round_up(h->tokens)};
+    weights += part * (rows + spare_bytes(h->tokens, h->head_width));
+    return (workplace){keys, values, weights, weights + rows};
 }
 
 // k of a head, 16 tokens to a panel.
@@ -166,19 +169,22 @@ static bool check_square(const ternary_arg *matrix, const heads_view *h, ternary
 // What all rows of a call have in common.
 typedef struct {
     heads_view view;
-    workplace work;
     int32_t score_shift, value_gain;
     const int8_t *table;
     int8_t *out; // column of the first head
     size_t stride;
+    size_t head; // now
+    const ternary_arg *scratch;
+    size_t parts;
 } attention;
 
-static void attend(const attention *a, size_t head, size_t first, size_t rows) {
+static void attend(const attention *a, const workplace *work, size_t first, size_t rows) {
     const heads_view *h = &a->view;
+    size_t head = a->head;
     size_t padded = ternary_round_up(h->tokens);
     ternary_mean means[ROWS];
-    scores_of(h, head, first, rows, a->score_shift, &a->work, a->work.weights, padded);
-    int8_t *weights = a->work.weights;
+    scores_of(h, head, first, rows, a->score_shift, work, work->weights, padded);
+    int8_t *weights = work->weights;
     int32_t sums[ROWS];
     ternary_active->softmax(weights, rows, h->tokens, padded, a->table, weights, sums);
     for (size_t row = 0; row < rows; row++) {
@@ -186,7 +192,17 @@ static void attend(const attention *a, size_t head, size_t first, size_t rows) {
     }
     int8_t *y = a->out + first * a->stride + head * h->head_width;
     // What stands in weights beyond the last token meets zeros in the panels of values.
-    values_of(h, rows, a->work.weights, padded, means, &a->work, y, a->stride);
+    values_of(h, rows, weights, padded, means, work, y, a->stride);
+}
+
+// Every parts-th block of rows.
+static void attention_part(void *context, size_t part) {
+    const attention *a = context;
+    workplace work = workplace_of(a->scratch, &a->view, part);
+    size_t tokens = a->view.tokens;
+    for (size_t row = part * ROWS; row < tokens; row += a->parts * ROWS) {
+        attend(a, &work, row, ternary_smaller(tokens - row, ROWS));
+    }
 }
 
 int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
@@ -201,19 +217,19 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
     }
     attention all = {
         .view = h,
-        .work = workplace_of(&a->scratch, &h),
         .score_shift = a->score_shift.value,
         .value_gain = a->value_gain.value,
         .table = a->table.data,
         .out = (int8_t *)a->out.data + a->column.value,
         .stride = a->out.size / h.tokens,
+        .scratch = &a->scratch,
+        .parts = (size_t)ternary_cores(),
     };
-    for (size_t head = 0; head < (size_t)a->heads.value; head++) {
-        pack_keys(&h, head, all.work.keys);
-        pack_values(&h, head, all.work.values);
-        for (size_t row = 0; row < h.tokens; row += ROWS) {
-            attend(&all, head, row, ternary_smaller(h.tokens - row, ROWS));
-        }
+    workplace work = workplace_of(&a->scratch, &h, 0);
+    for (; all.head < (size_t)a->heads.value; all.head++) {
+        pack_keys(&h, all.head, work.keys);
+        pack_values(&h, all.head, work.values);
+        ternary_parallel(attention_part, &all, all.parts);
     }
     return 0;
 }
@@ -236,7 +252,7 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
-    workplace work = workplace_of(&a->scratch, &h);
+    workplace work = workplace_of(&a->scratch, &h, 0);
     size_t head = (size_t)a->head.value;
     pack_keys(&h, head, work.keys);
     scores_of(&h, head, 0, h.tokens, a->score_shift.value, &work, a->out.data, h.tokens);
@@ -291,7 +307,7 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
-    workplace work = workplace_of(&a->scratch, &h);
+    workplace work = workplace_of(&a->scratch, &h, 0);
     const int8_t *weights = a->weights.data;
     size_t head = (size_t)a->head.value;
     int8_t *out = (int8_t *)a->out.data + head * h.head_width;

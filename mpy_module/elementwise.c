@@ -1,7 +1,44 @@
 // SPDX-License-Identifier: MIT
 #include "checks.h"
+#include "numbers.h"
 #include "operations.h"
+#include "parallel.h"
 #include "primitives.h"
+
+// Elements of an operation, cut into stretches of whole vectors.
+typedef struct {
+    const int8_t *x, *table;
+    int8_t *out;
+    int16_t *residual;
+    size_t count, parts;
+    int32_t shift;
+} elements;
+
+typedef struct {
+    size_t first, count;
+} stretch;
+
+static stretch stretch_of(const elements *e, size_t part) {
+    size_t step = ternary_round_up((e->count + e->parts - 1) / e->parts);
+    size_t first = ternary_smaller(part * step, e->count);
+    return (stretch){first, ternary_smaller(step, e->count - first)};
+}
+
+static void lookup_part(void *context, size_t part) {
+    const elements *e = context;
+    stretch s = stretch_of(e, part);
+    if (s.count) {
+        ternary_active->lookup(e->x + s.first, s.count, e->table, e->out + s.first);
+    }
+}
+
+static void residual_part(void *context, size_t part) {
+    const elements *e = context;
+    stretch s = stretch_of(e, part);
+    if (s.count) {
+        ternary_active->residual_add(e->residual + s.first, e->x + s.first, s.count, e->shift);
+    }
+}
 
 int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
     const ternary_lookup_arguments *a = (const void *)arguments;
@@ -9,7 +46,9 @@ int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
         !ternary_size_is(&a->out, a->x.size, error)) {
         return error->code;
     }
-    ternary_active->lookup(a->x.data, a->x.size, a->table.data, a->out.data);
+    elements e = {.x = a->x.data, .table = a->table.data, .out = a->out.data, .count = a->x.size};
+    e.parts = (size_t)ternary_cores();
+    ternary_parallel(lookup_part, &e, e.parts);
     return 0;
 }
 
@@ -34,6 +73,8 @@ int32_t ternary_residual_add(const ternary_arg *arguments, ternary_error *error)
     if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    ternary_active->residual_add(a->residual.data, a->y.data, a->y.size, a->shift.value);
+    elements e = {.residual = a->residual.data, .x = a->y.data, .count = a->y.size, .shift = a->shift.value};
+    e.parts = (size_t)ternary_cores();
+    ternary_parallel(residual_part, &e, e.parts);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
+#include "parallel.h"
 #include "primitives.h"
 
 static size_t vectors_of(int32_t width) {
@@ -61,6 +62,25 @@ static size_t scratch_bytes(size_t vectors) {
     return vectors * TERNARY_VECTOR_TRITS * (1 + 2 * sizeof(int16_t)) + TERNARY_SLACK;
 }
 
+typedef struct {
+    ternary_norm norm;
+    const int16_t *x;
+    int8_t *out;
+    size_t count, parts;
+    int32_t gain, gain_shift;
+} rows;
+
+// Every parts-th row.
+static void norm_part(void *context, size_t part) {
+    const rows *r = context;
+    ternary_norm norm = r->norm;
+    for (size_t row = part; row < r->count; row += r->parts) {
+        const int16_t *x = r->x + row * norm.width;
+        measure(&norm, x, r->gain, r->gain_shift);
+        ternary_active->norm(&norm, x, r->out + row * norm.width);
+    }
+}
+
 static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error *error) {
     if (!ternary_value_in(&a->width, 1, TERNARY_MAX_WIDTH, error)) {
         return false;
@@ -85,13 +105,16 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
     int8_t *trits = (int8_t *)(beta + vectors * TERNARY_VECTOR_TRITS);
     decode_trits(a->weight.data, vectors, trits, 1, 0, gamma);
     decode_trits(a->bias.data, vectors, trits, a->beta.value, 128, beta);
-    ternary_norm norm = {.gamma = gamma, .beta = beta, .width = width};
-    const int16_t *x = a->x.data;
-    int8_t *out = a->out.data;
-    for (size_t row = 0; row < a->out.size; row += width) {
-        measure(&norm, x + row, a->gain.value, a->gain_shift.value);
-        ternary_active->norm(&norm, x + row, out + row);
-    }
+    rows all = {
+        .norm = {.gamma = gamma, .beta = beta, .width = width},
+        .x = a->x.data,
+        .out = a->out.data,
+        .count = a->out.size / width,
+        .parts = (size_t)ternary_cores(),
+        .gain = a->gain.value,
+        .gain_shift = a->gain_shift.value,
+    };
+    ternary_parallel(norm_part, &all, all.parts);
     return 0;
 }
 

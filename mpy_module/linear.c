@@ -4,6 +4,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
+#include "parallel.h"
 #include "primitives.h"
 
 typedef struct {
@@ -11,7 +12,7 @@ typedef struct {
     size_t vectors; // of a tile
     const int8_t *x;
     const uint8_t *weight;
-    int8_t *panel; // a decoded tile
+    int8_t *panel; // a decoded tile; one for each part
     int8_t *spare; // copies of rows
     size_t depth;  // K, a multiple of 16: what rows have that lie as vectors want them
 } layer;
@@ -35,7 +36,8 @@ static size_t spare_rows(size_t inputs) {
 }
 
 static size_t scratch_bytes(size_t inputs) {
-    return panel_bytes(inputs) + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
+    size_t panels = (size_t)ternary_cores() * panel_bytes(inputs);
+    return panels + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
 // x is [rows, K]; rows and outputs >= 1 are known.
@@ -55,7 +57,7 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
     l->x = x->data;
     l->weight = weight->data;
     l->panel = ternary_aligned(scratch);
-    l->spare = l->panel + panel_bytes(l->inputs);
+    l->spare = l->panel + (size_t)ternary_cores() * panel_bytes(l->inputs);
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
     return ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error) &&
            ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
@@ -78,13 +80,23 @@ static void copy_rows(const layer *l, size_t first, size_t count) {
     }
 }
 
-// Decodes a tile; the next one's weights come from flash while this one is multiplied.
-static void decode_tile(const layer *l, size_t tile) {
+static size_t tiles_of(const layer *l) {
+    return (l->outputs + TERNARY_LANES - 1) / TERNARY_LANES;
+}
+
+// The tiles of a part: every parts-th one.
+typedef struct {
+    size_t first, parts;
+} share;
+
+// Decodes a tile. The next ones of all parts come from flash while this one is multiplied; the chip has one
+// preload for both cores, so part 0 starts it.
+static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
-    const uint8_t *packed = l->weight + tile * size;
-    ternary_active->decode(packed, l->vectors, l->panel);
-    if ((tile + 1) * TERNARY_LANES < l->outputs) {
-        ternary_active->prefetch(packed + size, size);
+    ternary_active->decode(l->weight + tile * size, l->vectors, l->panel);
+    size_t next = tile + share.parts, tiles = tiles_of(l);
+    if (share.first == 0 && next < tiles) {
+        ternary_active->prefetch(l->weight + next * size, ternary_smaller(tiles - next, share.parts) * size);
     }
 }
 
@@ -144,7 +156,7 @@ typedef struct {
     size_t stride;
 } columns;
 
-static void linear_tile(const layer *l, const columns *c, size_t tile) {
+static void linear_tile(const layer *l, const columns *c, size_t tile, share share) {
     ternary_product p = product_of(l, tile);
     int32_t shift = c->shift[tile];
     ternary_scale scale = {c->bias + tile * TERNARY_LANES, c->multiplier + tile * TERNARY_LANES,
@@ -157,7 +169,7 @@ static void linear_tile(const layer *l, const columns *c, size_t tile) {
     }
     p.out = c->out + tile * TERNARY_LANES;
     p.out_stride = c->stride;
-    decode_tile(l, tile);
+    decode_tile(l, tile, share);
     ternary_active->linear(&p, &scale);
 }
 
@@ -169,10 +181,24 @@ static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_
            check_biases(l, bias, shift->data, error);
 }
 
-static void linear_tiles(const layer *l, const columns *c) {
-    for (size_t tile = 0; tile * TERNARY_LANES < l->outputs; tile++) {
-        linear_tile(l, c, tile);
+typedef struct {
+    const layer *layer;
+    const columns *columns;
+    size_t parts;
+} tiles;
+
+static void linear_part(void *context, size_t part) {
+    const tiles *t = context;
+    layer l = *t->layer;
+    l.panel += part * panel_bytes(l.inputs);
+    for (size_t tile = part; tile < tiles_of(&l); tile += t->parts) {
+        linear_tile(&l, t->columns, tile, (share){part, t->parts});
     }
+}
+
+static void linear_tiles(const layer *l, const columns *c) {
+    tiles all = {l, c, (size_t)ternary_cores()};
+    ternary_parallel(linear_part, &all, all.parts);
 }
 
 // All rows and outputs. Rows that do not fit are copied, a block of them at a time.
@@ -228,7 +254,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     const int16_t *multiplier = (const int16_t *)a->multiplier.data + tile * TERNARY_LANES;
     int32_t *out = (int32_t *)a->out.data + tile * TERNARY_LANES;
     ternary_product p = product_of(l, tile);
-    decode_tile(l, tile);
+    decode_tile(l, tile, (share){0, 1});
     for (size_t row = 0; row < l->rows; row++) {
         int32_t sums[TERNARY_LANES];
         if (!rows_fit(l)) {
@@ -254,7 +280,7 @@ int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
         return error->code;
     }
-    for (size_t tile = 0; tile * TERNARY_LANES < outputs; tile++) {
+    for (size_t tile = 0; tile < tiles_of(&l); tile++) {
         logits_tile(&l, a, tile);
     }
     return 0;

@@ -9,6 +9,7 @@
 #include "py/runtime.h"
 
 #include "operations.h"
+#include "parallel.h"
 
 // Room for the arguments of any operation; one that outgrows it does not compile.
 enum { MAX_PARAMETERS = 9 };
@@ -151,6 +152,34 @@ static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR(arena_obj, 0, arena);
 
+// Chooses a row of primitives by name.
+static mp_obj_t use(mp_obj_t object) {
+    const char *wanted = mp_obj_str_get_str(object);
+    for (size_t number = 0; ternary_row_name(number); number++) {
+        if (strcmp(ternary_row_name(number), wanted) == 0) {
+            ternary_use_row(number);
+            return mp_const_none;
+        }
+    }
+    vstr_t text;
+    vstr_init(&text, 64);
+    for (size_t number = 0; ternary_row_name(number); number++) {
+        vstr_add_str(&text, number ? ", " : "");
+        vstr_add_str(&text, ternary_row_name(number));
+    }
+    mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: '%s' is not one of %s"), wanted,
+                      vstr_null_terminated_str(&text));
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(use_obj, use);
+
+// Cores that operations share their work between; with a number, sets it first.
+static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
+    mp_int_t number = count ? mp_obj_get_int(objects[0]) : ternary_cores();
+    number = number < 1 ? 1 : number > TERNARY_MAX_CORES ? TERNARY_MAX_CORES : number;
+    return mp_obj_new_int(count ? ternary_use_cores((int32_t)number) : ternary_cores());
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(cores_obj, 0, 1, cores);
+
 #define FUNCTION_INDEX(name, has_result, doc, parameters) name##_index,
 enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
 
@@ -162,6 +191,8 @@ TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
 static const mp_rom_map_elem_t ternary_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_ternary)},
     {MP_ROM_QSTR(MP_QSTR_arena), MP_ROM_PTR(&arena_obj)},
+    {MP_ROM_QSTR(MP_QSTR_cores), MP_ROM_PTR(&cores_obj)},
+    {MP_ROM_QSTR(MP_QSTR_use), MP_ROM_PTR(&use_obj)},
     TERNARY_OPERATIONS(GLOBAL, NOTHING)};
 static MP_DEFINE_CONST_DICT(ternary_globals, ternary_globals_table);
 

@@ -25,7 +25,7 @@
 
 // Bytes, as ESP-IDF counts them. FPU and PIE registers (about 300 bytes) and an interrupt's frame are saved
 // here, too; a part and what it calls may use half of it.
-enum { STACK_SIZE = 4096, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
+enum { STACK_SIZE = 6144, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
 
 static StackType_t stack[STACK_SIZE / sizeof(StackType_t)];
 static StaticTask_t task_memory;

@@ -28,6 +28,7 @@ PRELOAD_CTRL, PRELOAD_ADDR, PRELOAD_SIZE = 0x600C4040, 0x600C4044, 0x600C4048
 PRELOAD_ENA, PRELOAD_DONE, PRELOAD_ORDER = 1, 2, 4
 PAGE = 4096
 STACK_TOP = DATA_SRAM[1] - 256
+BOTTOM_FRAME = 64
 # An address without memory, in the same quarter of the address space as code: where calls return to.
 HALT = 0x40000000
 MEMORIES = ("sram", "psram", "flash")
@@ -289,6 +290,8 @@ class Machine:
         for number, value in enumerate(arguments):
             registers.set_a(10 + number, value)
         self.registers = registers
+        # The frame at the bottom has no caller; if its window is spilled, a4 and up go below this stack pointer.
+        self.write(STACK_TOP - 12, (STACK_TOP + BOTTOM_FRAME).to_bytes(4, "little"))
         if not self.run(limit):
             raise MachineError(f"{function} did not return within {limit} instructions")
         return int(self.registers.a[10])

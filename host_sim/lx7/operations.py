@@ -117,6 +117,10 @@ class Lx7Runner:
         # Keeps its owner; the owner's memory lives as long as this runner.
         return memoryview(ffi.buffer(owner, size))
 
+    def cores(self, count: int | None = None) -> int:
+        """One: what two would take, timing.TwoCores says."""
+        return 1
+
     def rows(self) -> list[str]:
         """Names of the rows of primitives, the default first."""
         names = []

@@ -31,7 +31,7 @@ def calls():
 
 
 def test_script_knows_every_function(calls):
-    assert {line.split()[0] for line in calls} - {"arenas"} == set(ternary.__all__)
+    assert {line.split()[0] for line in calls} - {"arenas"} == set(ternary.__all__) - {"cores", "use"}
 
 
 @pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
@@ -66,7 +66,7 @@ def test_micropython_has_no_room(request):
         "linear 4 full of 127 ValueError linear: shift holds 127 at index 0, needs 0..15",
         "linear 5 constant TypeError linear: out must be writable",
         "linear 5 on 0 + 4 ValueError linear: out overlaps x",
-        "linear 6 short ValueError linear: scratch has 286 bytes, needs at least 287",
+        "linear 6 short ValueError linear: scratch has 4366 bytes, needs at least 4367",
         "attention 4 full of 1 ValueError attention: table holds 1 at index 0, needs 127..127",
         "attention 5 2147483648 ValueError attention: value_gain does not fit 32 bits",
         "attention 5 1.5 TypeError attention: value_gain must be an int",

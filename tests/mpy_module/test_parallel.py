@@ -238,7 +238,7 @@ def freertos(folder):
 def test_task_is_on_the_other_core_with_the_priority_of_micropython(freertos):
     assert freertos.ternary_use_cores(2) == 2
     created = freertos.fake_created
-    assert (ffi.string(created.name), created.stack_bytes, created.priority) == (b"ternary", 4096, 1)
+    assert (ffi.string(created.name), created.stack_bytes, created.priority) == (b"ternary", 6144, 1)
     assert created.core == 0
     assert traced(freertos, 2) == [(1, 1), (1, 0)]
 
