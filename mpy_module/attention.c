@@ -76,7 +76,8 @@ static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     }
 }
 
-// 7.1 for `rows` queries from `first` on; scores in rows of `stride` bytes, T or T rounded up.
+// 7.1 for `rows` queries from `first` on; scores in rows of `stride` >= T bytes. They also get the scores of
+// a panel's empty columns where there is room for all of them.
 static void scores_of(const heads_view *h, size_t head, size_t first, size_t rows, int32_t shift,
                       const workplace *w, int8_t *scores, size_t stride) {
     ternary_product p = {
@@ -89,7 +90,8 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
         .x_stride = 3 * h->width,
         .out_stride = stride,
     };
-    ternary_active->scores(&p, stride, shift);
+    size_t padded = ternary_round_up(h->tokens);
+    ternary_active->scores(&p, stride < padded ? h->tokens : padded, shift);
 }
 
 // 7.5: n and m from W.
@@ -99,18 +101,19 @@ static ternary_mean mean_of(int32_t sum, int32_t value_gain) {
     return (ternary_mean){(uint8_t)shift, (int8_t)ternary_min(127, (1 << (bits + 6)) / sum)};
 }
 
-// 7.4 and 7.5 for `rows` rows of weights >= 0, `depth` of them `depth` bytes apart; y: the head's part of the
-// first row, rows `stride` bytes apart.
-static void values_of(const heads_view *h, size_t rows, const int8_t *weights, size_t depth,
+// 7.4 and 7.5 for `rows` rows of weights >= 0, `step` >= T bytes apart; y: the head's part of the first row,
+// rows `stride` bytes apart. What stands in weights beyond the last token meets zeros in the panels.
+static void values_of(const heads_view *h, size_t rows, const int8_t *weights, size_t step,
                       const ternary_mean *means, const workplace *w, int8_t *y, size_t stride) {
+    size_t padded = ternary_round_up(h->tokens);
     ternary_product p = {
         .x = weights,
         .panel = w->values,
         .spare = w->spare,
         .out = y,
         .rows = rows,
-        .depth = depth,
-        .x_stride = depth,
+        .depth = step < padded ? h->tokens : padded,
+        .x_stride = step,
         .out_stride = stride,
     };
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
@@ -119,14 +122,6 @@ static void values_of(const heads_view *h, size_t rows, const int8_t *weights, s
         p.panel += ternary_round_up(h->tokens) * TERNARY_LANES;
         p.out += TERNARY_LANES;
     }
-}
-
-static int32_t sum_of(const int8_t *weights, size_t tokens) {
-    int32_t sum = 0;
-    for (size_t j = 0; j < tokens; j++) {
-        sum += weights[j];
-    }
-    return sum;
 }
 
 static bool check_scratch(const ternary_arg *scratch, const heads_view *h, ternary_error *error) {
@@ -162,8 +157,10 @@ static bool check_qkv(const ternary_arg *qkv, const ternary_arg *tokens, const t
     return true;
 }
 
-static bool check_square(const ternary_arg *matrix, const heads_view *h, ternary_error *error) {
-    return ternary_size_is(matrix, (uint64_t)h->tokens * h->tokens, error);
+// A matrix [T, T or more].
+static bool check_matrix(const ternary_arg *matrix, const heads_view *h, ternary_error *error) {
+    return ternary_size_multiple(matrix, h->tokens, error) &&
+           ternary_size_at_least(matrix, (uint64_t)h->tokens * h->tokens, error);
 }
 
 // What all rows of a call have in common.
@@ -191,7 +188,6 @@ static void attend(const attention *a, const workplace *work, size_t first, size
         means[row] = mean_of(sums[row], a->value_gain);
     }
     int8_t *y = a->out + first * a->stride + head * h->head_width;
-    // What stands in weights beyond the last token meets zeros in the panels of values.
     values_of(h, rows, weights, padded, means, work, y, a->stride);
 }
 
@@ -248,14 +244,14 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_square(&a->out, &h, error) ||
+        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_matrix(&a->out, &h, error) ||
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
     size_t head = (size_t)a->head.value;
     pack_keys(&h, head, work.keys);
-    scores_of(&h, head, 0, h.tokens, a->score_shift.value, &work, a->out.data, h.tokens);
+    scores_of(&h, head, 0, h.tokens, a->score_shift.value, &work, a->out.data, a->out.size / h.tokens);
     return 0;
 }
 
@@ -280,18 +276,33 @@ int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
+static bool check_sum(const ternary_arg *weights, size_t row, int32_t sum, ternary_error *error) {
+    if (sum >= 1 && sum <= TERNARY_MAX_WEIGHT_SUM) {
+        return true;
+    }
+    error->index = row;
+    error->value = sum;
+    error->low = 1;
+    error->high = TERNARY_MAX_WEIGHT_SUM;
+    return ternary_fail(error, TERNARY_ERR_SUM, weights);
+}
+
+// 7.3, 7.4: rows of weights that softmax may have made.
 static bool check_weights(const ternary_arg *weights, size_t tokens, ternary_error *error) {
-    if (!ternary_i8_in(weights, 0, 127, error)) {
+    const int8_t *row = weights->data;
+    size_t step = weights->size / tokens;
+    if (step == tokens && !ternary_i8_in(weights, 0, 127, error)) {
         return false;
     }
-    for (size_t row = 0; row < weights->size / tokens; row++) {
-        int32_t sum = sum_of((const int8_t *)weights->data + row * tokens, tokens);
-        if (sum < 1 || sum > TERNARY_MAX_WEIGHT_SUM) {
-            error->index = row;
-            error->value = sum;
-            error->low = 1;
-            error->high = TERNARY_MAX_WEIGHT_SUM;
-            return ternary_fail(error, TERNARY_ERR_SUM, weights);
+    for (size_t i = 0; i < tokens; i++, row += step) {
+        ternary_arg one = {.data = (int8_t *)weights->data + i * step, .size = tokens};
+        if (step != tokens && !ternary_i8_in(&one, 0, 127, error)) {
+            error->argument = weights;
+            error->index += i * step;
+            return false;
+        }
+        if (!check_sum(weights, i, ternary_active->total(row, tokens), error)) {
+            return false;
         }
     }
     return true;
@@ -302,7 +313,7 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) || !check_square(&a->weights, &h, error) ||
+        !ternary_value_in(&a->value_gain, -1, 6, error) || !check_matrix(&a->weights, &h, error) ||
         !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_weights(&a->weights, h.tokens, error) ||
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
@@ -312,11 +323,16 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     size_t head = (size_t)a->head.value;
     int8_t *out = (int8_t *)a->out.data + head * h.head_width;
     pack_values(&h, head, work.values);
-    for (size_t row = 0; row < h.tokens; row++) {
-        ternary_mean mean = mean_of(sum_of(weights, h.tokens), a->value_gain.value);
-        values_of(&h, 1, weights, h.tokens, &mean, &work, out, h.width);
-        weights += h.tokens;
-        out += h.width;
+    size_t step = a->weights.size / h.tokens;
+    for (size_t row = 0; row < h.tokens; row += ROWS) {
+        size_t count = ternary_smaller(h.tokens - row, ROWS);
+        ternary_mean means[ROWS];
+        for (size_t i = 0; i < count; i++) {
+            means[i] = mean_of(ternary_active->total(weights + i * step, h.tokens), a->value_gain.value);
+        }
+        values_of(&h, count, weights, step, means, &work, out, h.width);
+        weights += count * step;
+        out += count * h.width;
     }
     return 0;
 }

@@ -36,12 +36,12 @@
         P(value_gain, INT, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
     OPERATION(attention_scratch, 1, "Bytes of scratch for attention and its parts.", \
         P(tokens, INT, IN) P(head_width, INT, IN)) \
-    OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T] (SPEC 7.1).", \
+    OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T or more] (SPEC 7.1).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) P(score_shift, INT, IN) \
         P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(softmax, 0, "Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).", \
         P(scores, I8, IN) P(tokens, INT, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
-    OPERATION(attention_values, 0, "Mean of one head's v under weights [T, T], to its columns of out [T, D] (SPEC 7.4-7.6).", \
+    OPERATION(attention_values, 0, "Mean of one head's v under weights [T, T or more], to its columns of out [T, D] (SPEC 7.4-7.6).", \
         P(weights, I8, IN) P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) \
         P(value_gain, INT, IN) P(out, I8, INOUT) P(scratch, I8, SCRATCH)) \
     OPERATION(lookup, 0, "out = table[x + 128], in place if wanted (SPEC 8.1).", \

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
-// No second core: parts run one after another.
+// No second core: parts run one after another. With TERNARY_PARALLEL_SEQUENTIAL operations may still be cut
+// in two, which the simulator measures: what work and memory two cores take.
 
 #if !defined(TERNARY_PARALLEL_FREERTOS) && !defined(TERNARY_PARALLEL_PTHREAD)
 
 #include "parallel.h"
 
 bool ternary_worker_start(void) {
+#ifdef TERNARY_PARALLEL_SEQUENTIAL
+    return true;
+#else
     return false;
+#endif
 }
 
 bool ternary_worker_give(ternary_work work, void *context) {

@@ -59,6 +59,8 @@ typedef struct {
     // W of 7.4 for each row.
     void (*softmax)(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
                     int8_t *weights, int32_t *sums);
+    // The sum of x >= 0.
+    int32_t (*total)(const int8_t *x, size_t count);
     // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
     // apart.
     void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);

@@ -89,7 +89,7 @@ static void values(const ternary_product *p, const ternary_mean *means) {
     }
 }
 
-static int32_t sum_of(const int8_t *weights, size_t tokens) {
+static int32_t total(const int8_t *weights, size_t tokens) {
     int32_t sum = 0;
     for (size_t j = 0; j < tokens; j++) {
         sum += weights[j];
@@ -105,7 +105,7 @@ static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table
     for (size_t j = 0; j < tokens; j++) {
         weights[j] = table[top - row[j]];
     }
-    int32_t sum = sum_of(weights, tokens);
+    int32_t sum = total(weights, tokens);
     int32_t halvings = ternary_halvings(sum);
     if (halvings == 0) {
         return sum;
@@ -113,7 +113,7 @@ static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table
     for (size_t j = 0; j < tokens; j++) {
         weights[j] = (int8_t)(weights[j] >> halvings);
     }
-    return sum_of(weights, tokens);
+    return total(weights, tokens);
 }
 
 static void softmax(const int8_t *row, size_t rows, size_t tokens, size_t stride, const int8_t *table,
@@ -193,6 +193,6 @@ static void prefetch(const void *data, size_t size) {
 }
 
 const ternary_primitives ternary_reference = {
-    "reference", decode,         linear,       sums_of, scores,  values,   softmax, transpose, gather,
-    lookup,      residual_start, residual_add, sum,     squares, norm_row, copy,    prefetch,
+    "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, transpose,
+    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
 };

@@ -118,8 +118,11 @@ class Lx7Runner:
         return memoryview(ffi.buffer(owner, size))
 
     def cores(self, count: int | None = None) -> int:
-        """One: what two would take, timing.TwoCores says."""
-        return 1
+        """Parts that operations are cut into, which run one after another here; with a count, sets it first. What two
+        cores would take, timing.TwoCores says."""
+        if count is None:
+            return self.machine.call("ternary_cores")
+        return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
 
     def rows(self) -> list[str]:
         """Names of the rows of primitives, the default first."""

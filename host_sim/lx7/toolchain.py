@@ -338,7 +338,7 @@ def build_kernels() -> Path:
     """Build the module's operations (all of mpy_module/ but MicroPython's binding) as a program; returns its path."""
     pie = host_build.SOURCE / "pie"
     sources = (*host_build.kernels().sources, *sorted(pie.glob("*.c")), *sorted(pie.glob("*.S")))
-    return build(sources, KERNELS, includes=[host_build.SOURCE], defines=["TERNARY_PIE"])
+    return build(sources, KERNELS, includes=[host_build.SOURCE], defines=["TERNARY_PIE", "TERNARY_PARALLEL_SEQUENTIAL"])
 
 
 def sizes(path: Path) -> dict[str, int]:

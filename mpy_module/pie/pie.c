@@ -239,6 +239,12 @@ static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t str
     }
 }
 
+static int32_t total(const int8_t *x, size_t count) {
+    size_t whole = aligned(bits_of(x)) ? count / VECTOR * VECTOR : 0;
+    int32_t sum = whole ? (int32_t)pie_total(x, (uint32_t)(whole / VECTOR)) : 0;
+    return sum + ternary_reference.total(x + whole, count - whole);
+}
+
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
         pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
@@ -365,6 +371,6 @@ static void prefetch(const void *data, size_t size) {
 }
 
 const ternary_primitives ternary_pie = {
-    "pie",  decode,         linear,       sums, scores,  values,   softmax, transpose, gather,
-    lookup, residual_start, residual_add, sum,  squares, norm_row, copy,    prefetch,
+    "pie",  decode, linear,         sums,         scores, values,  softmax,  total, transpose,
+    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
 };
