@@ -287,23 +287,36 @@ static bool check_sum(const ternary_arg *weights, size_t row, int32_t sum, terna
     return ternary_fail(error, TERNARY_ERR_SUM, weights);
 }
 
-// 7.3, 7.4: rows of weights that softmax may have made.
-static bool check_weights(const ternary_arg *weights, size_t tokens, ternary_error *error) {
-    const int8_t *row = weights->data;
+// Whether all weights are 0..127; what lies between rows does not count.
+static bool check_signs(const ternary_arg *weights, size_t tokens, ternary_error *error) {
     size_t step = weights->size / tokens;
-    if (step == tokens && !ternary_i8_in(weights, 0, 127, error)) {
-        return false;
+    if (ternary_active->no_signs(weights->data, weights->size)) {
+        return true;
     }
-    for (size_t i = 0; i < tokens; i++, row += step) {
-        ternary_arg one = {.data = (int8_t *)weights->data + i * step, .size = tokens};
-        if (step != tokens && !ternary_i8_in(&one, 0, 127, error)) {
+    for (size_t i = 0; i < tokens; i++) {
+        ternary_arg row = {.data = (int8_t *)weights->data + i * step, .size = tokens};
+        if (!ternary_i8_in(&row, 0, 127, error)) {
             error->argument = weights;
             error->index += i * step;
             return false;
         }
-        if (!check_sum(weights, i, ternary_active->total(row, tokens), error)) {
+    }
+    return true;
+}
+
+// 7.3, 7.4: rows of weights that softmax may have made; n and m of each.
+static bool check_weights(const ternary_arg *weights, size_t tokens, int32_t value_gain, ternary_mean *means,
+                          ternary_error *error) {
+    const int8_t *row = weights->data;
+    if (!check_signs(weights, tokens, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < tokens; i++, row += weights->size / tokens) {
+        int32_t sum = ternary_active->total(row, tokens);
+        if (!check_sum(weights, i, sum, error)) {
             return false;
         }
+        means[i] = mean_of(sum, value_gain);
     }
     return true;
 }
@@ -314,25 +327,17 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
         !ternary_value_in(&a->value_gain, -1, 6, error) || !check_matrix(&a->weights, &h, error) ||
-        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_weights(&a->weights, h.tokens, error) ||
-        !check_scratch(&a->scratch, &h, error)) {
+        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
-    const int8_t *weights = a->weights.data;
-    size_t head = (size_t)a->head.value;
-    int8_t *out = (int8_t *)a->out.data + head * h.head_width;
-    pack_values(&h, head, work.values);
-    size_t step = a->weights.size / h.tokens;
-    for (size_t row = 0; row < h.tokens; row += ROWS) {
-        size_t count = ternary_smaller(h.tokens - row, ROWS);
-        ternary_mean means[ROWS];
-        for (size_t i = 0; i < count; i++) {
-            means[i] = mean_of(ternary_active->total(weights + i * step, h.tokens), a->value_gain.value);
-        }
-        values_of(&h, count, weights, step, means, &work, out, h.width);
-        weights += count * step;
-        out += count * h.width;
+    ternary_mean *means = (ternary_mean *)work.weights; // ROWS * T bytes hold them
+    if (!check_weights(&a->weights, h.tokens, a->value_gain.value, means, error)) {
+        return error->code;
     }
+    size_t head = (size_t)a->head.value;
+    pack_values(&h, head, work.values);
+    values_of(&h, h.tokens, a->weights.data, a->weights.size / h.tokens, means, &work,
+              (int8_t *)a->out.data + head * h.head_width, h.width);
     return 0;
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <string.h>
-
 #include "checks.h"
 #include "numbers.h"
+#include "primitives.h"
 
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument) {
     error->code = code;
@@ -92,24 +91,8 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
 static ELEMENTS_WITHIN(i8_within, int8_t) static ELEMENTS_WITHIN(i32_within, int32_t)
     ELEMENTS_WITHIN(ternary_i16_within, int16_t)
 
-    // Whether no byte has its sign bit, four at a time.
-    static bool no_signs(const ternary_arg *buffer) {
-    const uint8_t *bytes = buffer->data;
-    size_t i = 0, words = (uintptr_t)bytes % sizeof(uint32_t) ? 0 : buffer->size / sizeof(uint32_t);
-    uint32_t seen = 0;
-    for (; i < words; i++) {
-        uint32_t word;
-        memcpy(&word, (const uint32_t *)buffer->data + i, sizeof(word));
-        seen |= word;
-    }
-    for (i *= sizeof(uint32_t); i < buffer->size; i++) {
-        seen |= bytes[i];
-    }
-    return !(seen & 0x80808080);
-}
-
-bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    return (low == 0 && high == 127 && no_signs(buffer)) ||
+        bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    return (low == 0 && high == 127 && ternary_active->no_signs(buffer->data, buffer->size)) ||
            i8_within(buffer, 0, buffer->size, low, high, error);
 }
 

@@ -89,14 +89,15 @@ typedef struct {
     size_t first, parts;
 } share;
 
-// Decodes a tile. The next ones of all parts come from flash while this one is multiplied; the chip has one
-// preload for both cores, so part 0 starts it.
+// Decodes a tile. Weights of the next ones come from flash while this one is multiplied. The chip has one
+// preload for both cores: where parts meet, the first brings those of all.
 static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
     ternary_active->decode(l->weight + tile * size, l->vectors, l->panel);
-    size_t next = tile + share.parts, tiles = tiles_of(l);
-    if (share.first == 0 && next < tiles) {
-        ternary_active->prefetch(l->weight + next * size, ternary_smaller(tiles - next, share.parts) * size);
+    bool meet = ternary_parts_meet();
+    size_t next = tile + share.parts, tiles = tiles_of(l), count = meet ? share.parts : 1;
+    if (next < tiles && (share.first == 0 || !meet)) {
+        ternary_active->prefetch(l->weight + next * size, ternary_smaller(tiles - next, count) * size);
     }
 }
 

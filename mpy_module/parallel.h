@@ -39,6 +39,9 @@ int32_t ternary_use_cores(int32_t cores);
 // q, QACC, ACCX or SAR_BYTE over this call.
 void ternary_parallel(ternary_work work, void *context, size_t parts);
 
+// Whether parts run at the same time, or one after another.
+bool ternary_parts_meet(void);
+
 // What parallel_*.c implement, for parallel.c alone.
 
 // Starts the worker unless there is one; returns whether there is.

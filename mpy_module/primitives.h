@@ -5,6 +5,8 @@
 #ifndef TERNARY_PRIMITIVES_H
 #define TERNARY_PRIMITIVES_H
 
+#include <stdbool.h>
+
 #include "ternary.h"
 
 enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
@@ -61,6 +63,8 @@ typedef struct {
                     int8_t *weights, int32_t *sums);
     // The sum of x >= 0.
     int32_t (*total)(const int8_t *x, size_t count);
+    // Whether all x >= 0.
+    bool (*no_signs)(const int8_t *x, size_t count);
     // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
     // apart.
     void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);

@@ -123,6 +123,20 @@ static void softmax(const int8_t *row, size_t rows, size_t tokens, size_t stride
     }
 }
 
+static bool no_signs(const int8_t *x, size_t count) {
+    uint32_t seen = 0;
+    size_t i = 0;
+    for (; i + sizeof(seen) <= count; i += sizeof(seen)) {
+        uint32_t word;
+        memcpy(&word, x + i, sizeof(word));
+        seen |= word;
+    }
+    for (; i < count; i++) {
+        seen |= (uint8_t)x[i];
+    }
+    return !(seen & 0x80808080);
+}
+
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     for (size_t k = 0; k < depth; k++) {
         for (size_t lane = 0; lane < TERNARY_LANES; lane++) {
@@ -193,6 +207,6 @@ static void prefetch(const void *data, size_t size) {
 }
 
 const ternary_primitives ternary_reference = {
-    "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, transpose,
+    "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, no_signs, transpose,
     gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
 };

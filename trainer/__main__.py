@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         "sizes", help="sizes of whole model files for ImageNet's models, exported with random weights"
     )
     sizes.add_argument("--output", type=Path, default=BUILD / "sizes.json", help="JSON result (default: %(default)s)")
+    sizes.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the files, whose weights are random, there")
     sizes.set_defaults(run_command=run_sizes)
 
     ablate = commands.add_parser("ablate", help="what each choice of the method is worth; resumes when interrupted")
@@ -260,7 +261,7 @@ def run_sizes(arguments: argparse.Namespace) -> None:
     """`trainer sizes`."""
     from trainer.sizes import measure
 
-    measure(arguments.output)
+    measure(arguments.output, arguments.keep)
 
 
 def run_ablate(arguments: argparse.Namespace) -> None:

@@ -43,12 +43,14 @@ def random_student(name: str, size: int, labels: tuple[str, ...]) -> Student:
     return student
 
 
-def measure(output: Path) -> dict[str, int]:
-    """Export all MODELS, write {timm name: bytes} as JSON to `output` and return it."""
+def measure(output: Path, keep: Path | None = None) -> dict[str, int]:
+    """Export all MODELS, write {timm name: bytes} as JSON to `output` and return it. keep: a folder for the files."""
     sizes = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, (size, labels) in MODELS.items():
-            sizes[name] = export(random_student(name, size, labels()), Path(folder) / f"{name}.safetensors")
+            sizes[name] = export(random_student(name, size, labels()), folder / f"{name}.safetensors")
             print(f"{name}: {sizes[name]:,} bytes", flush=True)
     write_json(sizes, output)
     return sizes

@@ -25,9 +25,8 @@ class Scratch:
         return self._buffer
 
     def use(self, buffer):
-        """Take this memory from now on."""
-        if len(buffer) >= len(self._buffer):
-            self._buffer = buffer
+        """Take this memory from now on, b"" for none."""
+        self._buffer = buffer
 
 
 scratch = Scratch()

@@ -14,6 +14,9 @@ from ftervit.modelfile import convolutions, grids
 # Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
 # (host_sim/lx7/timing.py has the sources). They only rank plans.
 FLASH, READ, WRITE = 7.5, 2.7, 3.2
+# Cycles per packed byte that decoding takes, and multiplying for each token (80 trits in 16 bytes: 5 * 17 / 16 cycles);
+# meanwhile the next weights come from flash.
+DECODE, MULTIPLY = 1.13, 0.332
 # What stays in the data cache of 64 KB between two uses while weights stream through it.
 CACHED = 40 * 1024
 
@@ -34,7 +37,7 @@ class Plan:
     rows: tokens that go through proj and MLP at a time; heads: that are projected to q, k and v at a time; whole:
     whether the first LayerNorm of a block takes all tokens at once (otherwise `rows`); patch_rows: for each
     convolution, rows of patches that are cut out at a time; places: name -> (piece or None for PSRAM, offset, bytes);
-    pieces: bytes of each piece of SRAM; cycles: modelled, that a picture waits for flash and PSRAM.
+    pieces: bytes of each piece of SRAM; cycles: modelled, that decoding weights and waiting for flash and PSRAM take.
     """
 
     def __init__(self, sizes, sram=None, piece=None):
@@ -42,6 +45,8 @@ class Plan:
         self.tokens = 1 + grids(sizes)[-1][0] ** 2
         self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
         self.scratch = self._scratch()
+        # What the last LayerNorm and the head allocate for each picture.
+        self.logits = round_up(4 * sizes["num_classes"]) + round_up(self.width)
         self.cycles = None
         needed = None
         for external in range(8):
@@ -141,17 +146,22 @@ class Plan:
                 used = taken
             else:
                 used += [0] * (len(taken) - len(used))
-        if self.sram is not None and (sum(pieces) > self.sram or not fits):
-            return None, sum(pieces)
+        needed = sum(pieces) + self.logits
+        if self.sram is not None and (needed > self.sram or not fits):
+            return None, needed
         return places, pieces
 
+    def _weights(self, packed, rows):
+        """Cycles that decoding packed weights takes, and waiting for them, for all tokens, `rows` at a time."""
+        cores = ternary.cores()
+        waiting = max(0.0, FLASH - MULTIPLY * rows / cores)
+        return packed * (DECODE / cores + waiting) * ((self.tokens + rows - 1) // rows)
+
     def _cost(self, whole, heads, rows, in_psram):
-        """Cycles that all blocks wait for flash and PSRAM."""
+        """Cycles that all blocks decode and wait for flash and PSRAM."""
         width, stream = self.width, self.tokens * self.width
-        passes = (self.tokens + rows - 1) // rows
-        flash = packed_bytes(3 * width, width) * (1 if whole else passes)
-        flash += passes * (packed_bytes(width, width) + 2 * packed_bytes(width, self.hidden))
-        cycles = FLASH * flash
+        cycles = self._weights(packed_bytes(3 * width, width), self.tokens if whole else rows)
+        cycles += self._weights(packed_bytes(width, width) + 2 * packed_bytes(width, self.hidden), rows)
         if "stream" in in_psram:
             cycles += 2 * stream * (3 * READ + 2 * WRITE)
         if "mixed" in in_psram:
@@ -173,6 +183,10 @@ class Plan:
             found.append(count)
         return found
 
+    def external_bytes(self):
+        """Bytes in PSRAM."""
+        return sum(size for number, _, size in self.places.values() if number is None)
+
     def __str__(self):
         """A table of what goes where."""
         lines = ["buffer      bytes  where"]
@@ -180,16 +194,17 @@ class Plan:
             number, offset, size = self.places[name]
             where = "PSRAM" if number is None else "SRAM, piece %d at %d" % (number, offset)
             lines.append("%-8s %8d  %s" % (name, size, where))
-        external = sum(size for number, _, size in self.places.values() if number is None)
+        lines.append("logits   %8d  SRAM, for each picture" % self.logits)
+        external = self.external_bytes()
         of = "" if self.sram is None else " of %d" % self.sram
-        inside = sum(self.pieces), of, self.pieces
-        lines.append("SRAM: %d%s bytes in pieces of %s; PSRAM: %d bytes" % (inside + (external,)))
+        inside = sum(self.pieces) + self.logits, of, self.pieces
+        lines.append("SRAM: %d%s bytes, in pieces of %s and the logits; PSRAM: %d bytes" % (inside + (external,)))
         passes = (self.tokens + self.rows - 1) // self.rows
         lines.append(
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
             " at a time" % (self.tokens, self.rows, passes, self.heads, self.sizes["num_heads"])
         )
-        lines.append("waiting for flash and PSRAM: about %d cycles a picture (modelled)" % self.cycles)
+        lines.append("decoding, waiting for flash and PSRAM: about %d cycles a picture (modelled)" % self.cycles)
         return "\n".join(lines)
 
 

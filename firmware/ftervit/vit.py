@@ -59,6 +59,7 @@ class VisionTransformer:
         patches = max(conv.patch_bytes() for conv in self._convolutions())
         if not plan.sram:
             patch_scratch.get(patches)
+        scratch.use(b"")  # that of the layers' first calls
         self._work = work = Work(plan)
         scratch.use(work.scratch)
         if plan.sram:

@@ -57,20 +57,23 @@ class Timing:
     taken_branch: beyond 1, of taken branches (TRM p.74; HWMCP) and of jumps, calls and returns (assumed alike);
     crossing_target: beyond that, when the target crosses an aligned 4-byte fetch word (ISA); divide: beyond 1 (CARD: 16
     to 18 in all); store_extra: beyond 1, of each store: 0 (HWMCP, X51) or 0.6 (CARD); data_cache, instruction_cache:
-    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB).
+    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB); flash_bytes_per_second: see FLASH_BYTES_PER_SECOND, inf for
+    flash that costs nothing; preload: whether preloads of the data cache bring anything.
     """
 
     taken_branch: int = 2
     crossing_target: int = 1
     divide: int = 16
     store_extra: float = 0.0
+    flash_bytes_per_second: float = FLASH_BYTES_PER_SECOND
+    preload: bool = True
     data_cache: Cache = field(default_factory=lambda: Cache(64 * 1024, 64))
     instruction_cache: Cache = field(default_factory=lambda: Cache(32 * 1024, 32))
 
     def costs(self) -> dict[str, float]:
         """Cycles of reading (data), writing back and fetching (instructions) a line of external memory."""
         data, code = self.data_cache.line, self.instruction_cache.line
-        flash = CLOCK_HZ / FLASH_BYTES_PER_SECOND
+        flash = CLOCK_HZ / self.flash_bytes_per_second
         return {
             "psram_read": PSRAM_READ[data],
             "psram_write": PSRAM_WRITE_PER_BYTE * data,
@@ -81,7 +84,7 @@ class Timing:
 
     def units(self) -> dict:
         """As the core's lx7_timing."""
-        numbers = {"taken_branch": self.taken_branch, "crossing_target": self.crossing_target, "divide": self.divide}
+        numbers = {name: int(getattr(self, name)) for name in ("taken_branch", "crossing_target", "divide", "preload")}
         for name, cycles in {"store_extra": self.store_extra, **self.costs()}.items():
             numbers[name] = round(cycles * UNITS_PER_CYCLE)
         for name in ("data_cache", "instruction_cache"):

@@ -3,30 +3,35 @@
 
 #include "kernels.inc"
 
-    // All lanes of q0 become the largest one: each round, even and odd lanes meet.
-    .macro meet
+    // All lanes of q0 become the most extreme one: each round, even and odd lanes meet.
+    .macro meet choose
     mv.qr q1, q0
     ee.vunzip.8 q0, q1
-    ee.vmax.s8 q0, q0, q1
+    \choose q0, q0, q1
     .endm
 
     // a2 x, a3 vectors -> a2
-    function pie_top
+    .macro extreme name, choose
+    function \name
     entry a1, 32
     ee.vld.128.ip q0, a2, 16
     addi a3, a3, -1
-    loopgtz a3, .Lmax
+    loopgtz a3, .Lextreme\@
     ee.vld.128.ip q1, a2, 16
-    ee.vmax.s8 q0, q0, q1
-.Lmax:
-    meet
-    meet
-    meet
-    meet
+    \choose q0, q0, q1
+.Lextreme\@:
+    meet \choose
+    meet \choose
+    meet \choose
+    meet \choose
     ee.movi.32.a q0, a2, 0
     sext a2, a2, 7
     retw
-    end_function pie_top
+    end_function \name
+    .endm
+
+    extreme pie_top, ee.vmax.s8
+    extreme pie_least, ee.vmin.s8
 
     // a2 x, a3 vectors -> a2
     function pie_total

@@ -38,7 +38,8 @@ void pie_gather(const int8_t *in, uint32_t stride, uint32_t rows, int8_t *panel)
 // The largest sum of |x| in a row, with 127 for |-128|.
 uint32_t pie_magnitude(const int8_t *x, uint32_t stride, uint32_t rows, uint32_t groups);
 
-int32_t pie_top(const int8_t *x, uint32_t vectors);
+int32_t pie_top(const int8_t *x, uint32_t vectors);             // the largest
+int32_t pie_least(const int8_t *x, uint32_t vectors);           // the smallest
 uint32_t pie_total(const int8_t *x, uint32_t vectors);          // of x >= 0
 void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings); // of x >= 0
 // words[i] = the byte table[i], in the first 8 bits

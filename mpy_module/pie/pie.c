@@ -245,6 +245,14 @@ static int32_t total(const int8_t *x, size_t count) {
     return sum + ternary_reference.total(x + whole, count - whole);
 }
 
+static bool no_signs(const int8_t *x, size_t count) {
+    size_t whole = aligned(bits_of(x)) ? count / VECTOR * VECTOR : 0;
+    if (whole && pie_least(x, (uint32_t)(whole / VECTOR)) < 0) {
+        return false;
+    }
+    return ternary_reference.no_signs(x + whole, count - whole);
+}
+
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
         pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
@@ -371,6 +379,6 @@ static void prefetch(const void *data, size_t size) {
 }
 
 const ternary_primitives ternary_pie = {
-    "pie",  decode, linear,         sums,         scores, values,  softmax,  total, transpose,
+    "pie",  decode, linear,         sums,         scores, values,  softmax,  total, no_signs, transpose,
     gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
 };

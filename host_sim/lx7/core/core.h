@@ -64,6 +64,7 @@ typedef struct {
     uint32_t taken_branch;                        // cycles
     uint32_t crossing_target;                     // a branch target that crosses an aligned fetch word
     uint32_t divide;                              // beyond the first
+    uint32_t preload;                             // 0: preloads are done at once and bring nothing
     uint32_t store_extra;                         // of a store, in 1/16 cycle
     uint32_t psram_read, psram_write, flash_read; // of a line of the data cache, in 1/16 cycle
     uint32_t psram_fetch, flash_fetch;            // of a line of the instruction cache, in 1/16 cycle

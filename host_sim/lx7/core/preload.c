@@ -57,6 +57,9 @@ static void start_preload(lx7_core *core, uint64_t now) {
         lx7_stop_run(core, LX7_ILLEGAL, "a preload of lines that are not all data in flash or PSRAM");
         return;
     }
+    if (!core->timing.preload) {
+        return;
+    }
     preload->memory = region->memory;
     preload->next = line;
     preload->step = down ? UINT32_MAX : 1;
