@@ -97,6 +97,11 @@ board *ARGS: (prepare "demo")
 lx7 *ARGS: (prepare "lx7")
     @{{ python }} -m host_sim.lx7 "$@"
 
+# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --readme)
+[no-exit-message]
+bench-s3 *ARGS: (prepare "train") (prepare "lx7")
+    {{ python }} -m host_sim.lx7.bench "$@"
+
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "test")
     {{ python }} -m tests.sanitize

@@ -270,7 +270,7 @@ def soak(times):
                 continue
             function, _ = network(path)
             for i in range(times):
-                found = crc32(bytes(memoryview(function())))
+                found = crc32(function())
                 expected = found if expected is None else expected
                 if found != expected:
                     wrong += 1

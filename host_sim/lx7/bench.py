@@ -12,6 +12,7 @@ import argparse
 import gc
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -361,7 +362,11 @@ def network_path(name: str) -> Path:
     """The file of a network with random weights."""
     path = MODELS / f"{name}.safetensors"
     if not path.exists():
-        raise Failure(f"{path.relative_to(ROOT)}: no such file; `just sizes --keep {MODELS.relative_to(ROOT)}` makes it")
+        print(f"exporting networks to {MODELS.relative_to(ROOT)}/ ...", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "trainer", "sizes", "--keep", MODELS], check=True, cwd=ROOT)
+    if not path.exists():
+        found = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+        raise Failure(f"{name}: no such network in {MODELS.relative_to(ROOT)}/, which has {found}")
     return path
 
 
