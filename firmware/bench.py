@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # How fast the kernels are: mpremote connect PORT run firmware/bench.py
 # Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), SOAK.
-# Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there. On an ESP32-S3 cycles are measured
-# by the core's counter; `just bench-s3` runs these very rows on a simulated chip and calls its cycles modelled.
-# To find rare errors of two cores (SOAK, or `--soak N` under Python on a computer): networks run N times on one and on
-# two cores, and checksums of their logits must agree.
+# Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there; cycles are seconds times the
+# board's clock. `just bench-s3` runs these very rows on a simulated chip and calls its cycles modelled.
+# To find rare errors of two cores (SOAK, or `--soak N` under Python on a computer): networks run N times on one and
+# on two cores, and checksums of their logits must agree.
 
 import gc
 import os

@@ -196,7 +196,7 @@ def arena(*values):
 
 
 def cores(count=None):
-    """Cores that operations share their work between, from now on `count` if there are as many; returns their number."""
+    """Number of cores that operations share their work between, from now on `count` if there are as many."""
     return runner.cores(None if count is None else operator.index(count))
 
 

@@ -80,8 +80,8 @@ def address_of(view: memoryview) -> int:
 class Lx7Runner:
     """Runs operations on a simulated core. The interpreter's own time is no part of any figure.
 
-    names: of the operations, in the order of their table; sram, piece: bytes of memory that `ternary.arena` gives out in
-    all and at once, as far as the chip has them.
+    names: of the operations, in the order of their table; sram, piece: bytes of memory that `ternary.arena` gives out
+    in all and at once, as far as the chip has them.
     """
 
     def __init__(

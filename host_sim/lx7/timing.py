@@ -57,8 +57,8 @@ class Timing:
     taken_branch: beyond 1, of taken branches (TRM p.74; HWMCP) and of jumps, calls and returns (assumed alike);
     crossing_target: beyond that, when the target crosses an aligned 4-byte fetch word (ISA); divide: beyond 1 (CARD: 16
     to 18 in all); store_extra: beyond 1, of each store: 0 (HWMCP, X51) or 0.6 (CARD); data_cache, instruction_cache:
-    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB); flash_bytes_per_second: see FLASH_BYTES_PER_SECOND, inf for
-    flash that costs nothing; preload: whether preloads of the data cache bring anything.
+    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB); flash_bytes_per_second: see FLASH_BYTES_PER_SECOND, inf
+    for flash that costs nothing; preload: whether preloads of the data cache bring anything.
     """
 
     taken_branch: int = 2
