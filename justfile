@@ -92,6 +92,11 @@ numbers: eval demo sizes stress bench-train
 board *ARGS: (prepare "demo")
     @{{ python }} host_sim/board.py serve --with-parent "$@"
 
+# A ROMFS image, files aligned, of a model, the package and the scripts (ARGS: MODEL [FILES] [--board BOARD] ...)
+[no-exit-message]
+romfs *ARGS: (prepare "demo")
+    @{{ python }} -m host_sim.romfs "$@"
+
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
 lx7 *ARGS: (prepare "lx7")
