@@ -25,10 +25,15 @@ static const int8_t *value(const heads_view *h, size_t head, size_t token) {
     return query(h, head, token) + 2 * h->width;
 }
 
-// Rows of queries that go through a panel at a time.
-enum { ROWS = 32 };
+enum { MAX_ROWS = 32, MIN_ROWS = 4, ROWS_BYTES = 8192 };
 
-// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels); for each part ROWS
+// Rows of queries that go through a panel at a time: as many as their scores leave small.
+static size_t rows_of(size_t tokens) {
+    size_t rows = ROWS_BYTES / ternary_round_up(tokens);
+    return rows > MAX_ROWS ? MAX_ROWS : rows < MIN_ROWS ? MIN_ROWS : rows;
+}
+
+// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels); for each part
 // rows of scores or weights, and a spare row.
 typedef struct {
     int8_t *keys, *values, *weights, *spare;
@@ -43,13 +48,13 @@ static size_t spare_bytes(size_t tokens, size_t head_width) {
 }
 
 static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
-    size_t part = ROWS * ternary_round_up(tokens) + spare_bytes(tokens, head_width);
+    size_t part = rows_of(tokens) * ternary_round_up(tokens) + spare_bytes(tokens, head_width);
     return 2 * panel_bytes(tokens, head_width) + (size_t)ternary_cores() * part + TERNARY_SLACK;
 }
 
 static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
-    size_t rows = ROWS * ternary_round_up(h->tokens);
+    size_t rows = rows_of(h->tokens) * ternary_round_up(h->tokens);
     int8_t *weights = values + panel_bytes(h->tokens, h->head_width);
     weights += part * (rows + spare_bytes(h->tokens, h->head_width));
     return (workplace){keys, values, weights, weights + rows};
@@ -179,10 +184,10 @@ static void attend(const attention *a, const workplace *work, size_t first, size
     const heads_view *h = &a->view;
     size_t head = a->head;
     size_t padded = ternary_round_up(h->tokens);
-    ternary_mean means[ROWS];
+    ternary_mean means[MAX_ROWS];
     scores_of(h, head, first, rows, a->score_shift, work, work->weights, padded);
     int8_t *weights = work->weights;
-    int32_t sums[ROWS];
+    int32_t sums[MAX_ROWS];
     ternary_active->softmax(weights, rows, h->tokens, padded, a->table, weights, sums);
     for (size_t row = 0; row < rows; row++) {
         means[row] = mean_of(sums[row], a->value_gain);
@@ -195,9 +200,9 @@ static void attend(const attention *a, const workplace *work, size_t first, size
 static void attention_part(void *context, size_t part) {
     const attention *a = context;
     workplace work = workplace_of(a->scratch, &a->view, part);
-    size_t tokens = a->view.tokens;
-    for (size_t row = part * ROWS; row < tokens; row += a->parts * ROWS) {
-        attend(a, &work, row, ternary_smaller(tokens - row, ROWS));
+    size_t tokens = a->view.tokens, rows = rows_of(tokens);
+    for (size_t row = part * rows; row < tokens; row += a->parts * rows) {
+        attend(a, &work, row, ternary_smaller(tokens - row, rows));
     }
 }
 
@@ -265,9 +270,9 @@ int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
     size_t tokens = (size_t)a->tokens.value;
     const int8_t *scores = a->scores.data;
     int8_t *out = a->out.data;
-    int32_t sums[ROWS];
+    int32_t sums[MAX_ROWS];
     for (size_t left = a->out.size / tokens; left;) {
-        size_t rows = ternary_smaller(left, ROWS);
+        size_t rows = ternary_smaller(left, MAX_ROWS);
         ternary_active->softmax(scores, rows, tokens, tokens, a->table.data, out, sums);
         scores += rows * tokens;
         out += rows * tokens;
@@ -331,7 +336,7 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
-    ternary_mean *means = (ternary_mean *)work.weights; // ROWS * T bytes hold them
+    ternary_mean *means = (ternary_mean *)work.weights; // MIN_ROWS * T bytes hold them
     if (!check_weights(&a->weights, h.tokens, a->value_gain.value, means, error)) {
         return error->code;
     }
