@@ -76,7 +76,7 @@ static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
         ternary_active->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
-        memset(panels + h->tokens * TERNARY_LANES, 0, rest);
+        ternary_active->clear(panels + h->tokens * TERNARY_LANES, rest);
         panels += padded * TERNARY_LANES;
     }
 }

@@ -6,6 +6,13 @@
 #include "operations.h"
 #include "primitives.h"
 
+int32_t ternary_prefetch(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_prefetch_arguments *a = (const void *)arguments;
+    (void)error;
+    ternary_active->prefetch(a->data.data, ternary_smaller(a->data.size, TERNARY_MAX_PREFETCH));
+    return 0;
+}
+
 int32_t ternary_decode(const ternary_arg *arguments, ternary_error *error) {
     const ternary_decode_arguments *a = (const void *)arguments;
     uint64_t needed = ternary_ceil_div(a->out.size, TERNARY_VECTOR_TRITS) * TERNARY_LANES;

@@ -40,22 +40,10 @@ static uint32_t isqrt(uint32_t x) {
 static void measure(ternary_norm *norm, const int16_t *x, int32_t gain, int32_t gain_shift) {
     norm->mean = mean_of(x, (int32_t)norm->width);
     uint32_t scaled = variance_of(x, (int32_t)norm->width, norm->mean);
-    int32_t z = 0;
-    for (; scaled < 1u << 30; z++) {
-        scaled <<= 2;
-    }
-    int32_t reciprocal = (int32_t)((1u << 30) / isqrt(scaled)); // M
+    int32_t z = (32 - ternary_bits(scaled)) / 2;
+    int32_t reciprocal = (int32_t)((1u << 30) / isqrt(scaled << (2 * z))); // M
     norm->factor = (reciprocal * gain) >> 15;
     norm->shift = 15 + gain_shift - z;
-}
-
-// Trits of a LayerNorm as int16: gamma, or beta with what 6.6 makes of it.
-static void decode_trits(const uint8_t *packed, size_t vectors, int8_t *trits, int32_t factor, int32_t offset,
-                         int16_t *out) {
-    ternary_active->decode(packed, vectors, trits);
-    for (size_t i = 0; i < vectors * TERNARY_VECTOR_TRITS; i++) {
-        out[i] = (int16_t)(trits[i] * factor + offset);
-    }
 }
 
 static size_t scratch_bytes(size_t vectors) {
@@ -103,8 +91,12 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
     size_t width = (size_t)a->width.value, vectors = vectors_of(a->width.value);
     int16_t *gamma = ternary_aligned(&a->scratch), *beta = gamma + vectors * TERNARY_VECTOR_TRITS;
     int8_t *trits = (int8_t *)(beta + vectors * TERNARY_VECTOR_TRITS);
-    decode_trits(a->weight.data, vectors, trits, 1, 0, gamma);
-    decode_trits(a->bias.data, vectors, trits, a->beta.value, 128, beta);
+    ternary_active->decode(a->weight.data, vectors, trits);
+    ternary_active->residual_start(gamma, trits, width, 0); // as int16
+    ternary_active->decode(a->bias.data, vectors, trits);
+    for (size_t i = 0; i < width; i++) {
+        beta[i] = (int16_t)(trits[i] * a->beta.value + 128); // what 6.6 adds to u
+    }
     rows all = {
         .norm = {.gamma = gamma, .beta = beta, .width = width},
         .x = a->x.data,

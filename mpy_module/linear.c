@@ -71,12 +71,9 @@ static bool rows_fit(const layer *l) {
 // Some rows of x, at most spare_rows, as vectors want them, with zeros behind.
 static void copy_rows(const layer *l, size_t first, size_t count) {
     const int8_t *x = l->x + first * l->inputs;
-    int8_t *copy = l->spare;
+    ternary_active->clear(l->spare, count * l->depth);
     for (size_t row = 0; row < count; row++) {
-        memcpy(copy, x, l->inputs);
-        memset(copy + l->inputs, 0, l->depth - l->inputs);
-        x += l->inputs;
-        copy += l->depth;
+        memcpy(l->spare + row * l->depth, x + row * l->inputs, l->inputs);
     }
 }
 
@@ -125,7 +122,11 @@ static int32_t bias_shift(uint8_t shift) {
 
 static bool check_shifts(const ternary_arg *shift, ternary_error *error) {
     const uint8_t *shifts = shift->data;
+    uint8_t seen = 0; // all bits of 0..15
     for (size_t tile = 0; tile < shift->size; tile++) {
+        seen |= shifts[tile];
+    }
+    for (size_t tile = 0; seen > 15 && tile < shift->size; tile++) {
         if (!ternary_element_in(shift, tile, shifts[tile], 0, 15, error)) {
             return false;
         }

@@ -42,11 +42,12 @@ static bool whole_elements(const ternary_arg *argument, int32_t type, ternary_er
     if (argument->size == 0) {
         return ternary_fail(error, TERNARY_ERR_EMPTY, argument);
     }
-    if ((uintptr_t)argument->data % unit) {
+    // Units are powers of two, and divisions slow.
+    if ((uintptr_t)argument->data & (unit - 1)) {
         error->needed = unit;
         return ternary_fail(error, TERNARY_ERR_ALIGN, argument);
     }
-    return ternary_size_multiple(argument, unit, error);
+    return (argument->size & (unit - 1)) == 0 || ternary_size_multiple(argument, unit, error);
 }
 
 static bool overlap(const ternary_arg *a, const ternary_arg *b) {

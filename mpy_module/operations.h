@@ -23,6 +23,8 @@
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_scratch, 1, "Bytes of scratch for the linear operations.", \
         P(in_features, INT, IN)) \
+    OPERATION(prefetch, 0, "A hint: this buffer will be read soon; the chip brings it into its cache meanwhile.", \
+        P(data, U8, IN)) \
     OPERATION(patches, 0, "Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).", \
         P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
         P(padding, INT, IN) P(out, I8, OUT)) \

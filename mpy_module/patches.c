@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <string.h>
-
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
@@ -10,6 +8,7 @@
 typedef struct {
     int32_t width, height, channels, kernel, stride, padding;
     int32_t columns, rows;
+    size_t run, line; // bytes of a row of a patch, and of the picture
 } convolution;
 
 // The positions of the kernel along a side; 0 where it does not fit once.
@@ -48,7 +47,9 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
                        a->stride.value,
                        a->padding.value,
                        0,
-                       0};
+                       0,
+                       (size_t)(a->kernel.value * a->channels.value),
+                       (size_t)stride};
     c->columns = positions(c, c->width);
     c->rows = positions(c, c->height);
     if (c->columns == 0 || c->rows == 0) {
@@ -63,30 +64,39 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
 static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8_t *out) {
     int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
     size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
-    size_t inside = (size_t)(to - from) * channels, run = (size_t)c->kernel * channels;
-    const int8_t *in = row + (size_t)from * channels;
-    if (run < TERNARY_LANES) { // not worth a call
-        for (size_t i = 0; i < run; i++) {
-            out[i] = i >= before && i < before + inside ? in[i - before] : 0;
+    size_t inside = (size_t)(to - from) * channels;
+    ternary_active->clear(out, before);
+    ternary_active->copy(out + before, row + (size_t)from * channels, inside, 1, 0);
+    ternary_active->clear(out + before + inside, c->run - before - inside);
+}
+
+static void copy_patch_at_border(const convolution *c, const int8_t *picture, int32_t top, int32_t left,
+                                 int8_t *out) {
+    for (int32_t y = top; y < top + c->kernel; y++) {
+        if (y < 0 || y >= c->height) {
+            ternary_active->clear(out, c->run);
+        } else {
+            copy_run(c, picture + (size_t)y * c->line, left, out);
         }
-    } else if (inside == run) {
-        ternary_active->copy(out, in, run);
-    } else {
-        memset(out, 0, before);
-        ternary_active->copy(out + before, in, inside);
-        memset(out + before + inside, 0, run - before - inside);
+        out += c->run;
     }
 }
 
 static void copy_patch(const convolution *c, const int8_t *picture, int32_t top, int32_t left, int8_t *out) {
-    size_t run = (size_t)(c->kernel * c->channels), stride = (size_t)(c->width * c->channels);
-    for (int32_t y = top; y < top + c->kernel; y++) {
-        if (y < 0 || y >= c->height) {
-            memset(out, 0, run);
-        } else {
-            copy_run(c, picture + (size_t)y * stride, left, out);
+    if (top < 0 || left < 0 || top + c->kernel > c->height || left + c->kernel > c->width) {
+        copy_patch_at_border(c, picture, top, left, out);
+        return;
+    }
+    const int8_t *corner = picture + (size_t)top * c->line + (size_t)(left * c->channels);
+    if (c->run >= TERNARY_LANES) {
+        ternary_active->copy(out, corner, c->run, (size_t)c->kernel, c->line);
+        return;
+    }
+    // Not worth a call.
+    for (int32_t y = 0; y < c->kernel; y++, corner += c->line) {
+        for (size_t i = 0; i < c->run; i++) {
+            *out++ = corner[i];
         }
-        out += run;
     }
 }
 

@@ -79,8 +79,10 @@ typedef struct {
     int32_t (*sum)(const int16_t *x, size_t count);
     uint64_t (*squares)(const int16_t *x, size_t count, int32_t mean);
     void (*norm)(const ternary_norm *norm, const int16_t *x, int8_t *y);
-    // memcpy
-    void (*copy)(void *to, const void *from, size_t count);
+    // `rows` stretches of `count` bytes, `stride` bytes apart, one behind the other.
+    void (*copy)(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride);
+    // `count` zeros
+    void (*clear)(int8_t *to, size_t count);
     // A hint: this memory will be read soon.
     void (*prefetch)(const void *data, size_t size);
 } ternary_primitives;

@@ -197,8 +197,14 @@ static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
     }
 }
 
-static void copy(void *to, const void *from, size_t count) {
-    memcpy(to, from, count);
+static void copy(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride) {
+    for (size_t row = 0; row < rows; row++) {
+        memcpy(to + row * count, from + row * stride, count);
+    }
+}
+
+static void clear(int8_t *to, size_t count) {
+    memset(to, 0, count);
 }
 
 static void prefetch(const void *data, size_t size) {
@@ -208,5 +214,5 @@ static void prefetch(const void *data, size_t size) {
 
 const ternary_primitives ternary_reference = {
     "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, no_signs, transpose,
-    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
+    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
 };

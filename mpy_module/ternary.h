@@ -27,6 +27,7 @@ enum {
     TERNARY_MAX_HEAD_WIDTH = 1024,    // 7.1
     TERNARY_MAX_WEIGHT_SUM = 4095,    // 7.3: 4095 * 128 stays within 20 bits
     TERNARY_MAX_PICTURE = 4096,       // 3.1: sides of a picture, pixels
+    TERNARY_MAX_PREFETCH = 8192,      // of a cache of 32 or 64 KB, which serves other data as well
     TERNARY_TABLE_SIZE = 256,         // 7.2, 8.1
     TERNARY_MESSAGE_SIZE = 256,       // room for every message of ternary_error_message
 };

@@ -50,6 +50,13 @@ def probe(file, name, layer, *arguments):
     return layer
 
 
+def prefetch(layer):
+    """Have a layer's first tensors brought into the chip's cache while something else is computed."""
+    ahead = getattr(layer, "ahead", None)
+    if ahead is not None:
+        ternary.prefetch(ahead)
+
+
 class TernaryBitLinear:
     """int8 [rows, in_features] -> int8 [rows, out_features] (SPEC 4.1 to 4.5).
 
@@ -61,18 +68,22 @@ class TernaryBitLinear:
         self.weight, self.bias, self.multiplier, self.shift = weight, bias, multiplier, shift
         self.in_features, self.out_features = in_features, len(multiplier)
         self.frac = frac
+        self.ahead = weight
 
     @classmethod
     def load(cls, file, name, in_features, out_features, frac=None):
         """Take the layer `name` from a ModelFile."""
+        weight = file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True)
+        ahead = file.ahead()
         layer = cls(
-            file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True),
+            weight,
             file.tensor(name + ".bias", "I16", [out_features]),
             file.tensor(name + ".multiplier", "I8", [out_features]),
             file.tensor(name + ".shift", "U8", [(out_features + 15) // 16]),
             in_features,
             frac,
         )
+        layer.ahead = ahead
         return probe(file, name, layer, bytes(in_features))
 
     @classmethod
@@ -145,6 +156,7 @@ class TernaryBitConv2d:
     def __call__(self, picture, out=None):
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
         # Not from the shared scratch, which the linear layer needs at the same time.
+        prefetch(self.linear)
         rows = patch_scratch.get(self.patch_bytes())[: self.patch_bytes()]
         if self.patch_rows >= self.new_side:
             ternary.patches(picture, self.side, self.channels, self.kernel, self.stride, self.padding, rows)
@@ -370,6 +382,7 @@ class Attention:
 
     def _attend(self, qkv, tokens, heads, out, column):
         table, work = self.softmax.table, self._work(tokens)
+        prefetch(self.proj)
         ternary.attention(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
@@ -409,7 +422,9 @@ class Mlp:
 
     def __call__(self, x, out=None, hidden=None):
         """x, out: int8 [tokens, width], out may be x; hidden: memory to work in, int8 [tokens, hidden]."""
-        return self.fc2(self.act(self.fc1(x, hidden)), out)
+        hidden = self.fc1(x, hidden)
+        prefetch(self.fc2)
+        return self.fc2(self.act(hidden), out)
 
 
 class Block:
@@ -440,6 +455,7 @@ class Block:
         width, rows = work.width, work.rows
         size = len(x)
         if isinstance(self.attn, Attention):
+            prefetch(self.attn.qkv)
             mixed = self._mix(x, work)
         else:
             mixed = None
@@ -450,6 +466,7 @@ class Block:
             if mixed is not None:
                 ternary.residual_add(part, self.attn.proj(mixed[first:last], buffer), self.attn_shift)
             hidden = work.hidden[: (last - first) // width * work.hidden_width]
+            prefetch(getattr(self.mlp, "fc1", None))
             ternary.residual_add(part, self.mlp(self.norm2(part, buffer), buffer, hidden), self.mlp_shift)
         return x
 

@@ -44,6 +44,7 @@ METADATA = (
     "scales",
     "shapes",
 )
+AHEAD = 8192  # bytes that are worth bringing into the chip's cache early
 ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
 # What the kernels take: SPEC 3.1, 4, 7 and 7.1.
 MAX_PICTURE = 4096
@@ -442,6 +443,7 @@ class ModelFile:
         if stored != expected:
             self.refuse(field, "stored shape %s, must be %s" % (stored, expected))
         self._taken += 1
+        self._last = begin + self._base
         begin += self._base
         end += self._base
         if trits:
@@ -449,6 +451,10 @@ class ModelFile:
         if any(self._data[begin + size : end]):
             self.refuse(field, "padding is not zero")
         return self._data[begin : begin + size]
+
+    def ahead(self):
+        """View of AHEAD bytes from the start of the last tensor on: what a reader of the file comes to next."""
+        return self._data[self._last : self._last + AHEAD]
 
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""

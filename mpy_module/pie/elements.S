@@ -93,11 +93,10 @@
     ee.ldxq.32 \to, \index, a4, 3, \from + 3
     .endm
 
-    // a2 x, a3 vectors, a4 words, a5 out. x + 128 (the sign bit flipped) as halfwords in q4 and q5 are the indices.
+    // a2 x, a3 vectors, a4 words, a5 flip, a6 out. Bytes of x ^ flip as halfwords in q4 and q5 are the indices.
     function pie_lookup
     entry a1, 32
-    movi a6, 0x80
-    s8i a6, a1, 0
+    s8i a5, a1, 0
     ee.vldbc.8 q7, a1
     loopgtz a3, .Llookup
     ee.vld.128.ip q4, a2, 16
@@ -111,7 +110,7 @@
     ee.vunzip.16 q0, q1
     ee.vunzip.16 q2, q3
     ee.vunzip.8 q0, q2
-    ee.vst.128.ip q0, a5, 16
+    ee.vst.128.ip q0, a6, 16
 .Llookup:
     retw
     end_function pie_lookup
@@ -160,19 +159,33 @@
     retw
     end_function pie_residual_add
 
-    // a2 to, a3 from, a4 vectors
+    // a2 to, a3 vectors
+    function pie_clear
+    entry a1, 32
+    ee.zero.q q0
+    loopgtz a3, .Lclear
+    ee.vst.128.ip q0, a2, 16
+.Lclear:
+    retw
+    end_function pie_clear
+
+    // a2 to, a3 from, a4 vectors, a5 rows, a6 skip
     function pie_copy
     entry a1, 32
-    srli a5, a4, 1
-    loopgtz a5, .Lcopy
+    srli a7, a4, 1
+.Lcopy_row:
+    loopgtz a7, .Lcopy
     ee.vld.128.ip q0, a3, 16
     ee.vld.128.ip q1, a3, 16
     ee.vst.128.ip q0, a2, 16
     ee.vst.128.ip q1, a2, 16
 .Lcopy:
-    bbci a4, 0, .Lcopied
+    addi a5, a5, -1
+    bbci a4, 0, .Leven
     ee.vld.128.ip q0, a3, 16
     ee.vst.128.ip q0, a2, 16
-.Lcopied:
+.Leven:
+    add a3, a3, a6
+    bnez a5, .Lcopy_row
     retw
     end_function pie_copy

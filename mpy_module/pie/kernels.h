@@ -44,8 +44,8 @@ uint32_t pie_total(const int8_t *x, uint32_t vectors);          // of x >= 0
 void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings); // of x >= 0
 // words[i] = the byte table[i], in the first 8 bits
 void pie_widen(const int8_t *table, uint32_t *words);
-// out = words[x + 128]; words may begin anywhere within a table where no x goes beyond it.
-void pie_lookup(const int8_t *x, uint32_t vectors, const uint32_t *words, int8_t *out);
+// out = words[the byte x ^ flip]; no x reaches beyond the table that words points into, or before it.
+void pie_lookup(const int8_t *x, uint32_t vectors, const uint32_t *words, uint32_t flip, int8_t *out);
 
 void pie_residual_start(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);
 void pie_residual_add(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);
@@ -62,6 +62,8 @@ typedef struct {
 } pie_norm_row;
 void pie_norm(const pie_norm_row *row);
 
-void pie_copy(void *to, const void *from, uint32_t vectors);
+void pie_clear(int8_t *to, uint32_t vectors);
+// `rows` times `vectors`; `skip`: bytes from the end of one stretch of `from` to the start of the next.
+void pie_copy(int8_t *to, const int8_t *from, uint32_t vectors, uint32_t rows, uint32_t skip);
 
 #endif

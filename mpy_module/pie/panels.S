@@ -3,25 +3,16 @@
 
 #include "kernels.inc"
 
-    // a2 packed, a3 vectors, a4 trits. Digit i of a byte is (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): low halves of
-    // products first, with SAR = 0, then high halves, with SAR = 8.
-    //   q0..q4 digits, q5 1, q6 9, q7 3
-    function pie_decode
-    entry a1, 32
-    movi a5, 1
-    movi a6, 9
-    movi a7, 3
-    s8i a5, a1, 0
-    s8i a6, a1, 1
-    s8i a7, a1, 2
-    mov a5, a1
-    ee.vldbc.8.ip q5, a5, 1
-    ee.vldbc.8.ip q6, a5, 1
-    ee.vldbc.8.ip q7, a5, 1
-    loopgtz a3, .Lvectors
-    ee.vld.128.ip q0, a2, 16
+    // A vector in q0 to five, the last of which stays in q4 until the next one is begun. Digit i of a byte is
+    // (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): low halves of products first, with SAR = 0, then high halves, with SAR
+    // = 8.
+    .macro digits first
     ssai 0
+    .if \first
     ee.vmul.u8 q1, q0, q7
+    .else
+    ee.vmul.u8.st.incp q4, a4, q1, q0, q7
+    .endif
     ee.vmul.u8 q2, q0, q6
     ee.vmul.u8 q3, q1, q6
     ee.vmul.u8 q4, q2, q6
@@ -36,8 +27,29 @@
     ee.vsubs.s8.st.incp q1, a4, q2, q2, q5
     ee.vsubs.s8.st.incp q2, a4, q3, q3, q5
     ee.vsubs.s8.st.incp q3, a4, q4, q4, q5
-    ee.vst.128.ip q4, a4, 16
+    .endm
+
+    // a2 packed, a3 vectors, a4 trits; q0..q4 digits, q5 1, q6 9, q7 3
+    function pie_decode
+    entry a1, 32
+    movi a5, 1
+    movi a6, 9
+    movi a7, 3
+    s8i a5, a1, 0
+    s8i a6, a1, 1
+    s8i a7, a1, 2
+    mov a5, a1
+    ee.vldbc.8.ip q5, a5, 1
+    ee.vldbc.8.ip q6, a5, 1
+    ee.vldbc.8.ip q7, a5, 1
+    ee.vld.128.ip q0, a2, 16
+    addi a3, a3, -1
+    digits 1
+    loopgtz a3, .Lvectors
+    ee.vld.128.ip q0, a2, 16
+    digits 0
 .Lvectors:
+    ee.vst.128.ip q4, a4, 16
     retw
     end_function pie_decode
 

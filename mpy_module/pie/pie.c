@@ -184,6 +184,9 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
+// What makes indices of x for pie_lookup: x + 128 and 127 - x.
+enum { RISE = 0x80, FALL = 0x7f };
+
 static void widen(const int8_t *table, uint32_t *words) {
     if (aligned(bits_of(table))) {
         pie_widen(table, words);
@@ -194,7 +197,6 @@ static void widen(const int8_t *table, uint32_t *words) {
     }
 }
 
-// `words`: the table backwards, widened.
 static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, const uint32_t *words,
                            int8_t *weights) {
     uint32_t vectors = (uint32_t)(tokens / VECTOR);
@@ -203,7 +205,7 @@ static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table
     for (size_t j = whole; j < tokens; j++) {
         top = ternary_max(top, row[j]);
     }
-    pie_lookup(row, vectors, words + 127 - top, weights); // [255 - (top - x)] = [127 - top + (x + 128)]
+    pie_lookup(row, vectors, words + top - 127, FALL, weights); // [top - x] = [top - 127 + (127 - x)]
     int32_t sum = (int32_t)pie_total(weights, vectors);
     for (size_t j = whole; j < tokens; j++) {
         weights[j] = table[top - row[j]];
@@ -228,12 +230,8 @@ static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t str
         ternary_reference.softmax(scores, rows, tokens, stride, table, weights, sums);
         return;
     }
-    ALIGNED int8_t backwards[TERNARY_TABLE_SIZE];
     ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
-    for (int i = 0; i < TERNARY_TABLE_SIZE; i++) {
-        backwards[i] = table[TERNARY_TABLE_SIZE - 1 - i];
-    }
-    pie_widen(backwards, words);
+    widen(table, words);
     for (size_t row = 0; row < rows; row++) {
         sums[row] = softmax_row(scores + row * stride, tokens, table, words, weights + row * stride);
     }
@@ -253,13 +251,21 @@ static bool no_signs(const int8_t *x, size_t count) {
     return ternary_reference.no_signs(x + whole, count - whole);
 }
 
+static void clear(int8_t *to, size_t count) {
+    if (aligned(bits_of(to) | count)) {
+        pie_clear(to, (uint32_t)(count / VECTOR));
+    } else {
+        memset(to, 0, count);
+    }
+}
+
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
         pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
         pie_transpose(keys + 8 * stride, stride, (uint32_t)(depth / VECTOR), panel + 8);
         return;
     }
-    memset(panel, 0, depth * VECTOR);
+    clear(panel, depth * VECTOR);
     for (size_t lane = 0; lane < lanes; lane++) {
         for (size_t k = 0; k < depth; k++) {
             panel[k * VECTOR + lane] = keys[lane * stride + k];
@@ -280,7 +286,7 @@ static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *o
     if (whole >= TERNARY_TABLE_SIZE) { // worth a table of words
         ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
         widen(table, words);
-        pie_lookup(x, (uint32_t)(whole / VECTOR), words, out);
+        pie_lookup(x, (uint32_t)(whole / VECTOR), words, RISE, out);
     } else {
         whole = 0;
     }
@@ -342,11 +348,11 @@ static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
     pie_norm(&row);
 }
 
-static void copy(void *to, const void *from, size_t count) {
-    if (aligned(bits_of(to) | bits_of(from) | count)) {
-        pie_copy(to, from, (uint32_t)(count / VECTOR));
+static void copy(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride) {
+    if (aligned(bits_of(to) | bits_of(from) | count | stride) && count) {
+        pie_copy(to, from, (uint32_t)(count / VECTOR), rows, stride - count);
     } else {
-        memcpy(to, from, count);
+        ternary_reference.copy(to, from, count, rows, stride);
     }
 }
 
@@ -380,5 +386,5 @@ static void prefetch(const void *data, size_t size) {
 
 const ternary_primitives ternary_pie = {
     "pie",  decode, linear,         sums,         scores, values,  softmax,  total, no_signs, transpose,
-    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  prefetch,
+    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
 };

@@ -73,6 +73,7 @@ CASES = {
         new("b", 4367),
     ],
     "linear_scratch": [7],
+    "prefetch": [new("B", 64, 0, 255)],
     "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, new("b", 162)],
     "layernorm": [
         new("h", 51, -9999, 9999),
