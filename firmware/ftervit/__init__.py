@@ -6,6 +6,15 @@ model = VisionTransformer.load("models/fashion_mnist.safetensors")
 print(model.predict(read_image("images/0_t-shirt_top.pgm")))
 """
 
+try:
+    import ternary
+except ImportError as error:
+    ternary, problem = None, str(error)
+if ternary is None:
+    raise ImportError(
+        "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how (%s)" % problem
+    )
+
 from ftervit.image import Image, read_image
 from ftervit.layers import (
     Activation,

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""The package as `mpremote mip install` puts it on a board, and what it says on firmware without the C module."""
+
+import functools
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import tomllib
+
+import pytest
+
+from tests.conftest import ROOT
+
+WITHOUT_MODULE = """
+import builtins
+importer = builtins.__import__
+def without_ternary(name, *rest):
+    if name == "ternary":
+        raise ImportError("no module named 'ternary'")
+    return importer(name, *rest)
+builtins.__import__ = without_ternary
+import ftervit
+"""
+WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how"
+
+
+@pytest.fixture(scope="module")
+def description() -> dict:
+    """package.json."""
+    return json.loads((ROOT / "package.json").read_text())
+
+
+@pytest.fixture
+def server():
+    """The tree behind HTTP; its URL."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=ROOT)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}/"
+        served.shutdown()
+
+
+def test_every_file_is_listed(description):
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "firmware" / "ftervit").rglob("*.py")}
+    assert {source: target for target, source in description["urls"]} == {
+        source: source.removeprefix("firmware/") for source in sources
+    }
+
+
+def test_version(description):
+    assert description["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+@pytest.mark.parametrize("origin", ["path", "url"])
+def test_mip_installs_it(own_board, request, origin):
+    where = ROOT / "package.json" if origin == "path" else request.getfixturevalue("server")
+    own_board.mpremote("fs", "rm", "-r", ":ftervit")
+    assert "ImportError" in own_board.mpremote("exec", "import ftervit").stdout
+    result = own_board.mpremote("mip", "install", where)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "Done"), result.stdout
+    script = "import ftervit; m = ftervit.VisionTransformer.load('models/fashion_mnist.safetensors')\n"
+    script += "print(ftervit.__file__, m.predict(ftervit.read_image('images/7_sneaker.pgm'))[0][0])"
+    assert own_board.mpremote("exec", script).stdout == "/lib/ftervit/__init__.py Sneaker\n"
+
+
+def test_firmware_without_the_module(board):
+    lines = board.mpremote("exec", WITHOUT_MODULE).stdout.splitlines()
+    assert lines[-1] == f"ImportError: {WHY} (no module named 'ternary')"
+    assert not any("layers.py" in line or "image.py" in line for line in lines)
+
+
+def test_cpython_without_the_module():
+    result = subprocess.run(
+        [sys.executable, "-c", "import ftervit"], cwd=ROOT / "firmware", capture_output=True, text=True
+    )
+    assert result.stderr.splitlines()[-1] == f"ImportError: {WHY} (No module named 'ternary')"
+    assert result.stderr.count("Traceback") == 1
