@@ -6,6 +6,7 @@
 
 #include "py/binary.h"
 #include "py/objarray.h"
+#include "py/objstr.h"
 #include "py/runtime.h"
 
 #include "operations.h"
@@ -108,8 +109,12 @@ static mp_obj_t operation_call(mp_obj_t self, size_t count, size_t keywords, con
 static void operation_print(const mp_print_t *print, mp_obj_t self, mp_print_kind_t kind) {
     const ternary_operation *operation = ((const operation_obj_t *)MP_OBJ_TO_PTR(self))->operation;
     char text[TERNARY_MESSAGE_SIZE];
-    (void)kind;
-    mp_printf(print, "<function ternary.%s>", ternary_signature(operation, text, sizeof(text)));
+    ternary_signature(operation, text, sizeof(text));
+    if (kind == PRINT_STR) { // as help(ternary) prints every member
+        mp_printf(print, "%s: %s", text, operation->doc);
+    } else {
+        mp_printf(print, "<function ternary.%s>", text);
+    }
 }
 
 static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination) {
@@ -180,6 +185,17 @@ static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(cores_obj, 0, 1, cores);
 
+// What help(ternary) says of those that are no operations.
+static const MP_DEFINE_STR_OBJ(
+    doc_obj, "Integer kernels of fully ternary vision transformers.\n"
+             "    arena(bytes, typecode='b'): zeroed memory on a multiple of 16, as a memoryview of "
+             "typecode b, B, h or i.\n"
+             "    cores(count=None): cores that operations share their work between; with a count, sets "
+             "it first.\n"
+             "    use(name): computes with that row of primitives from now on.\n"
+             "    All others write to the buffers that they are given. ValueError or TypeError name the "
+             "argument that is wrong.");
+
 #define FUNCTION_INDEX(name, has_result, doc, parameters) name##_index,
 enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
 
@@ -190,6 +206,7 @@ TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
 #define GLOBAL(name, has_result, doc, parameters) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},
 static const mp_rom_map_elem_t ternary_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_ternary)},
+    {MP_ROM_QSTR(MP_QSTR___doc__), MP_ROM_PTR(&doc_obj)},
     {MP_ROM_QSTR(MP_QSTR_arena), MP_ROM_PTR(&arena_obj)},
     {MP_ROM_QSTR(MP_QSTR_cores), MP_ROM_PTR(&cores_obj)},
     {MP_ROM_QSTR(MP_QSTR_use), MP_ROM_PTR(&use_obj)},

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""Types of the package `ftervit`, for editors; what everything does stands in firmware/ftervit.
+
+tests/firmware/test_stubs.py compares names and parameters with the package.
+"""
+
+from array import array
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+__all__ = (
+    "Activation",
+    "Attention",
+    "Block",
+    "ConvAct",
+    "Image",
+    "Mlp",
+    "ModelFile",
+    "PatchEmbed",
+    "Softmax",
+    "TernaryBitConv2d",
+    "TernaryBitLinear",
+    "TernaryHead",
+    "TernaryLayerNorm",
+    "VisionTransformer",
+    "read_image",
+)
+
+_Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
+_Writable: TypeAlias = bytearray | memoryview | array[int]
+# Any layer may be replaced by something that is called the same way.
+_Layer: TypeAlias = Callable[..., Any]
+
+class Image:
+    pixels: _Readable
+    width: int
+    height: int
+    channels: int
+    def __init__(self, pixels: _Readable, width: int, height: int, channels: int) -> None: ...
+    def square(self, size: int, channels: int) -> memoryview: ...
+    def show(self, columns: int = 56) -> None: ...
+
+def read_image(path: str) -> Image: ...
+
+class ModelFile:
+    path: str
+    architecture: dict[str, Any]
+    labels: list[str]
+    preprocessing: dict[str, list[int]]
+    def __init__(self, path: str) -> None: ...
+    def refuse(self, field: str, why: str) -> None: ...
+    def scale(self, layer: str, key: str, low: int, high: int) -> int: ...
+    def frac(self, layer: str) -> int: ...
+    def fracs(self, layer: str, count: int) -> list[int]: ...
+    def tensor(self, name: str, dtype: str, shape: list[int], trits: bool = False) -> memoryview: ...
+    def finish(self) -> None: ...
+
+class TernaryBitLinear:
+    weight: _Readable
+    bias: _Readable
+    multiplier: _Readable
+    shift: _Readable
+    in_features: int
+    out_features: int
+    frac: int | None
+    def __init__(
+        self,
+        weight: _Readable,
+        bias: _Readable,
+        multiplier: _Readable,
+        shift: _Readable,
+        in_features: int,
+        frac: int | None = None,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, frac: int | None = None) -> Self: ...
+    @classmethod
+    def like(cls, layer: TernaryBitLinear) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
+    def columns(self, first: int, count: int, x: _Readable, out: _Writable, column: int) -> None: ...
+    def trits(self, tile: int) -> memoryview: ...
+
+class TernaryBitConv2d:
+    linear: _Layer
+    side: int
+    channels: int
+    kernel: int
+    stride: int
+    padding: int
+    new_side: int
+    patch_rows: int
+    def __init__(
+        self, linear: TernaryBitLinear, side: int, channels: int, kernel: int, stride: int, padding: int
+    ) -> None: ...
+    @classmethod
+    def load(
+        cls,
+        file: ModelFile,
+        name: str,
+        side: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        out_features: int,
+    ) -> Self: ...
+    def patch_bytes(self) -> int: ...
+    def out_bytes(self) -> int: ...
+    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class ConvAct:
+    conv: TernaryBitConv2d
+    act: _Layer
+    def __init__(self, conv: TernaryBitConv2d, act: _Layer) -> None: ...
+    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class PatchEmbed:
+    backbone: list[ConvAct]
+    proj: TernaryBitConv2d
+    def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, sizes: dict[str, Any]) -> Self: ...
+    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class TernaryHead:
+    weight: _Readable
+    bias: _Readable
+    multiplier: _Readable
+    in_features: int
+    out_features: int
+    frac: int
+    def __init__(
+        self,
+        weight: _Readable,
+        bias: _Readable,
+        multiplier: _Readable,
+        in_features: int,
+        out_features: int,
+        frac: int,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class TernaryLayerNorm:
+    weight: _Readable
+    bias: _Readable
+    gain: int
+    gain_shift: int
+    beta: int
+    width: int
+    frac: int | None
+    def __init__(
+        self,
+        weight: _Readable,
+        bias: _Readable,
+        gain: int,
+        gain_shift: int,
+        beta: int,
+        width: int,
+        frac: int | None = None,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, width: int) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class Activation:
+    table: _Readable
+    frac: int | None
+    def __init__(self, table: _Readable, frac: int | None = None) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str) -> Self: ...
+    def __call__(self, x: _Writable) -> _Writable: ...
+
+class Softmax:
+    table: _Readable
+    def __init__(self, table: _Readable) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str) -> Self: ...
+    def __call__(self, scores: _Readable, tokens: int, out: _Writable | None = None) -> _Writable: ...
+
+class Attention:
+    qkv: _Layer
+    softmax: _Layer
+    proj: _Layer
+    heads: int
+    width: int
+    score_shift: int
+    value_gain: int
+    def __init__(
+        self,
+        qkv: _Layer,
+        softmax: _Layer,
+        proj: _Layer,
+        heads: int,
+        width: int,
+        score_shift: int,
+        value_gain: int,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, width: int, heads: int) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
+    def mix(self, x: _Readable, out: _Writable | None = None, qkv: _Writable | None = None) -> _Writable: ...
+    def attend(self, qkv: _Readable, tokens: int, out: _Writable) -> _Writable: ...
+    def scores(self, qkv: _Readable, tokens: int, head: int) -> memoryview: ...
+    def values(self, weights: _Readable, qkv: _Readable, tokens: int, head: int, out: _Writable) -> None: ...
+
+class Mlp:
+    fc1: Any
+    act: _Layer
+    fc2: Any
+    width: int
+    hidden: int
+    def __init__(self, fc1: _Layer, act: _Layer, fc2: _Layer, width: int, hidden: int) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None, hidden: _Writable | None = None) -> _Writable: ...
+
+class Block:
+    norm1: _Layer
+    attn: Attention
+    norm2: _Layer
+    mlp: Mlp
+    attn_shift: int
+    mlp_shift: int
+    def __init__(
+        self, norm1: _Layer, attn: _Layer, norm2: _Layer, mlp: _Layer, attn_shift: int, mlp_shift: int
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int, heads: int) -> Self: ...
+    def __call__(self, x: _Writable, work: Any = None) -> _Writable: ...
+
+class VisionTransformer:
+    labels: list[str]
+    img_size: int
+    in_chans: int
+    embed_dim: int
+    tokens: int
+    multiplier: array[int]
+    offset: array[int]
+    patch_embed: PatchEmbed
+    cls_token: _Readable
+    pos_embed: _Readable
+    shifts: list[int]
+    blocks: list[Block]
+    norm: TernaryLayerNorm
+    head: TernaryHead
+    logit_frac: int
+    activation_bytes: int
+    plan: Any
+    def __init__(self, file: ModelFile, sram: int | None = None, piece: int | None = None) -> None: ...
+    @classmethod
+    def load(cls, path: str, sram: int | None = None, piece: int | None = None) -> Self: ...
+    def preprocess(self, image: Image) -> memoryview: ...
+    def embed(self, picture: _Readable) -> memoryview: ...
+    def __call__(self, picture: _Readable) -> memoryview: ...
+    def predict(self, image: Image, top: int = 3) -> list[tuple[str, float]]: ...

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: MIT
+# Written by `python -m host_sim.stubs` from mpy_module/operations.h.
+"""The C module `ternary`: integer kernels of fully ternary vision transformers, SPEC.md is the home of every rule.
+
+Arguments go by position. Buffers hold elements of the type that their names here say, bytes of "b" or "B" are always
+taken; what an operation writes must overlap no other argument. Everything is checked before anything is written:
+TypeError for a wrong type or number of arguments, ValueError for a wrong size, place or content, both naming operation
+and argument.
+"""
+
+from array import array
+from typing import Literal, TypeAlias
+
+_Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
+_Writable: TypeAlias = bytearray | memoryview | array[int]
+_Int8: TypeAlias = _Readable
+_Int8Out: TypeAlias = _Writable
+_Uint8: TypeAlias = _Readable
+_Uint8Out: TypeAlias = _Writable
+_Int16: TypeAlias = _Readable
+_Int16Out: TypeAlias = _Writable
+_Int32: TypeAlias = _Readable
+_Int32Out: TypeAlias = _Writable
+
+def decode(packed: _Uint8, out: _Int8Out, /) -> None:
+    """Unpack trits to int8 [rows, 16] (SPEC 2.2-2.5).
+
+    packed: uint8, read
+    out: int8, written
+    """
+
+def linear(
+    x: _Int8, weight: _Uint8, bias: _Int16, multiplier: _Int8, shift: _Uint8, out: _Int8Out, scratch: _Int8Out, /
+) -> None:
+    """TernaryBitLinear: x [rows, K] to out [rows, N] (SPEC 4.1-4.5).
+
+    x: int8, read
+    weight: uint8, read
+    bias: int16, read
+    multiplier: int8, read
+    shift: uint8, read
+    out: int8, written
+    scratch: int8, working memory
+    """
+
+def linear_columns(
+    x: _Int8,
+    rows: int,
+    weight: _Uint8,
+    bias: _Int16,
+    multiplier: _Int8,
+    shift: _Uint8,
+    out: _Int8Out,
+    column: int,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """linear to columns column..column + N - 1 of out [rows, any width].
+
+    x: int8, read
+    weight: uint8, read
+    bias: int16, read
+    multiplier: int8, read
+    shift: uint8, read
+    out: int8, changed
+    scratch: int8, working memory
+    """
+
+def linear_logits(
+    x: _Int8, weight: _Uint8, bias: _Int32, multiplier: _Int16, out: _Int32Out, scratch: _Int8Out, /
+) -> None:
+    """The head: x [rows, K] to logits [rows, N] (SPEC 4.7).
+
+    x: int8, read
+    weight: uint8, read
+    bias: int32, read
+    multiplier: int16, read
+    out: int32, written
+    scratch: int8, working memory
+    """
+
+def linear_scratch(in_features: int, /) -> int:
+    """Bytes of scratch for the linear operations."""
+
+def patches(
+    picture: _Int8, width: int, channels: int, kernel: int, stride: int, padding: int, out: _Int8Out, /
+) -> None:
+    """Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).
+
+    picture: int8, read
+    out: int8, written
+    """
+
+def layernorm(
+    x: _Int16,
+    weight: _Uint8,
+    bias: _Uint8,
+    gain: int,
+    gain_shift: int,
+    beta: int,
+    width: int,
+    out: _Int8Out,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).
+
+    x: int16, read
+    weight: uint8, read
+    bias: uint8, read
+    out: int8, written
+    scratch: int8, working memory
+    """
+
+def layernorm_scratch(width: int, /) -> int:
+    """Bytes of scratch for layernorm."""
+
+def attention(
+    qkv: _Int8,
+    tokens: int,
+    heads: int,
+    score_shift: int,
+    table: _Int8,
+    value_gain: int,
+    out: _Int8Out,
+    column: int,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """All heads: qkv [T, 3 D] to columns column..column + D - 1 of out [T, D or more] (SPEC 7).
+
+    qkv: int8, read
+    table: int8, read
+    out: int8, changed
+    scratch: int8, working memory
+    """
+
+def attention_scratch(tokens: int, head_width: int, /) -> int:
+    """Bytes of scratch for attention and its parts."""
+
+def attention_scores(
+    qkv: _Int8, tokens: int, heads: int, head: int, score_shift: int, out: _Int8Out, scratch: _Int8Out, /
+) -> None:
+    """Scores of one head: qkv [T, 3 D] to out [T, T or more] (SPEC 7.1).
+
+    qkv: int8, read
+    out: int8, written
+    scratch: int8, working memory
+    """
+
+def softmax(scores: _Int8, tokens: int, table: _Int8, out: _Int8Out, /) -> None:
+    """Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).
+
+    scores: int8, read
+    table: int8, read
+    out: int8, written, may be the first argument
+    """
+
+def attention_values(
+    weights: _Int8, qkv: _Int8, tokens: int, heads: int, head: int, value_gain: int, out: _Int8Out, scratch: _Int8Out, /
+) -> None:
+    """Mean of one head's v under weights [T, T or more], to its columns of out [T, D] (SPEC 7.4-7.6).
+
+    weights: int8, read
+    qkv: int8, read
+    out: int8, changed
+    scratch: int8, working memory
+    """
+
+def lookup(x: _Int8, table: _Int8, out: _Int8Out, /) -> None:
+    """out = table[x + 128], in place if wanted (SPEC 8.1).
+
+    x: int8, read
+    table: int8, read
+    out: int8, written, may be the first argument
+    """
+
+def residual_start(residual: _Int16Out, y: _Int8, shift: int, /) -> None:
+    """residual = y * 2^shift (SPEC 5.2).
+
+    residual: int16, written
+    y: int8, read
+    """
+
+def residual_add(residual: _Int16Out, y: _Int8, shift: int, /) -> None:
+    """residual += y * 2^shift, saturating (SPEC 5.1).
+
+    residual: int16, changed
+    y: int8, read
+    """
+
+def convert(pixels: _Uint8, channels: int, out: _Uint8Out, out_channels: int, /) -> None:
+    """Grey to colour or colour to grey (SPEC 3.2).
+
+    pixels: uint8, read
+    out: uint8, written
+    """
+
+def resize(
+    pixels: _Uint8,
+    width: int,
+    channels: int,
+    left: int,
+    top: int,
+    side: int,
+    out: _Uint8Out,
+    size: int,
+    scratch: _Int32Out,
+    /,
+) -> None:
+    """Resize the square (left, top, side) to out [size, size] (SPEC 3.4).
+
+    pixels: uint8, read
+    out: uint8, written
+    scratch: int32, working memory
+    """
+
+def resize_scratch(side: int, channels: int, /) -> int:
+    """Bytes of scratch for resize."""
+
+def normalize(pixels: _Uint8, multiplier: _Int32, offset: _Int32, out: _Int8Out, /) -> None:
+    """Pixels to int8, in place if wanted (SPEC 3.5).
+
+    pixels: uint8, read
+    multiplier: int32, read
+    offset: int32, read
+    out: int8, written, may be the first argument
+    """
+
+def topk(logits: _Int32, out: _Int32Out, /) -> None:
+    """Indices of the largest logits, best first (SPEC 9.4).
+
+    logits: int32, read
+    out: int32, written
+    """
+
+def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
+    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).
+
+    MemoryError names the bytes that there is no room for.
+    """
+
+def cores(count: int | None = None, /) -> int:
+    """Cores that operations share their work between, from now on `count` if there are as many; returns their number.
+
+    Results do not depend on it.
+    """
+
+def use(name: str, /) -> None:
+    """Compute with a row of primitives from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+
+    ValueError names the rows that there are.
+    """
