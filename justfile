@@ -92,6 +92,11 @@ numbers: eval demo sizes stress bench-train
 board *ARGS: (prepare "demo")
     @{{ python }} host_sim/board.py serve --with-parent "$@"
 
+# List boards, virtual ones too, with their firmware and models (ARGS: [PORTS] [--interrupt])
+[no-exit-message]
+boards *ARGS: (prepare "demo")
+    @{{ python }} -m host_sim.boards "$@"
+
 # A ROMFS image, files aligned, of a model, the package and the scripts (ARGS: MODEL [FILES] [--board BOARD] ...)
 [no-exit-message]
 romfs *ARGS: (prepare "demo")

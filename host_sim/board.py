@@ -31,6 +31,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim.boards import announced
 from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
 from host_sim.unix_port import firmware
 
@@ -221,7 +222,7 @@ def serve(arguments: argparse.Namespace) -> None:
     with flash_directory(arguments.flash) as flash:
         server = Server(program, flash, arguments.heap)
         try:
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(KeyboardInterrupt), announced(server.device, "virtual, unix port"):
                 print(server.device, flush=True)
                 if sys.stderr.isatty():
                     print(f"try: .venv/bin/mpremote connect {server.device} repl", file=sys.stderr)
