@@ -82,6 +82,12 @@ def linear_logits(
 def linear_scratch(in_features: int, /) -> int:
     """Bytes of scratch for the linear operations."""
 
+def prefetch(data: _Uint8, /) -> None:
+    """A hint: this buffer will be read soon; the chip brings it into its cache meanwhile.
+
+    data: uint8, read
+    """
+
 def patches(
     picture: _Int8, width: int, channels: int, kernel: int, stride: int, padding: int, out: _Int8Out, /
 ) -> None:
