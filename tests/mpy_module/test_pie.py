@@ -186,6 +186,11 @@ def test_attention(tokens, head_width):
         attention(random_qkv(rng, tokens, heads, head_width), heads, score_shift, table, gain)
 
 
+@pytest.mark.parametrize(("heads", "head_width"), [(2, 8), (2, 24), (16, 1), (4, 20)])
+def test_heads_that_end_within_a_vector_of_an_aligned_row(heads, head_width):
+    attention(random_qkv(np.random.default_rng(heads), 33, heads, head_width), heads, 5, EXPONENTIAL, 2)
+
+
 def test_attention_of_a_real_size():
     attention(random_qkv(np.random.default_rng(1), 197, 1, 64), 1, 8, EXPONENTIAL, 3)
 
@@ -223,8 +228,8 @@ def test_scores_around_the_bound_of_20_bits(tokens, head_width, score_shift):
         size = np.zeros(head_width, int)
         for k in range(head_width):
             size[k] = min(127 + (total == 128 * head_width), -(-(total - size.sum()) // (head_width - k)))
-        for row in qkv[:, 0]:
-            row[:] = size * rng.choice([-1, 1])
+        for i, row in enumerate(qkv[:, 0]):
+            row[:] = size * rng.choice([-1, 1], head_width if i % 3 == 2 else 1)
         qkv[:, 1][::2] = np.where(qkv[:, 0] < 0, -128, 127)[::2]
         qkv[:, 1][1::2] = np.where(qkv[:, 0] < 0, 127, -128)[1::2]
         qkv = np.clip(qkv, -128, 127).reshape(tokens, -1).astype(I8)
