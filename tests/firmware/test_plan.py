@@ -177,14 +177,37 @@ def test_deit_small_fits_a_board(sram):
 
 # Heads that can go one by one, and a patch embedding without padding: 26 tokens in blocks of any size.
 GROUPED = small("grouped", img_size=20, patch_size=4, embed_dim=64, depth=2, num_heads=4, mlp_ratio=1.5)
+# Patches that overlap, without padding, in the stem, too.
+OVERLAPPING = small(
+    "overlapping",
+    img_size=24,
+    channels=3,
+    stem=((8, 4, 3, 0),),
+    patch=(3, 2, 0),
+    embed_dim=48,
+    depth=1,
+    num_heads=3,
+    mlp_ratio=2,
+)
+
+
+def exported(blueprint, tmp_path_factory):
+    """The model file of an untrained student."""
+    path = tmp_path_factory.mktemp("plan") / f"{blueprint.name}.safetensors"
+    export(calibrated(blueprint), path)
+    return path
 
 
 @pytest.fixture(scope="module")
 def grouped_model(tmp_path_factory):
     """A model file that can be computed in more ways than most."""
-    path = tmp_path_factory.mktemp("plan") / "grouped.safetensors"
-    export(calibrated(GROUPED), path)
-    return path
+    return exported(GROUPED, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def overlapping_model(tmp_path_factory):
+    """A model file whose convolutions go over lines of their pictures more than once."""
+    return exported(OVERLAPPING, tmp_path_factory)
 
 
 class Forced(Plan):
@@ -209,7 +232,10 @@ def forced(path, monkeypatch, wanted):
     return model
 
 
-@pytest.fixture(params=["odd_model", "stem_model", "colour_model", "scaled_model", "grouped_model"])
+MODELS = ("odd_model", "stem_model", "colour_model", "scaled_model", "grouped_model", "overlapping_model")
+
+
+@pytest.fixture(params=MODELS)
 def path(request):
     """A small model's file."""
     return request.getfixturevalue(request.param)
@@ -238,11 +264,14 @@ def test_every_kind_of_plan_gives_the_same_logits(path, monkeypatch):
     seen = set()
     for wanted in ways(path):
         model = forced(path, monkeypatch, wanted)
-        seen.add((model.plan.heads, model.plan.patch_rows[-1]))
+        seen.add((model.plan.heads, *model.plan.patch_rows))
         assert list(model(picture)) == expected, wanted
         assert list(model(picture)) == expected, wanted
+    heads, *patch_rows = map(set, zip(*seen, strict=True))
     if path.stem == "grouped":
-        assert {heads for heads, _ in seen} == {1, 2, 4} and {rows for _, rows in seen} >= {1, 2, 5}
+        assert heads == {1, 2, 4} and patch_rows[0] >= {1, 2, 5}
+    if path.stem == "overlapping":
+        assert all(min(rows) == 1 and len(rows) > 1 for rows in patch_rows)
 
 
 @pytest.mark.parametrize("piece", [None, "tight"])
