@@ -255,14 +255,22 @@ def check_widen(core, rng, size):
 def check_lookup(core, rng, size):
     """Also with the part of a table alone that x reaches."""
     table = i8(rng, 256)
-    for low, high in ((-128, 127), (-100, 50), (-128, -128), (127, 127)):
-        x = rng.integers(low, high + 1, 16 * size).astype(np.int8)
-        first, last = int(x.min()) + 128, int(x.max()) + 128
+    for flip, low, high in ((0, 0, 255), (128, 0, 255), (128, 28, 178), (0, 0, 0), (128, 255, 255), (255, 3, 90)):
+        index = rng.integers(low, high + 1, 16 * size).astype(np.uint8)
+        first, last = int(index.min()), int(index.max())
         words = table.view(np.uint8).astype("<u4")[first : last + 1]
         out, memory = core.room(16 * size)
         start = core.give(words) - 4 * first
-        core.call("pie_lookup", core.give(x), size, start, out)
-        assert bytes(memory) == table[x.astype(int) + 128].tobytes()
+        core.call("pie_lookup", core.give(index ^ np.uint8(flip)), size, start, flip, out)
+        assert bytes(memory) == table[index].tobytes()
+
+
+def check_least(core, rng, size):
+    for place in range(16 * size):
+        x = rng.integers(1, 128, 16 * size).astype(np.int8)
+        x[place] = rng.choice([-128, -1, 0])
+        assert core.call("pie_least", core.give(x), size) == x[place]
+    assert core.call("pie_least", core.give(np.full(16 * size, 127, np.int8)), size) == 127
 
 
 def check_residual_start(core, rng, size):
@@ -307,10 +315,17 @@ def check_norm(core, rng, size):
 
 
 def check_copy(core, rng, size):
-    data = i8(rng, 16 * size)
+    for rows, skip in ((1, 0), (1, 32), (2, 0), (5, 48)):
+        data = i8(rng, rows, 16 * size)
+        out, memory = core.room(16 * size * rows)
+        core.call("pie_copy", out, core.give(strided(data, 16 * size + skip)), size, rows, skip)
+        assert bytes(memory) == data.tobytes()
+
+
+def check_clear(core, rng, size):
     out, memory = core.room(16 * size)
-    core.call("pie_copy", out, core.give(data), size)
-    assert bytes(memory) == data.tobytes()
+    core.call("pie_clear", out, size)
+    assert not any(memory)
 
 
 def test_every_kernel_has_a_check():
@@ -329,7 +344,7 @@ def test_an_access_beside_a_buffer_would_be_seen(program):
     out, _ = core.room(32)
     for arguments in ((out, core.give(bytes(48)), 3), (out, core.give(bytes(16)), 2), (core.give(bytes(32)), out, 2)):
         with pytest.raises(MachineError, match=r"no memory for|read-only"):
-            core.call("pie_copy", *arguments)
+            core.call("pie_copy", *arguments, 1, 0)
 
 
 @pytest.mark.parametrize("name", ["pie_linear", "pie_scores", "pie_values"])
