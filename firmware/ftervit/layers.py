@@ -41,6 +41,16 @@ def rows_of(x, features):
     return size // features
 
 
+# table[x + 128] = x
+SAME = bytes(range(128, 256)) + bytes(range(128))
+
+
+def put(made, out):
+    """What a part has made, to where the rest is: nothing to do if it has filled `out`."""
+    if made is not out:
+        ternary.lookup(made, SAME, out)  # a copy, of any typecode
+
+
 def probe(file, name, layer, *arguments):
     """Let a layer check its own tensors by a first call; what it refuses, the file is refused for."""
     try:
@@ -135,6 +145,7 @@ class TernaryBitConv2d:
     def __init__(self, linear, side, channels, kernel, stride, padding):
         self.linear, self.side, self.channels = linear, side, channels
         self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.out_features = linear.out_features
         self.new_side = (side + 2 * padding - kernel) // stride + 1
         self.patch_rows = self.new_side
 
@@ -151,7 +162,7 @@ class TernaryBitConv2d:
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""
-        return self.new_side * self.new_side * self.linear.out_features
+        return self.new_side * self.new_side * self.out_features
 
     def __call__(self, picture, out=None):
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
@@ -163,7 +174,7 @@ class TernaryBitConv2d:
             return self.linear(rows, out)
         if out is None:
             out = ternary.arena(self.out_bytes())
-        line, made = self.side * self.channels, self.new_side * self.linear.out_features
+        line, made = self.side * self.channels, self.new_side * self.out_features
         patch = self.kernel * self.kernel * self.channels
         if len(picture) != self.side * line:
             raise ValueError("patches: picture has %d bytes, needs %d" % (len(picture), self.side * line))
@@ -173,7 +184,8 @@ class TernaryBitConv2d:
             lines = memoryview(picture)[top * self.stride * line : last * line]
             part = rows[: count * self.new_side * patch]
             ternary.patches(lines, self.side, self.channels, self.kernel, self.stride, 0, part)
-            self.linear(part, out[top * made : (top + count) * made])
+            place = out[top * made : (top + count) * made]
+            put(self.linear(part, place), place)
         return out
 
 
@@ -480,7 +492,5 @@ class Block:
         for first in range(0, size, step):
             last = min(first + step, size)
             out = qkv[3 * first : 3 * last]
-            made = attn.qkv(self.norm1(x[first:last], work.normed[: last - first]), out)
-            if made is not out:
-                out[:] = made
+            put(attn.qkv(self.norm1(x[first:last], work.normed[: last - first]), out), out)
         return attn.attend(qkv, size // work.width, mixed)

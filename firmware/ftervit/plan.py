@@ -48,6 +48,7 @@ class Plan:
         # What the last LayerNorm and the head allocate for each picture.
         self.logits = round_up(4 * sizes["num_classes"]) + round_up(self.width)
         self.cycles = None
+        self._check_pieces()
         needed = None
         for external in range(8):
             in_psram = [name for bit, name in enumerate(("qkv", "mixed", "stream")) if external >> bit & 1]
@@ -72,6 +73,13 @@ class Plan:
             most = max(most, ternary.linear_scratch(kernel * kernel * channels))
             channels = made
         return most
+
+    def _check_pieces(self):
+        """Refuse pieces that one of the buffers which are always in SRAM exceeds."""
+        for name, size in (("scratch", self.scratch), ("hidden", self.hidden), ("branch", self.width)):
+            if self.piece is not None and round_up(size) > self.piece:
+                words = "activations: %s needs at least %d bytes in one piece, pieces have at most %d"
+                raise MemoryError(words % (name, round_up(size), self.piece))
 
     def _ways(self):
         """(whole, heads) to try: all heads for some tokens at a time, or some heads for all tokens."""

@@ -101,7 +101,8 @@ class Lx7Runner:
         self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
-        self.placements: OrderedDict[int, Placement] = OrderedDict()
+        # By first address, bytes and whether it is read-only; those used last come last.
+        self.placements: OrderedDict[tuple[int, int, bool], Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
 
     def memory(self, size: int) -> memoryview | None:
@@ -145,38 +146,45 @@ class Lx7Runner:
             return DATA_SRAM[0] + data - sram, None
         owner = memoryview(view.obj)
         whole = owner if owner.c_contiguous and owner.nbytes else view
-        first = address_of(whole)
-        placement = self.placements.get(first)
-        if placement is None or placement.owner.nbytes != whole.nbytes:
-            placement = self.map(whole, first)
-        self.placements.move_to_end(first)
-        return placement.address + placement.pad + data - first, placement
+        key = address_of(whole), whole.nbytes, whole.readonly
+        placement = self.placements.get(key) or self.map(whole, key)
+        self.placements.move_to_end(key)
+        return placement.address + placement.pad + data - key[0], placement
 
-    def map(self, whole: memoryview, first: int) -> Placement:
+    def place_all(self, views: list[memoryview | None]) -> list[tuple[int, Placement | None]]:
+        """`place` for all buffers of a call, (0, None) for None; MemoryError if they do not fit together."""
+
+        def places():
+            return [(0, None) if view is None else self.place(view) for view in views]
+
+        try:
+            return places()
+        except MemoryError:
+            # What earlier calls left may go, but nothing that this one uses: from the start, without gaps.
+            for key in list(self.placements):
+                self.forget(key)
+            return places()
+
+    def map(self, whole: memoryview, key: tuple[int, int, bool]) -> Placement:
         """Give a host object a place in flash or PSRAM. One that is not aligned as the chip's would be is copied for
         each call, so that its alignment is kept and nothing beside it is touched."""
-        if first in self.placements:
-            self.forget(first)
+        # Never one of the current call, which are the last and fewer.
         while len(self.placements) >= MOST_BUFFERS:
             self.forget(next(iter(self.placements)))
-        kind, pad = "flash" if whole.readonly else "psram", first % 16
-        size = -(-(whole.nbytes + pad) // PAGE) * PAGE
-        address = self.spaces[kind].take(size)
-        while address is None and self.placements:
-            self.forget(next(iter(self.placements)))
-            address = self.spaces[kind].take(size)
+        kind, pad = "flash" if whole.readonly else "psram", key[0] % 16
+        address = self.spaces[kind].take(-(-(whole.nbytes + pad) // PAGE) * PAGE)
         if address is None:
-            raise MemoryError(f"a buffer of {whole.nbytes} bytes does not fit the chip's {kind}")
+            raise MemoryError(f"a buffer of {whole.nbytes} bytes does not fit the chip's {kind} beside the others")
         copied = bytearray(whole.nbytes + pad) if pad else None
         memory = whole if copied is None else copied
         self.machine.map(address, memory, kind, writable=not whole.readonly)
         placement = Placement(whole, address, copied)
-        self.placements[first] = placement
+        self.placements[key] = placement
         return placement
 
-    def forget(self, first: int) -> None:
+    def forget(self, key: tuple[int, int, bool]) -> None:
         """Take an object out of simulated memory."""
-        placement = self.placements.pop(first)
+        placement = self.placements.pop(key)
         self.machine.unmap(placement.address)
         for space in self.spaces.values():
             space.taken.pop(placement.address, None)
@@ -194,7 +202,7 @@ class Lx7Runner:
     def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
         """Run operation `index` of the table on arguments that the binding has filled; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
-        placed = [(0, None) if view is None else self.place(view) for view in views]
+        placed = self.place_all(views)
         placements = [placement for _, placement in placed]
         self.copy(placements, back=False)
         packed = b"".join(

@@ -8,6 +8,10 @@ import ternary
 GUARD = 64
 I8, U8, I16, I32 = np.int8, np.uint8, np.int16, np.int32
 
+# For a module's `pytestmark`: its tests run on this machine and on the simulated chip (conftest.py).
+on_every_target = pytest.mark.usefixtures("target")
+host_only = pytest.mark.host_only
+
 
 class Guarded:
     """An array on a multiple of 16, with GUARD bytes of noise before and after it."""

@@ -6,7 +6,9 @@ import pytest
 import ternary
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, Out, Scratch, Updated, equal, refused, run
+from tests.mpy_module.kernel import I8, Out, Scratch, Updated, equal, on_every_target, refused, run
+
+pytestmark = on_every_target
 
 EXPONENTIAL = np.array([round(127 * 2 ** (-i / 16)) for i in range(256)], I8)
 FLAT = np.full(256, 127, I8)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, U8, Out, equal, refused, run
+from tests.mpy_module.kernel import I8, U8, Out, equal, on_every_target, refused, run
+
+pytestmark = on_every_target
 
 
 def test_every_byte():

@@ -6,7 +6,22 @@ import pytest
 import ternary
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, I16, I32, U8, Out, Scratch, Updated, equal, refused, run
+from tests.mpy_module.kernel import (
+    I8,
+    I16,
+    I32,
+    U8,
+    Out,
+    Scratch,
+    Updated,
+    equal,
+    host_only,
+    on_every_target,
+    refused,
+    run,
+)
+
+pytestmark = on_every_target
 
 
 def random_picture(height, width, channels):
@@ -101,12 +116,21 @@ def test_resize_of_long_lines():
     check_resize(picture, 4032, 0, 64, 28)
     tall = random_picture(4096, 30, 3)
     check_resize(tall, 0, 4066, 30, 28)
+
+
+@host_only("the chip has no memory for 4096 x 4096 pixels")
+def test_resize_to_the_largest_square():
     check_resize(random_picture(1, 1, 1), 0, 0, 1, 4096)
 
 
 def test_resize_at_the_bound():
-    """2048 -> 1 and 4096 -> 4: side * side // size = 2^22, all pixels 255."""
+    """2048 -> 1: side * side // size = 2^22, all pixels 255."""
     check_resize(np.full((2048, 2048, 1), 255, U8), 0, 0, 2048, 1)
+
+
+@host_only("the chip has no memory for 4096 x 4096 pixels")
+def test_resize_at_the_bound_of_the_largest_square():
+    """4096 -> 4 as above, and 3, which is beyond."""
     picture = np.full((4096, 4096, 1), 255, U8)
     check_resize(picture, 0, 0, 4096, 4)
     out, scratch = Out((3, 3, 1), U8), Scratch(ternary.resize_scratch(4096, 1))

@@ -8,7 +8,9 @@ import pytest
 import ternary
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, I16, I32, U8, Out, Scratch, equal, refused, run
+from tests.mpy_module.kernel import I8, I16, I32, U8, Out, Scratch, equal, on_every_target, refused, run
+
+pytestmark = on_every_target
 
 SIZES = (1, 5, 15, 16, 17, 33, 49, 96, 384)
 

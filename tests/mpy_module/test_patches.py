@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, Out, refused, run
+from tests.mpy_module.kernel import I8, Out, on_every_target, refused, run
+
+pytestmark = on_every_target
 
 WINDOWS = (
     *((1, 1, 0), (2, 1, 0), (2, 2, 0), (2, 1, 1), (2, 2, 1), (3, 1, 1), (3, 2, 1), (3, 3, 0), (3, 3, 2), (3, 1, 2)),

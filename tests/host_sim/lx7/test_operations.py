@@ -11,6 +11,7 @@ import pytest
 import ternary
 
 from host_sim.environment import ROOT
+from host_sim.lx7.machine import PAGE
 
 SCRIPT = """
 import sys
@@ -131,6 +132,56 @@ def test_the_arena_is_sram_and_ends(runner):
         del block
         gc.collect()
     assert not runner.arena.taken
+
+
+@pytest.fixture
+def narrow(runner):
+    """The same with four pages each of flash and PSRAM."""
+    for space in runner.spaces.values():
+        space.end = space.start + 4 * PAGE
+    return runner
+
+
+def flipped(x, out):
+    """Calls lookup with a table that flips bits, and sees that it did."""
+    ternary.lookup(x, bytes(range(255, -1, -1)), out)
+    assert bytes(out) == bytes(255 - (n ^ 128) for n in x)
+
+
+def test_a_full_memory_gives_up_what_earlier_calls_left(narrow):
+    """Small buffers spread over all of PSRAM leave no room for two of two pages, nor for one."""
+    left = [bytearray(16) for _ in range(4)]
+    for buffer in left:
+        flipped(b"\x01" * 16, buffer)
+    x = bytearray(b"\x07" * 2 * PAGE)
+    flipped(x, bytearray(2 * PAGE))
+    for buffer in left:
+        flipped(b"\x02" * 16, buffer)
+
+
+def test_a_call_that_cannot_fit_is_refused(narrow):
+    """Also where the second buffer would fit without the first, which the call needs as well."""
+    x, big = bytearray(b"\x07" * (2 * PAGE + 1)), bytearray(2 * PAGE + 1)
+    for _ in range(2):
+        with pytest.raises(MemoryError, match=f"a buffer of {2 * PAGE + 1} bytes does not fit the chip's psram"):
+            ternary.lookup(x, bytes(256), big)
+        flipped(bytes(x), big)
+
+
+def test_two_buffers_that_begin_at_one_place(runner):
+    x = np.random.default_rng(0).integers(-128, 128, 2 * PAGE, dtype=np.int8)
+    table, out = x[:256], np.zeros(2 * PAGE, np.int8)
+    ternary.lookup(x, table, out)
+    assert np.array_equal(out, table[x.astype(int) + 128])
+
+
+def test_a_buffer_that_was_read_only_before(runner):
+    x = np.zeros(16, np.int8)
+    x.flags.writeable = False
+    ternary.lookup(x, bytes(256), bytearray(16))
+    x.flags.writeable = True
+    ternary.lookup(x, b"\x05" * 256, x)
+    assert x.tolist() == [5] * 16
 
 
 def test_an_unknown_target_is_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from host_sim.environment import Failure
 from host_sim.lx7 import toolchain
+from host_sim.lx7.assembly import rewrite
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 
@@ -158,6 +159,64 @@ def test_segments_outside_the_chip_are_refused(program):
     machine = Machine()
     with pytest.raises(MachineError, match=r"the program wants 8 bytes at 0x10, where the chip has no memory"):
         machine.make_room(0x10, 8)
+
+
+def test_macros_and_blocks_keep_their_ends():
+    """.begin and .end go, as llvm-mc has none; what only begins like them stays."""
+    source = """
+    .begin literal_prefix
+    .end literal_prefix
+    .macro twice from
+    addi a2, \\from, 1
+    .rept 2
+    nop
+    .endr
+    .endm
+    .macro once
+    nop.n
+    .endmacro
+    twice a3
+    once
+    """
+    words = [
+        line.split()[0]
+        for line in rewrite(source, "text", with_lines=False).text(False).splitlines()[1:]
+        if line.strip()
+    ]
+    assert words == [
+        ".macro", "addi", ".rept", "nop", ".endr", ".endm", ".macro", "nop.n", ".endmacro", "twice", "once",
+    ]  # fmt: skip
+
+
+COUNTED = """
+    .text
+    .macro count by
+    loop a2, .Lend\\@
+    addi a3, a3, \\by
+    nop
+.Lend\\@:
+    .endm
+
+    .global counted
+    .balign 4
+counted:
+    entry a1, 32
+    movi a3, 0
+    count 3
+    nop.n
+    count 5
+    mov a2, a3
+    retw
+"""
+
+
+def test_loops_in_macros(tmp_path):
+    """Each invocation is aligned on its own; lines go on behind the macro."""
+    (tmp_path / "macros.S").write_text(COUNTED)
+    machine = Machine()
+    machine.load(Program.load(toolchain.build([tmp_path / "macros.S"], tmp_path / "macros.elf")))
+    assert machine.call("counted", 7) == 7 * (3 + 5)
+    assert machine.program.line_at(machine.address_of("counted"))[1] == 13
 
 
 def test_functions_and_lines_by_address(program):

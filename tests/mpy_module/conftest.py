@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Where the kernels' tests run: modules that say `pytestmark = on_every_target` have each test twice, on this machine
+(the reference row) and on the simulated ESP32-S3 (the PIE row). `-m lx7` and `-m "not lx7"` choose.
+
+`host_only(reason)` marks what cannot be the same there.
+"""
+
+import pytest
+import ternary
+
+
+@pytest.fixture(scope="session")
+def chip():
+    """The simulated core with the module's kernels, PIE row."""
+    from host_sim.lx7.operations import Lx7Runner
+
+    return Lx7Runner(tuple(ternary.OPERATIONS))
+
+
+@pytest.fixture(params=["host", pytest.param("lx7", marks=pytest.mark.lx7)])
+def target(request, monkeypatch):
+    """Operations run on each target in turn; its name."""
+    if request.param == "lx7":
+        monkeypatch.setattr(ternary, "runner", request.getfixturevalue("chip"))
+    return request.param
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out what is host_only on the chip."""
+    items[:] = [item for item in items if not (item.get_closest_marker("lx7") and item.get_closest_marker("host_only"))]
