@@ -1,5 +1,6 @@
 # FTerViT for MicroPython. Environment variables: PYTHON, a Python 3.11 or newer to make .venv with
-# (default python3); MPY_DIR, a MicroPython source tree to build the virtual board from (default: fetched).
+# (default python3); MPY_DIR, a MicroPython source tree to build the virtual board from (default: fetched); IDF_PATH
+# and CAMERA_DIR, for `just firmware`.
 
 set positional-arguments
 
@@ -101,6 +102,21 @@ boards *ARGS: (prepare "demo")
 [no-exit-message]
 romfs *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.romfs "$@"
+
+# Build an ESP32-S3 board's firmware (needs IDF_PATH and MPY_DIR; with CAMERA_DIR it has a camera module)
+[no-exit-message]
+firmware BOARD: (prepare "demo")
+    @{{ python }} -m host_sim.esp32 build "$@"
+
+# Write a built firmware to the board at PORT (BOARD: which one, if several are built)
+[no-exit-message]
+flash PORT *BOARD: (prepare "flash")
+    @{{ python }} -m host_sim.esp32 flash "$@"
+
+# Write a model with the package and the scripts to the ROM file system of the board at PORT
+[no-exit-message]
+deploy PORT MODEL: (prepare "demo")
+    @{{ python }} -m host_sim.esp32 deploy "$@"
 
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The virtual environment and the system packages that the recipes need.
 
-`python3 host_sim/environment.py demo|lint|test|train|eval|lx7` installs what that recipe misses and nothing
+`python3 host_sim/environment.py demo|lint|test|train|eval|lx7|flash` installs what that recipe misses and nothing
 else. It runs on the system's own Python before any package exists, so it uses the standard library alone;
 host_sim/unix_port.py and host_sim/board.py share its log files, progress lines and error lines.
 """
@@ -41,6 +41,7 @@ GROUPS = {
     "train": ("light", "pictures", "train"),
     "eval": ("light", "pictures", "train"),
     "lx7": ("light", "pictures"),
+    "flash": ("light", "flash"),
 }
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 NEEDS_MICROPYTHON = {"demo", "test"}
@@ -182,6 +183,8 @@ def missing_packages(task: str) -> dict[str, str]:
         missing |= missing_xtensa_packages()
     if task == "test" and not shutil.which(XTENSA_EMULATOR):
         missing[XTENSA_EMULATOR] = "qemu-system-misc"
+    if task == "test" and not shutil.which("cmake"):
+        missing["cmake"] = "cmake"
     return missing
 
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+include("../s3_manifest.py")

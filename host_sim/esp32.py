@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""The ESP32-S3 boards' firmware: builds it with the user's ESP-IDF, and puts firmware and models on a board.
+
+    python -m host_sim.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
+    python -m host_sim.esp32 flash PORT [BOARD]     what `build` built, by esptool
+    python -m host_sim.esp32 deploy PORT MODEL      a ROMFS image of a model, by mpremote
+    python -m host_sim.esp32 versions               what the boards are built from, as NAME=VALUE
+
+BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.romfs import build_image, partition_size, standard_files
+
+BOARDS = ROOT / "firmware" / "boards"
+OUTPUT = BUILD / "firmware"
+MODULES = BOARDS / "modules.cmake"
+CAMERA = "https://github.com/cnadler86/micropython-camera-API"
+BAUD = 460800
+# Of those that the port needs; Debian's source package, of which the virtual boards are built, lacks them.
+SUBMODULES = ("berkeley-db-1.xx", "micropython-lib")
+
+
+def versions() -> dict[str, str]:
+    """What the boards are built from: micropython and idf (versions), camera (a commit)."""
+    return tomllib.loads((BOARDS / "versions.toml").read_text())
+
+
+def boards() -> list[str]:
+    """The names of the ESP32-S3 boards."""
+    return sorted(path.parent.name for path in BOARDS.glob("*/sdkconfig.board"))
+
+
+def check_board(name: str) -> Path:
+    """A board's folder; a Failure lists the boards that there are."""
+    if name not in boards():
+        raise Failure(f"no board {name}: there are {', '.join(boards())}")
+    return BOARDS / name
+
+
+def check_port(port: str) -> None:
+    """Refuse the path of a device that is not there."""
+    if port.startswith("/") and not Path(port).exists():
+        raise Failure(f"no device {port}: is the board connected, and this its port?")
+
+
+def directory(variable: str, holds: str) -> Path | None:
+    """The directory that an environment variable names, if it has the file `holds`."""
+    path = Path(os.environ.get(variable) or os.devnull).expanduser().resolve()
+    return path if (path / holds).exists() else None
+
+
+def instructions(missing: list[str]) -> str:
+    """Three lines: what is missing, and how to get ESP-IDF and MicroPython."""
+    idf, micropython = (versions()[name] for name in ("idf", "micropython"))
+    return (
+        f"firmware needs ESP-IDF {idf} and MicroPython {micropython} with submodules; missing: {'; '.join(missing)}\n"
+        f"  git clone -b v{idf} --recursive https://github.com/espressif/esp-idf"
+        " && esp-idf/install.sh esp32s3 && . esp-idf/export.sh\n"
+        f"  git clone -b v{micropython} https://github.com/micropython/micropython"
+        " && make -C micropython/ports/esp32 BOARD=ESP32_GENERIC_S3 submodules && export MPY_DIR=$PWD/micropython"
+    )
+
+
+def sources() -> tuple[Path, Path]:
+    """IDF_PATH and MPY_DIR; a Failure says what to install."""
+    idf = directory("IDF_PATH", "tools/cmake/project.cmake")
+    tree = directory("MPY_DIR", "ports/esp32/CMakeLists.txt")
+    missing = []
+    if not idf:
+        missing.append("IDF_PATH, an ESP-IDF")
+    if not shutil.which("idf.py"):
+        missing.append("idf.py on PATH (ESP-IDF's export.sh puts it there)")
+    if not tree:
+        missing.append("MPY_DIR, a MicroPython")
+    elif absent := [name for name in SUBMODULES if not any((tree / "lib" / name).glob("*"))]:
+        missing.append(f"MPY_DIR's submodules {', '.join(absent)}")
+    if missing:
+        raise Failure(instructions(missing))
+    return idf, tree
+
+
+def camera(idf: Path) -> Path | None:
+    """CAMERA_DIR, or None if it is not set."""
+    if not os.environ.get("CAMERA_DIR"):
+        return None
+    path = directory("CAMERA_DIR", "src/modcamera.c")
+    if not path or not any((path / folder / "micropython.cmake").exists() for folder in (".", "src")):
+        raise Failure(f"CAMERA_DIR={os.environ['CAMERA_DIR']} is not a clone of {CAMERA}")
+    # Newer versions bring the driver as a submodule, older ones leave it to the user.
+    driver = path / "esp32-camera" if (path / "idf_component.yml").exists() else idf / "components" / "esp32-camera"
+    if not (driver / "CMakeLists.txt").exists():
+        raise Failure(f"the camera's driver is missing: git clone https://github.com/espressif/esp32-camera {driver}")
+    return path
+
+
+def found_version(path: Path, pattern: str) -> str:
+    """Major, minor and patch version as numbers in definitions, or "?"."""
+    text = path.read_text(errors="replace") if path.exists() else ""
+    found = [re.search(pattern.format(part), text) for part in ("MAJOR", "MINOR", "PATCH|MICRO")]
+    return ".".join(match[1] for match in found) if all(found) else "?"
+
+
+def warn_of_versions(idf: Path, tree: Path) -> None:
+    """Say where the sources are other versions than those that the boards are made for."""
+    found = {
+        "idf": found_version(idf / "tools/cmake/version.cmake", r"IDF_VERSION_(?:{})\s+(\d+)"),
+        "micropython": found_version(tree / "py/mpconfig.h", r"MICROPY_VERSION_(?:{})\s+\(?(\d+)"),
+    }
+    for name, version in found.items():
+        if version != versions()[name]:
+            print(f"note: {name} is {version}; the boards are made for {versions()[name]}", file=sys.stderr)
+
+
+def build_directory(board: str, with_camera: bool) -> Path:
+    """Where a board's firmware is built."""
+    return OUTPUT / (f"{board}-camera" if with_camera else board)
+
+
+def build(board: str) -> Path:
+    """Build a board's firmware; returns firmware.bin, which holds all that flash needs from address 0 on."""
+    folder = check_board(board)
+    idf, tree = sources()
+    module = camera(idf)
+    warn_of_versions(idf, tree)
+    output = build_directory(board, module is not None)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | ({"CAMERA_DIR": str(module)} if module else {})
+    if not module:
+        environment.pop("CAMERA_DIR", None)
+    jobs = f"-j{len(os.sched_getaffinity(0))}"
+    with step("building mpy-cross"):
+        run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log")
+    settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
+    with step(f"building {output.name}"):
+        command = ["make", "-C", tree / "ports" / "esp32", *settings]
+        run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
+    return output / "firmware.bin"
+
+
+def built(board: str | None) -> Path:
+    """The firmware.bin of a board (or BOARD-camera), or the only one that is built."""
+    images = {path.parent.name: path for path in sorted(OUTPUT.glob("*/firmware.bin"))}
+    if board is None and len(images) == 1:
+        return next(iter(images.values()))
+    if board is None and images:
+        raise Failure(f"several firmwares are built: name one of {', '.join(images)}")
+    if board in images:
+        return images[board]
+    raise Failure(
+        f"no firmware of {board or 'any board'} is built: run `just firmware BOARD` first ({', '.join(boards())})"
+    )
+
+
+def module_command(module: str) -> list[str]:
+    """The command line of a Python program of the virtual environment."""
+    return [sys.executable, "-m", module]
+
+
+def call(command: list[str | Path], what: str) -> None:
+    """Run a tool in view of the user; a Failure says that it failed."""
+    status = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL).returncode
+    if status:
+        raise Failure(f"{what} failed: see above")
+
+
+def flash(port: str, board: str | None) -> None:
+    """Write a built firmware to the board at a serial port; files on it stay."""
+    check_port(port)
+    image = built(board)
+    command = [*module_command("esptool"), "--chip", "esp32s3", "--port", port, "--baud", str(BAUD)]
+    call([*command, "write-flash", "0", image], f"writing {image.parent.name} to {port}")
+
+
+def deploy(port: str, model: Path) -> Path:
+    """Write a ROMFS image of a model, the package and the scripts to the board at a port; returns the image's path."""
+    check_port(port)
+    image = build_image(standard_files(model))
+    sizes = {name: partition_size(BOARDS / name / "partitions.csv") for name in boards()}
+    if len(image) > max(sizes.values()):
+        room = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        raise Failure(f"{model}: the image needs {len(image):,} bytes; the romfs partitions have: {room}")
+    path = BUILD / "romfs" / f"{model.stem}.romfs"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(image)
+    call([*module_command("mpremote"), "connect", port, "romfs", "deploy", path], f"writing {path.name} to {port}")
+    return path
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="host_sim.esp32", description="Firmware of the ESP32-S3 boards.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, call, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(call=call)
+        return command
+
+    command = add("build", lambda given: print(build(given.board)), "build a board's firmware")
+    command.add_argument("board", metavar="BOARD", help=", ".join(boards()))
+    command = add("flash", lambda given: flash(given.port, given.board), "write it to a board")
+    command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
+    command.add_argument("board", metavar="BOARD", nargs="?", help="(default: the only one that is built)")
+    command = add("deploy", lambda given: deploy(given.port, given.model), "write a model to a board")
+    command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
+    command.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
+    add("versions", lambda _: print(*(f"{k}={v}" for k, v in versions().items()), sep="\n"), "versions, NAME=VALUE")
+    arguments = parser.parse_args()
+    arguments.call(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: MIT
+"""The ESP32-S3 boards, without ESP-IDF: settings, partitions, what CMake makes of them, and the recipes.
+
+MicroPython's own ports/esp32/CMakeLists.txt configures the boards; a stub stands for ESP-IDF's project.cmake.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from host_sim import esp32, unix_port
+from host_sim.environment import ROOT, Failure, requirements
+from host_sim.romfs import build_image, partition_size
+from tests.conftest import ROOT as TREE
+
+BOARDS = TREE / "firmware" / "boards"
+MODULE = TREE / "mpy_module"
+# README's table of sizes (`just sizes`).
+DEIT_BYTES = 4_669_488
+FLASH = {"FTERVIT_S3_N16R8": 16 << 20, "FTERVIT_S3_N8R8": 8 << 20}
+# Below it lie the bootloader and, from 0x8000 on, the partition table (ESP-IDF's partition_table/Kconfig.projbuild).
+FIRST_OFFSET = 0x9000
+
+# Settings -> the file under ESP-IDF's components/ that declares them, and the commit at which it was read; all of them
+# but the cache's are also set by the boards of MicroPython 1.25, whose README lists ESP-IDF 5.4.
+SOURCES = {
+    ("esp_system/port/soc/esp32s3/Kconfig.cpu", "6f1f41ff45a63f8d8b9b4f33174ed4bc1f4a29bb"): {
+        "ESP_DEFAULT_CPU_FREQ_MHZ_240"
+    },
+    ("esp_system/port/soc/esp32s3/Kconfig.cache", "7ac35cb2ba4219af9085494c4962da82b5866b68"): {
+        "ESP32S3_INSTRUCTION_CACHE_32KB",
+        "ESP32S3_DATA_CACHE_64KB",
+        "ESP32S3_DATA_CACHE_LINE_64B",
+    },
+    ("esp_psram/esp32s3/Kconfig.spiram", "0b1ac0a7b90b385d28d963d8ce9eee06f31c1658"): {
+        "SPIRAM",
+        "SPIRAM_MODE_OCT",
+        "SPIRAM_TYPE_AUTO",
+        "SPIRAM_SPEED_80M",
+    },
+    ("esp_psram/Kconfig.spiram.common", "10d2d9cb9fca80cdc359bae20bcffefc9cee814e"): {
+        "SPIRAM_IGNORE_NOTFOUND",
+        "SPIRAM_USE_MALLOC",
+        "SPIRAM_MALLOC_ALWAYSINTERNAL",
+    },
+    ("esptool_py/Kconfig.projbuild", "019be31a6c91b1b01c9e9791629ae22ffe31cac4"): {
+        "ESPTOOLPY_FLASHMODE_QIO",
+        "ESPTOOLPY_FLASHFREQ_80M",
+        "ESPTOOLPY_FLASHSIZE_4MB",
+        "ESPTOOLPY_FLASHSIZE_8MB",
+        "ESPTOOLPY_FLASHSIZE_16MB",
+    },
+    ("partition_table/Kconfig.projbuild", "002cd296e1a7081681bc792db8eeaa89bfa0e89d"): {
+        "PARTITION_TABLE_CUSTOM",
+        "PARTITION_TABLE_CUSTOM_FILENAME",
+    },
+}
+OURS_ALONE = SOURCES["esp_system/port/soc/esp32s3/Kconfig.cache", "7ac35cb2ba4219af9085494c4962da82b5866b68"]
+KNOWN = set().union(*SOURCES.values())
+
+IDF_STUB = """
+function(idf_component_get_property)
+endfunction()
+macro(project name)
+    _project(${name} LANGUAGES NONE)
+    get_filename_component(MICROPY_DIR ${CMAKE_SOURCE_DIR}/../.. ABSOLUTE)
+    set(ESP_PLATFORM 1)
+    include(${MICROPY_DIR}/py/usermod.cmake)
+    get_target_property(definitions usermod_ternary INTERFACE_COMPILE_DEFINITIONS)
+    foreach(value MICROPY_SOURCE_USERMOD definitions MICROPY_FROZEN_MANIFEST EXTRA_COMPONENT_DIRS IDF_TARGET)
+        message("RESULT ${value}=${${value}}")
+    endforeach()
+endmacro()
+"""
+CAMERA_STUB = """
+set(MICROPY_FROZEN_MANIFEST ${CMAKE_CURRENT_LIST_DIR}/manifest.py)
+add_library(usermod_mp_camera INTERFACE)
+target_sources(usermod_mp_camera INTERFACE ${CMAKE_CURRENT_LIST_DIR}/camera.c)
+target_link_libraries(usermod INTERFACE usermod_mp_camera)
+"""
+PLAIN_PROJECT = """
+cmake_minimum_required(VERSION 3.12)
+project(stub LANGUAGES NONE)
+include(${MICROPY_DIR}/py/usermod.cmake)
+get_target_property(definitions usermod_ternary INTERFACE_COMPILE_DEFINITIONS)
+foreach(value MICROPY_SOURCE_USERMOD definitions)
+    message("RESULT ${value}=${${value}}")
+endforeach()
+"""
+
+
+@pytest.fixture(params=sorted(FLASH))
+def board(request):
+    """A board's folder."""
+    return BOARDS / request.param
+
+
+@pytest.fixture(scope="module")
+def micropython():
+    """MicroPython's source tree."""
+    return unix_port.source()
+
+
+def settings(*paths: Path) -> dict[str, str]:
+    """Names, without CONFIG_, and values of sdkconfig files; of two lines the later one counts."""
+    found = {}
+    for path in paths:
+        for line in path.read_text().splitlines():
+            if line and not line.startswith("#"):
+                match = re.fullmatch(r'CONFIG_(\w+)=(y|n|\d+|0x[0-9a-fA-F]+|"[^"]*"|)', line)
+                assert match, f"{path.name}: {line}"
+                found[match[1]] = match[2]
+    return found
+
+
+def partitions(board: Path) -> list[tuple[str, str, int, int]]:
+    """Name, type, offset and size of a board's partitions."""
+    lines = [line for line in (board / "partitions.csv").read_text().splitlines() if not line.startswith("#")]
+    rows = [[field.strip() for field in line.split(",")] for line in lines]
+    return [(name, kind, int(offset, 0), int(size, 0)) for name, kind, _, offset, size, _ in rows]
+
+
+def test_boards_are_those_with_settings():
+    assert esp32.boards() == sorted(FLASH)
+
+
+def test_every_setting_has_a_source():
+    used = settings(BOARDS / "sdkconfig.s3", *sorted(BOARDS.glob("*/sdkconfig.board")))
+    # CMake writes the last one.
+    assert set(used) | {"PARTITION_TABLE_CUSTOM_FILENAME"} == KNOWN
+
+
+def test_settings_are_those_that_micropythons_boards_set(micropython):
+    boards = micropython / "ports" / "esp32" / "boards"
+    theirs = settings(*(path for path in sorted(boards.rglob("sdkconfig.*")) if path.suffix != ".py"))
+    assert KNOWN - set(theirs) == OURS_ALONE
+
+
+def test_flash_size(board):
+    sizes = {name: value for name, value in settings(board / "sdkconfig.board").items() if value == "y"}
+    assert list(sizes) == [f"ESPTOOLPY_FLASHSIZE_{FLASH[board.name] >> 20}MB"]
+
+
+def test_partitions_lie_apart_within_flash(board):
+    end = FIRST_OFFSET
+    for name, kind, offset, size in partitions(board):
+        assert offset >= end, f"{name} begins at {offset:#x}, before {end:#x}"
+        assert offset % (0x10000 if kind == "app" else 0x1000) == 0, name
+        assert size % 0x1000 == 0, name
+        end = offset + size
+    assert end == FLASH[board.name]
+
+
+def test_partitions_that_micropython_looks_for(board):
+    rows = {name: (kind, offset, size) for name, kind, offset, size in partitions(board)}
+    assert rows["vfs"][0] == rows["romfs"][0] == rows["nvs"][0] == "data"
+    assert rows["factory"][0] == "app"
+    # Whole pages of the flash's mapping: what is mapped with them belongs to no other partition.
+    assert rows["romfs"][1] % 0x10000 == rows["romfs"][2] % 0x10000 == 0
+    # MicroPython's own boards give the app 0x1f0000; the camera and ours come on top.
+    assert rows["factory"][2] >= 0x1F0000 + (256 << 10)
+
+
+def test_romfs_partition_holds_deit(board):
+    sources = [*(ROOT / "firmware" / "ftervit").rglob("*.py"), *(ROOT / "firmware").glob("*.py")]
+    files = {path.relative_to(ROOT / "firmware").as_posix(): path for path in sources}
+    image = build_image({"models/deit.safetensors": bytes(DEIT_BYTES)} | files)
+    assert DEIT_BYTES < len(image) <= partition_size(board / "partitions.csv")
+
+
+def test_versions_are_written_once():
+    """The workflow and the recipes read versions.toml."""
+    texts = [*BOARDS.rglob("*"), ROOT / "host_sim/esp32.py", ROOT / ".github/workflows/release.yml", ROOT / "justfile"]
+    for name, version in esp32.versions().items():
+        found = [path.name for path in texts if path.is_file() and version in path.read_text()]
+        assert found == ["versions.toml"], name
+
+
+def configured(tree: Path, folder: Path, *options: str, idf: str | None = None, camera: Path | None = None) -> dict:
+    """What CMake says of a project: name -> values."""
+    environment = {name: value for name, value in os.environ.items() if name != "CAMERA_DIR"}
+    if idf:
+        path = folder / "idf" / "tools" / "cmake" / "project.cmake"
+        path.parent.mkdir(parents=True)
+        path.write_text(idf)
+        environment["IDF_PATH"] = str(folder / "idf")
+    if camera:
+        environment["CAMERA_DIR"] = str(camera)
+    command = ["cmake", "-S", tree, "-B", folder / "build", "-Wno-dev", *options]
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(r"^RESULT (\w+)=(.*)$", done.stdout + done.stderr, re.MULTILINE)
+    return {name: [value for value in values.split(";") if value] for name, values in lines}
+
+
+def configure_board(board: Path, micropython: Path, folder: Path, camera: Path | None = None) -> dict:
+    """What MicroPython's port makes of a board."""
+    options = [f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={esp32.MODULES}"]
+    return configured(micropython / "ports" / "esp32", folder, *options, idf=IDF_STUB, camera=camera)
+
+
+def module_sources(*suffixes: str) -> set[str]:
+    """The module's files with these suffixes, without pie/ and with it."""
+    return {str(path) for suffix in suffixes for path in MODULE.rglob(f"*{suffix}")}
+
+
+def test_port_configures_board(board, micropython, tmp_path):
+    found = configure_board(board, micropython, tmp_path)
+    assert found["IDF_TARGET"] == ["esp32s3"]
+    assert found["MICROPY_FROZEN_MANIFEST"] == [str(board / "manifest.py")]
+    assert set(found["MICROPY_SOURCE_USERMOD"]) == module_sources(".c", ".S")
+    assert set(found["definitions"]) == {"TERNARY_PIE", "TERNARY_PARALLEL_FREERTOS"}
+    assert found["EXTRA_COMPONENT_DIRS"] == []
+    combined = settings(tmp_path / "build" / "sdkconfig.combined")
+    assert combined["PARTITION_TABLE_CUSTOM_FILENAME"] == f'"{board / "partitions.csv"}"'
+    ours = settings(BOARDS / "sdkconfig.s3", board / "sdkconfig.board")
+    assert {name: combined[name] for name in ours} == ours
+    assert combined["FREERTOS_THREAD_LOCAL_STORAGE_POINTERS"] == "2"  # boards/sdkconfig.base is in
+
+
+@pytest.mark.parametrize("place", [".", "src"])
+def test_port_configures_board_with_a_camera(board, micropython, tmp_path, place):
+    """The module's newer layout, with the driver, and its older one."""
+    camera = tmp_path / "camera"
+    (camera / place).mkdir(parents=True)
+    (camera / place / "micropython.cmake").write_text(CAMERA_STUB)
+    if place == ".":
+        (camera / "idf_component.yml").touch()
+    found = configure_board(board, micropython, tmp_path, camera)
+    sources = {os.path.normpath(path) for path in found["MICROPY_SOURCE_USERMOD"]}
+    assert sources == module_sources(".c", ".S") | {str(camera / place / "camera.c")}
+    assert found["MICROPY_FROZEN_MANIFEST"] == [str(board / "manifest.py")]
+    assert found["EXTRA_COMPONENT_DIRS"] == ([str(camera)] if place == "." else [])
+
+
+@pytest.mark.parametrize("target", ["esp32s3", "esp32", ""])
+def test_make_and_cmake_have_the_same_sources(micropython, tmp_path, target):
+    (tmp_path / "CMakeLists.txt").write_text(PLAIN_PROJECT)
+    options = [f"-DMICROPY_DIR={micropython}", f"-DUSER_C_MODULES={MODULE}/micropython.cmake"]
+    found = configured(tmp_path, tmp_path, *options, f"-DIDF_TARGET={target}")
+    (tmp_path / "Makefile").write_text(f"USERMOD_DIR := {MODULE}\ninclude {MODULE}/micropython.mk\n")
+    (tmp_path / "Makefile").open("a").write("all:\n\t@echo $(SRC_USERMOD) $(SRC_USERMOD_C) $(SRC_USERMOD_LIB_ASM)\n")
+    made = subprocess.run(["make", "-C", tmp_path, "-s"], capture_output=True, text=True, check=True).stdout.split()
+    pie = {str(path) for path in (MODULE / "pie").iterdir() if path.suffix in (".c", ".S")}
+    assert set(made) == module_sources(".c") - pie
+    assert set(found["MICROPY_SOURCE_USERMOD"]) == set(made) | (pie if target == "esp32s3" else set())
+    assert ("TERNARY_PIE" in found["definitions"]) == (target == "esp32s3")
+
+
+def test_manifest_freezes_the_package(board, micropython, monkeypatch, tmp_path):
+    (tmp_path / "boards").mkdir()
+    (tmp_path / "boards" / "manifest.py").touch()
+    monkeypatch.syspath_prepend(str(micropython / "tools"))
+    import manifestfile
+
+    manifest = manifestfile.ManifestFile(manifestfile.MODE_FREEZE, {"PORT_DIR": str(tmp_path), "MPY_LIB_DIR": ""})
+    manifest.execute(str(board / "manifest.py"))
+    firmware = ROOT / "firmware"
+    files = {entry.target_path for entry in manifest.files()}
+    assert files == {path.relative_to(firmware).as_posix() for path in (firmware / "ftervit").rglob("*.py")}
+
+
+def fake_tree(folder: Path, *files: str) -> Path:
+    """A folder with empty files."""
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def toolchain(tmp_path, monkeypatch):
+    """IDF_PATH and MPY_DIR as they should be, and a `make` on PATH that records how it is called."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, body in (("idf.py", "exit 0"), ("make", f'echo "$CAMERA_DIR: $*" >>{tmp_path}/calls')):
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    idf = fake_tree(tmp_path / "idf", "tools/cmake/project.cmake", "tools/cmake/version.cmake")
+    (idf / "tools/cmake/version.cmake").write_text(
+        "".join(
+            f"set(IDF_VERSION_{part} {number})\n"
+            for part, number in zip(("MAJOR", "MINOR", "PATCH"), esp32.versions()["idf"].split("."), strict=True)
+        )
+    )
+    libraries = ("lib/berkeley-db-1.xx/README", "lib/micropython-lib/README")
+    tree = fake_tree(tmp_path / "mpy", "ports/esp32/CMakeLists.txt", "mpy-cross/Makefile", "py/mpconfig.h", *libraries)
+    for name in ("CAMERA_DIR", "IDF_PATH", "MPY_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("IDF_PATH", str(idf))
+    monkeypatch.setenv("MPY_DIR", str(tree))
+    monkeypatch.setattr(esp32, "OUTPUT", tmp_path / "firmware")
+    return tmp_path
+
+
+def test_build_calls_the_port(board, toolchain, capfd):
+    image = esp32.build(board.name)
+    cross, port = (toolchain / "calls").read_text().splitlines()
+    assert cross.endswith(f"-C {toolchain}/mpy/mpy-cross")
+    settings = f"BOARD_DIR={board} BUILD={image.parent} USER_C_MODULES={BOARDS}/modules.cmake"
+    assert port == f": -C {toolchain}/mpy/ports/esp32 {settings}"
+    assert image == toolchain / "firmware" / board.name / "firmware.bin"
+    # The tree is empty, so its version is unknown; that of ESP-IDF is right.
+    assert "note: micropython is ?" in capfd.readouterr().err
+
+
+def test_build_with_a_camera(toolchain, monkeypatch):
+    files = ("src/modcamera.c", "micropython.cmake", "idf_component.yml", "esp32-camera/CMakeLists.txt")
+    camera = fake_tree(toolchain / "camera", *files)
+    monkeypatch.setenv("CAMERA_DIR", str(camera))
+    assert esp32.build("FTERVIT_S3_N8R8").parent.name == "FTERVIT_S3_N8R8-camera"
+    assert (toolchain / "calls").read_text().splitlines()[1].startswith(f"{camera}: ")
+    (camera / "esp32-camera/CMakeLists.txt").unlink()
+    with pytest.raises(Failure, match=r"driver is missing: git clone \S+/esp32-camera \S+/camera/esp32-camera$"):
+        esp32.build("FTERVIT_S3_N8R8")
+    (camera / "src/modcamera.c").unlink()
+    with pytest.raises(Failure, match=r"CAMERA_DIR=\S+ is not a clone of https://github.com/cnadler86/"):
+        esp32.build("FTERVIT_S3_N8R8")
+
+
+def test_other_versions_are_named(toolchain, capfd):
+    path = toolchain / "idf/tools/cmake/version.cmake"
+    path.write_text(re.sub(r"PATCH \d+", "PATCH 99", path.read_text()))
+    text = "#define MICROPY_VERSION_MAJOR 1\n#define MICROPY_VERSION_MINOR 24\n#define MICROPY_VERSION_MICRO 0\n"
+    (toolchain / "mpy/py/mpconfig.h").write_text(text)
+    esp32.build("FTERVIT_S3_N8R8")
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
+    wanted = esp32.versions()
+    assert notes == [
+        f"note: idf is {wanted['idf'].rpartition('.')[0]}.99; the boards are made for {wanted['idf']}",
+        f"note: micropython is 1.24.0; the boards are made for {wanted['micropython']}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "named"),
+    [
+        (lambda root: (root / "tools/idf.py").unlink(), "missing: idf.py on PATH"),
+        (lambda root: shutil.rmtree(root / "idf"), "missing: IDF_PATH, an ESP-IDF"),
+        (lambda root: shutil.rmtree(root / "mpy"), "missing: MPY_DIR, a MicroPython"),
+        (lambda root: (root / "mpy/lib/micropython-lib/README").unlink(), "MPY_DIR's submodules micropython-lib"),
+        (lambda root: shutil.rmtree(root / "mpy/lib/berkeley-db-1.xx"), "MPY_DIR's submodules berkeley-db-1.xx"),
+    ],
+)
+def test_what_is_missing_takes_three_lines(toolchain, break_it, named):
+    break_it(toolchain)
+    with pytest.raises(Failure) as caught:
+        esp32.build("FTERVIT_S3_N8R8")
+    first, idf, micropython = str(caught.value).splitlines()
+    assert named in first
+    assert f"git clone -b v{esp32.versions()['idf']} " in idf
+    assert f"git clone -b v{esp32.versions()['micropython']} " in micropython
+    assert not (toolchain / "calls").exists()
+
+
+def test_unknown_board():
+    with pytest.raises(Failure, match=r"^no board N8: there are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
+        esp32.build("N8")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The programs that are called, instead of running them."""
+    made = []
+    monkeypatch.setattr(esp32, "call", lambda command, what: made.append(list(map(str, command))))
+    return made
+
+
+def test_flash_takes_the_only_firmware(toolchain, calls, tmp_path):
+    with pytest.raises(Failure, match="no firmware of any board is built: run `just firmware BOARD` first"):
+        esp32.flash("COM3", None)
+    fake_tree(tmp_path / "firmware", "FTERVIT_S3_N8R8/firmware.bin")
+    esp32.flash("COM3", None)
+    fake_tree(tmp_path / "firmware", "FTERVIT_S3_N8R8-camera/firmware.bin")
+    with pytest.raises(Failure, match="several firmwares are built: name one of FTERVIT_S3_N8R8, FTERVIT_S3_N8R8-cam"):
+        esp32.flash("COM3", None)
+    esp32.flash("COM3", "FTERVIT_S3_N8R8-camera")
+    with pytest.raises(Failure, match="no firmware of FTERVIT_S3_N16R8 is built"):
+        esp32.flash("COM3", "FTERVIT_S3_N16R8")
+    for command, name in zip(calls, ("FTERVIT_S3_N8R8", "FTERVIT_S3_N8R8-camera"), strict=True):
+        options = "esptool --chip esp32s3 --port COM3 --baud 460800 write-flash 0"
+        assert command == [sys.executable, "-m", *options.split(), str(tmp_path / "firmware" / name / "firmware.bin")]
+
+
+def test_esptool_is_pinned_for_its_command_line():
+    """Version 5 spells `write-flash` with a hyphen."""
+    [esptool] = requirements("flash")[0]
+    assert esptool.startswith("esptool==5.")
+
+
+def test_deploy_builds_an_image(calls, monkeypatch, odd_model, tmp_path):
+    monkeypatch.setattr(esp32, "BUILD", tmp_path)
+    path = esp32.deploy("COM3", odd_model)
+    assert path.read_bytes() == build_image(esp32.standard_files(odd_model))
+    assert calls == [[sys.executable, "-m", "mpremote", "connect", "COM3", "romfs", "deploy", str(path)]]
+
+
+def test_deploy_refuses_what_no_board_holds(calls, monkeypatch, odd_model):
+    monkeypatch.setattr(esp32, "partition_size", lambda table: 1000)
+    with pytest.raises(Failure, match=r"the image needs [\d,]+ bytes; .* have: FTERVIT_S3_N16R8 1,000, FTERVIT"):
+        esp32.deploy("COM3", odd_model)
+    assert not calls
+
+
+def test_absent_port(calls, odd_model):
+    for use in (lambda: esp32.flash("/dev/absent", None), lambda: esp32.deploy("/dev/absent", odd_model)):
+        with pytest.raises(Failure, match=r"^no device /dev/absent: is the board connected"):
+            use()
+
+
+def test_failing_tool():
+    with pytest.raises(Failure, match=r"^writing failed: see above$"):
+        esp32.call([sys.executable, "-c", "raise SystemExit(1)"], "writing")
