@@ -39,6 +39,10 @@ int32_t ternary_use_cores(int32_t cores);
 // q, QACC, ACCX or SAR_BYTE over this call.
 void ternary_parallel(ternary_work work, void *context, size_t parts);
 
+// Waits until the worker sleeps, and frees it from a caller that is gone: a thread that was deleted during
+// ternary_parallel. For who ends threads, when they have ended.
+void ternary_worker_settle(void);
+
 // Whether parts run at the same time, or one after another.
 bool ternary_parts_meet(void);
 

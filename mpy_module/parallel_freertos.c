@@ -27,6 +27,9 @@
 // here, too; a part and what it calls may use half of it.
 enum { STACK_SIZE = 6144, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
 
+// Longer than any part takes (above).
+enum { LONGEST_PART_MS = 10000 };
+
 static StackType_t stack[STACK_SIZE / sizeof(StackType_t)];
 static StaticTask_t task_memory;
 static StaticSemaphore_t turn_memory, ended_memory;
@@ -74,6 +77,17 @@ bool ternary_worker_give(ternary_work work, void *context) {
 
 void ternary_worker_wait(void) {
     xSemaphoreTake(ended, portMAX_DELAY);
+    xSemaphoreGive(turn);
+}
+
+void ternary_worker_settle(void) {
+    if (task == NULL) {
+        return;
+    }
+    if (xSemaphoreTake(turn, 0) != pdTRUE) {
+        // Nobody gives `ended` if the caller was deleted before it woke the worker, or after it had waited.
+        xSemaphoreTake(ended, pdMS_TO_TICKS(LONGEST_PART_MS));
+    }
     xSemaphoreGive(turn);
 }
 

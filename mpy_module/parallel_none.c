@@ -22,4 +22,6 @@ bool ternary_worker_give(ternary_work work, void *context) {
 
 void ternary_worker_wait(void) {}
 
+void ternary_worker_settle(void) {}
+
 #endif

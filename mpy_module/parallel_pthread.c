@@ -126,6 +126,9 @@ void ternary_worker_wait(void) {
     restore_signals(before);
 }
 
+// Nobody deletes POSIX threads.
+void ternary_worker_settle(void) {}
+
 // At exit, and before a shared library is unloaded under the worker's feet.
 __attribute__((destructor)) static void stop(void) {
     pthread_mutex_lock(&turn);

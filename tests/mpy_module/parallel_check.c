@@ -46,6 +46,24 @@ void check_trace(trace *outer, trace *inner, size_t parts) {
     ternary_parallel(trace_part, &t, parts);
 }
 
+static void sleep_part(void *context, size_t part) {
+    const struct timespec pause = {0, 50000000};
+    (void)part;
+    nanosleep(&pause, NULL);
+    *(volatile int32_t *)context = 1;
+}
+
+// What is left when a caller is deleted during ternary_parallel: a part runs, and nobody waits for it.
+// Returns whether it was given, and in `ended` whether it had ended when the worker had settled.
+int32_t check_abandoned(int32_t *ended) {
+    static int32_t done;
+    done = 0;
+    bool given = ternary_worker_give(sleep_part, &done);
+    ternary_worker_settle();
+    *ended = done;
+    return given;
+}
+
 typedef struct {
     const uint32_t *in;
     uint32_t *out, sums[MAX_PARTS];

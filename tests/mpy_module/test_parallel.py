@@ -38,6 +38,8 @@ void check_trace(trace *outer, trace *inner, size_t parts);
 uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts);
 int32_t ternary_cores(void);
 int32_t ternary_use_cores(int32_t cores);
+int32_t check_abandoned(int32_t *ended);
+void ternary_worker_settle(void);
 """
 FREERTOS = """
 extern struct { char name[16]; uint32_t stack_bytes, priority; int32_t core; } fake_created;
@@ -264,6 +266,19 @@ def test_notifications_of_the_caller_are_left_alone(freertos):
     assert freertos.check_rounds(100, 64, 2) == 0
     assert freertos.ulTaskNotifyTake(1, 0) == 3
     assert freertos.ulTaskNotifyTake(1, 0) == 0
+
+
+def test_a_deleted_caller_leaves_the_worker_free(freertos):
+    """A soft reset of MicroPython deletes threads, and then lets the worker settle."""
+    freertos.ternary_worker_settle()  # before there is a worker
+    freertos.ternary_use_cores(2)
+    ended = ffi.new("int32_t *")
+    for _ in range(3):
+        assert freertos.check_abandoned(ended) == 1
+        assert ended[0] == 1
+        assert traced(freertos, 2) == [(1, 1), (1, 0)]
+    freertos.ternary_worker_settle()  # while it sleeps
+    assert traced(freertos, 2) == [(1, 1), (1, 0)]
 
 
 def test_builds_choose_one_worker():

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include "freertos/FreeRTOS.h"
 #include "freertos/idf_additions.h"
@@ -33,11 +37,29 @@ static BaseType_t counter_add(fake_counter *counter, uint32_t most) {
     return added;
 }
 
-// Waits for a count above 0, for ever or not at all; returns it and sets it to 0.
+static struct timespec after(TickType_t milliseconds) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    time.tv_sec += (time_t)(milliseconds / 1000);
+    time.tv_nsec += (long)(milliseconds % 1000) * 1000000;
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_sec++;
+        time.tv_nsec -= 1000000000;
+    }
+    return time;
+}
+
+// Waits for a count above 0, for so many ticks or for ever; returns it and sets it to 0.
 static uint32_t counter_take(fake_counter *counter, TickType_t ticks) {
+    struct timespec end = after(ticks == portMAX_DELAY ? 0 : ticks);
+    int timed_out = ticks == 0;
     pthread_mutex_lock(&counter->lock);
-    while (counter->count == 0 && ticks == portMAX_DELAY) {
-        pthread_cond_wait(&counter->changed, &counter->lock);
+    while (counter->count == 0 && !timed_out) {
+        if (ticks == portMAX_DELAY) {
+            pthread_cond_wait(&counter->changed, &counter->lock);
+        } else {
+            timed_out = pthread_cond_timedwait(&counter->changed, &counter->lock, &end) == ETIMEDOUT;
+        }
     }
     uint32_t count = counter->count;
     counter->count = 0;

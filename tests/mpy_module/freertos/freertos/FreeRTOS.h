@@ -15,6 +15,7 @@ typedef uint8_t StackType_t;
 #define pdFALSE ((BaseType_t)0)
 #define pdTRUE ((BaseType_t)1)
 #define portMAX_DELAY ((TickType_t)0xffffffffUL)
+#define pdMS_TO_TICKS(milliseconds) ((TickType_t)(milliseconds))
 
 // A counter that threads can wait for.
 typedef struct {
