@@ -168,6 +168,9 @@ const char *ternary_error_message(const ternary_operation *operation, const tern
         put_text(&w, ": no room for ");
         put_int(&w, error->argument->value);
         put_text(&w, " bytes");
+        if (error->needed) {
+            put_needed(&w, ", the largest free block has ", error->needed);
+        }
     } else {
         put_fault(&w, operation, arguments, error);
     }

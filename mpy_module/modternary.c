@@ -5,9 +5,15 @@
 #include <string.h>
 
 #include "py/binary.h"
+#include "py/gc.h"
+#include "py/mpthread.h"
 #include "py/objarray.h"
 #include "py/objstr.h"
 #include "py/runtime.h"
+
+#ifdef ESP_PLATFORM
+#include "esp_heap_caps.h"
+#endif
 
 #include "operations.h"
 #include "parallel.h"
@@ -99,7 +105,11 @@ static mp_obj_t operation_call(mp_obj_t self, size_t count, size_t keywords, con
         }
     }
     ternary_error error;
+    // Python's other threads run meanwhile; `objects` keeps the buffers alive, and what resizes one of them
+    // (bytearray.extend) is the caller's to avoid.
+    MP_THREAD_GIL_EXIT();
     int32_t result = ternary_call(operation, arguments, &error);
+    MP_THREAD_GIL_ENTER();
     if (result < 0) {
         raise_error(operation, arguments, &error);
     }
@@ -130,7 +140,87 @@ static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination)
 static MP_DEFINE_CONST_OBJ_TYPE(operation_type, MP_QSTR_function, MP_TYPE_FLAG_NONE, call, operation_call,
                                 print, operation_print, attr, operation_attr);
 
-// Blocks of MicroPython's heap lie on multiples of 16; a memoryview of a block's head keeps the block alive.
+#if defined(ESP_PLATFORM) || defined(TERNARY_ARENA_HEAP)
+// Arenas lie outside MicroPython's heap: on ESP-IDF in internal memory, which is far faster than the PSRAM
+// that the heap grows into. With TERNARY_ARENA_HEAP, which the tests define, two functions of the build's own
+// give the memory. Either way MP_PLAT_FREE_HEAP takes it back.
+//
+// A memoryview and all that is sliced from it point at the first byte of what they show, and the garbage
+// collector follows that pointer alone. So an arena is made a heap area (gc_add) whose first bytes are an
+// object like any other: the collector marks it while a view is left, and returns an area without objects
+// (MICROPY_GC_SPLIT_HEAP_AUTO), also on a soft reset. The area ends after the four blocks that its smallest
+// table describes: neither is the rest of the arena searched for pointers, nor anything else put there.
+//
+//     mp_state_mem_area_t, tables | four blocks: one object | rest
+//                                 ^ the arena, on a multiple of a block
+#if !MICROPY_GC_SPLIT_HEAP_AUTO
+#error "arenas outside MicroPython's heap need MICROPY_GC_SPLIT_HEAP_AUTO"
+#endif
+
+enum {
+    BLOCK = MICROPY_BYTES_PER_GC_BLOCK,
+    AREA_BLOCKS = 4,
+    TABLES = 3, // bytes: allocations, a gap, finalisers
+    HEADER = (sizeof(mp_state_mem_area_t) + TABLES + BLOCK - 1) / BLOCK * BLOCK,
+    // py/gc.c: two bits a block, that of the lowest address first; 1 begins an object, 2 continues it.
+    ONE_OBJECT = 2 << 6 | 2 << 4 | 2 << 2 | 1,
+};
+typedef char blocks_are_aligned[BLOCK % TERNARY_LANES ? -1 : 1];
+
+#ifdef ESP_PLATFORM
+enum { INTERNAL = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT };
+
+static void *ternary_heap_take(size_t alignment, size_t size) {
+    return heap_caps_aligned_alloc(alignment, size, INTERNAL);
+}
+
+static size_t ternary_heap_largest(void) {
+    return heap_caps_get_largest_free_block(INTERNAL);
+}
+#else
+void *ternary_heap_take(size_t alignment, size_t size);
+size_t ternary_heap_largest(void);
+#endif
+
+static void *arena_memory(size_t size) {
+    size_t whole = HEADER + MAX(size, (size_t)AREA_BLOCKS * BLOCK);
+    uint8_t *memory = ternary_heap_take(BLOCK, whole);
+    if (memory == NULL) {
+        gc_collect(); // arenas without views
+        memory = ternary_heap_take(BLOCK, whole);
+    }
+    if (memory == NULL) {
+        return NULL;
+    }
+    uint8_t *object = memory + HEADER;
+    gc_add(memory, object + AREA_BLOCKS * BLOCK);
+    mp_state_mem_area_t *area = (mp_state_mem_area_t *)memory;
+    area->gc_alloc_table_start[0] = ONE_OBJECT;
+    area->gc_last_used_block = AREA_BLOCKS - 1;
+    area->gc_last_free_atb_index = 1;
+    if (area->gc_pool_start != object || gc_nbytes(object) != AREA_BLOCKS * BLOCK) {
+        mp_raise_NotImplementedError(MP_ERROR_TEXT("arena: this MicroPython has another kind of heap"));
+    }
+    return object;
+}
+
+static size_t arena_largest(void) {
+    size_t largest = ternary_heap_largest();
+    return largest > HEADER ? largest - HEADER : 0;
+}
+#else
+// Arenas lie in MicroPython's heap, whose blocks begin on multiples of 16 on the ports that we know.
+static void *arena_memory(size_t size) {
+    return m_malloc_maybe(size);
+}
+
+static size_t arena_largest(void) {
+    gc_info_t info;
+    gc_info(&info);
+    return info.max_free * MICROPY_BYTES_PER_GC_BLOCK;
+}
+#endif
+
 static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
     const ternary_operation *operation = ternary_arena;
     ternary_arg arguments[2] = {{0}, {.value = 'b'}};
@@ -147,9 +237,12 @@ static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
         raise_error(operation, arguments, &error);
     }
     size_t size = (size_t)arguments[0].value;
-    void *memory = m_malloc_maybe(size);
+    void *memory = arena_memory(size);
     if (memory == NULL || (uintptr_t)memory % TERNARY_LANES) {
-        raise_code(operation, arguments, 0, TERNARY_ERR_MEMORY);
+        error.code = TERNARY_ERR_MEMORY;
+        error.argument = arguments;
+        error.needed = arena_largest();
+        raise_error(operation, arguments, &error);
     }
     memset(memory, 0, size);
     byte typecode = (byte)(arguments[1].value | MP_OBJ_ARRAY_TYPECODE_FLAG_RW);
@@ -196,6 +289,43 @@ static const MP_DEFINE_STR_OBJ(
              "    All others write to the buffers that they are given. ValueError or TypeError name the "
              "argument that is wrong.");
 
+#if MICROPY_ENABLE_FINALISER
+// Lives as long as MicroPython's heap, and is the sign that `initialise` ran. A soft reset deletes Python's
+// threads, whatever they do, then ends all objects, then frees memory: time for a part to end that such a
+// thread gave to the worker.
+typedef struct {
+    mp_obj_base_t base;
+} guard_obj_t;
+
+static mp_obj_t guard_end(mp_obj_t self) {
+    (void)self;
+    ternary_worker_settle();
+    MP_STATE_VM(ternary_guard) = MP_OBJ_NULL;
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(guard_end_obj, guard_end);
+
+static const mp_rom_map_elem_t guard_locals_table[] = {
+    {MP_ROM_QSTR(MP_QSTR___del__), MP_ROM_PTR(&guard_end_obj)},
+};
+static MP_DEFINE_CONST_DICT(guard_locals, guard_locals_table);
+static MP_DEFINE_CONST_OBJ_TYPE(guard_type, MP_QSTR_ternary, MP_TYPE_FLAG_NONE, locals_dict, &guard_locals);
+
+MP_REGISTER_ROOT_POINTER(mp_obj_t ternary_guard);
+
+// Runs at every import (MICROPY_MODULE_BUILTIN_INIT). The first one after a reset, also a soft one, finds one
+// core and the default row.
+static mp_obj_t initialise(void) {
+    if (MP_STATE_VM(ternary_guard) == MP_OBJ_NULL) {
+        MP_STATE_VM(ternary_guard) = MP_OBJ_FROM_PTR(mp_obj_malloc_with_finaliser(guard_obj_t, &guard_type));
+        ternary_use_cores(1);
+        ternary_use_row(0);
+    }
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(initialise_obj, initialise);
+#endif
+
 #define FUNCTION_INDEX(name, has_result, doc, parameters) name##_index,
 enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
 
@@ -207,6 +337,9 @@ TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
 static const mp_rom_map_elem_t ternary_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_ternary)},
     {MP_ROM_QSTR(MP_QSTR___doc__), MP_ROM_PTR(&doc_obj)},
+#if MICROPY_ENABLE_FINALISER
+    {MP_ROM_QSTR(MP_QSTR___init__), MP_ROM_PTR(&initialise_obj)},
+#endif
     {MP_ROM_QSTR(MP_QSTR_arena), MP_ROM_PTR(&arena_obj)},
     {MP_ROM_QSTR(MP_QSTR_cores), MP_ROM_PTR(&cores_obj)},
     {MP_ROM_QSTR(MP_QSTR_use), MP_ROM_PTR(&use_obj)},

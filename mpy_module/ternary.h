@@ -47,7 +47,7 @@ enum {
     TERNARY_ERR_CHANNELS = -10, // a number of channels is neither 1 nor 3
     TERNARY_ERR_RANGE = -11,    // a Python int does not fit int32
     TERNARY_ERR_TYPECODE = -12, // arena has no such typecode
-    TERNARY_ERR_MEMORY = -13,   // arena finds no room
+    TERNARY_ERR_MEMORY = -13,   // arena finds no room; `needed`: the largest free block, 0 if not known
     TERNARY_ERR_COUNT = -14,    // `value` arguments were given
     TERNARY_ERR_TYPE = -15,     // not a buffer of the declared type, or not an int
     TERNARY_ERR_READONLY = -16, // an output or scratch cannot be written

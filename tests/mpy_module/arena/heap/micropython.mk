@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+SRC_USERMOD += $(USERMOD_DIR)/heap.c
