@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""What an ESP32-S3's firmware compiles of mpy_module/, without Espressif's toolchain.
+
+clang compiles all C for Xtensa with MicroPython's headers, its esp32 port's configuration and our boards'; headers of
+ESP-IDF and of the C library are declarations in xtensa/ and freertos/. GNU as reads all assembly; Debian's is for
+another core, so instructions that this one lacks are macros there.
+"""
+
+import re
+import subprocess
+from collections import Counter
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from host_sim.build import SOURCE
+from host_sim.environment import ROOT, lock
+from host_sim.lx7 import isa, toolchain
+from tests.mpy_module.test_parallel import FAKE, HERE
+
+DEFINES = (
+    "ESP_PLATFORM",
+    "TERNARY_PIE",
+    "TERNARY_PARALLEL_FREERTOS",
+    "CONFIG_IDF_TARGET_ESP32S3=1",
+    "CONFIG_IDF_TARGET_ARCH_XTENSA=1",
+    "CONFIG_SPIRAM=1",
+    "CONFIG_BT_NIMBLE_TASK_STACK_SIZE=6144",
+    "SOC_USB_OTG_SUPPORTED=0",
+)
+C_SOURCES = sorted(SOURCE.rglob("*.c"))
+ASSEMBLY = sorted(SOURCE.rglob("*.S"))
+ASSEMBLER = "xtensa-lx106-elf-as"
+# Bytes: a step beyond them is worth a look. The worker's stack is 6144 of .bss (parallel_freertos.c).
+LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
+
+
+@pytest.fixture(scope="module")
+def options(program):
+    """How the firmware compiles the module. The names of strings come from the unix port's build."""
+    from host_sim import unix_port
+
+    tree = unix_port.source()
+    board = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8"
+    headers = (FAKE, board, tree / "ports" / "esp32", tree, unix_port.OUTPUT)
+    system = " ".join(f"-isystem {path}" for path in headers)
+    return toolchain.Options((HERE / "xtensa", SOURCE), DEFINES, f"-O2 -Werror {system}")
+
+
+def compiled(source, options):
+    """The object of a source."""
+    with lock("lx7"):
+        toolchain.write_macros()
+        return toolchain.compiled(source, options)
+
+
+def sizes(path) -> Counter:
+    """Bytes of an object by kind: text (with literals), rodata, data, bss."""
+    kinds = {"text": "text", "literal": "text", "iram1": "text", "rodata": "rodata", "data": "data", "bss": "bss"}
+    found = Counter()
+    with open(path, "rb") as file:
+        for section in ELFFile(file).iter_sections():
+            kind = kinds.get(section.name.lstrip(".").partition(".")[0])
+            if kind:
+                found[kind] += section["sh_size"]
+    return found
+
+
+@pytest.mark.parametrize("source", C_SOURCES, ids=lambda path: path.name)
+def test_c_compiles_without_warnings(source, options):
+    assert sizes(compiled(source, options)).total() > 0 or source.name in ("parallel_none.c", "parallel_pthread.c")
+
+
+def test_warnings_are_errors(options, tmp_path):
+    source = tmp_path / "unused.c"
+    source.write_text("int f(int x) {\n    int unused = x;\n    return 0;\n}\n")
+    with pytest.raises(toolchain.Failure, match="unused variable"):
+        compiled(source, options)
+
+
+def test_arenas_of_the_firmware_are_internal_memory(options):
+    """Which the configuration decides: heap areas, and ESP-IDF's allocator."""
+    with open(compiled(SOURCE / "modternary.c", options), "rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
+        undefined = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
+    assert {"heap_caps_aligned_alloc", "heap_caps_get_largest_free_block", "gc_add"} <= undefined
+    # MP_THREAD_GIL_EXIT and MP_THREAD_GIL_ENTER
+    assert {"mp_thread_mutex_lock", "mp_thread_mutex_unlock"} <= undefined
+
+
+def test_sizes(options, capsys):
+    total = sum((sizes(compiled(source, options)) for source in (*C_SOURCES, *ASSEMBLY)), Counter())
+    with capsys.disabled():
+        print("\nmpy_module for Xtensa:", ", ".join(f"{kind} {total[kind]:,}" for kind in LIMITS), "bytes")
+    for kind, limit in LIMITS.items():
+        assert limit // 4 <= total[kind] <= limit or (kind == "data" and total[kind] <= limit), kind
+
+
+def errors(text, folder):
+    """What GNU as says to a source."""
+    path = folder / "source.s"
+    path.write_text(text)
+    done = subprocess.run([ASSEMBLER, "-o", folder / "source.o", path], capture_output=True, text=True)
+    assert (done.returncode == 0) == (not done.stderr), done.stderr
+    return [line.partition(": Error: ")[2] for line in done.stderr.splitlines() if ": Error: " in line]
+
+
+def assembled_by_gnu(source, folder):
+    """What GNU as says to a file of assembly, once the instructions that it does not know are macros of 3 bytes."""
+    command = [toolchain.tools().clang, "--target=xtensa-esp-elf", "-E", "-P", "-xassembler-with-cpp", source]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    unknown = r"unknown opcode or format name '([\w.]+)'"
+    names = {match[1] for error in errors(text, folder) if (match := re.fullmatch(unknown, error))}
+    assert names <= set(isa.instructions())
+    macros = "".join(f".macro {name} operands:vararg\n.byte 0, 0, 0\n.endm\n" for name in sorted(names))
+    return errors(macros + text, folder)
+
+
+@pytest.mark.parametrize("source", ASSEMBLY, ids=lambda path: path.name)
+def test_gnu_as_reads_the_assembly(source, tmp_path):
+    assert assembled_by_gnu(source, tmp_path) == []
+    assert (tmp_path / "source.o").stat().st_size > 1000
+
+
+def test_gnu_as_refuses_what_it_does_not_know(tmp_path):
+    source = tmp_path / "wrong.S"
+    source.write_text("    .macro step x\n    ee.zero.q \\x\n    .endm\n    .unheard_of 3\n    step q0\n")
+    assert any("unheard_of" in error for error in assembled_by_gnu(source, tmp_path))
