@@ -2,13 +2,14 @@
 """What an ESP32-S3's firmware compiles of mpy_module/, without Espressif's toolchain.
 
 clang compiles all C for Xtensa with MicroPython's headers, its esp32 port's configuration and our boards'; headers of
-ESP-IDF and of the C library are declarations in xtensa/ and freertos/. GNU as reads all assembly; Debian's is for
-another core, so instructions that this one lacks are macros there.
+ESP-IDF and of the C library are declarations in xtensa/ and ../mpy_module/freertos/. GNU as reads all assembly;
+Debian's is for another core, so instructions that this one lacks are macros there.
 """
 
 import re
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -16,8 +17,9 @@ from elftools.elf.elffile import ELFFile
 from host_sim.build import SOURCE
 from host_sim.environment import ROOT, lock
 from host_sim.lx7 import isa, toolchain
-from tests.mpy_module.test_parallel import FAKE, HERE
 
+HERE = Path(__file__).resolve().parent / "xtensa"
+FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
 DEFINES = (
     "ESP_PLATFORM",
     "TERNARY_PIE",
@@ -42,9 +44,9 @@ def options(program):
 
     tree = unix_port.source()
     board = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8"
-    headers = (FAKE, board, tree / "ports" / "esp32", tree, unix_port.OUTPUT)
+    headers = (FREERTOS, board, tree / "ports" / "esp32", tree, unix_port.OUTPUT)
     system = " ".join(f"-isystem {path}" for path in headers)
-    return toolchain.Options((HERE / "xtensa", SOURCE), DEFINES, f"-O2 -Werror {system}")
+    return toolchain.Options((HERE, SOURCE), DEFINES, f"-O2 -Werror {system}")
 
 
 def compiled(source, options):
