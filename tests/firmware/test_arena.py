@@ -36,8 +36,8 @@ def micropython():
         modules = output / "modules"
         modules.mkdir(parents=True, exist_ok=True)
         for name, path in (("ternary", SOURCE), ("heap", HERE / "heap")):
-            if not (modules / name).is_symlink():
-                (modules / name).symlink_to(path)
+            (modules / name).unlink(missing_ok=True)
+            (modules / name).symlink_to(path)
         command = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", unix_port.source() / "ports" / "unix"]
         command += [f"VARIANT_DIR={HERE}", f"BUILD={output}", f"USER_C_MODULES={modules}", f"PYTHON={sys.executable}"]
         run([*command, "CFLAGS_EXTRA=-Wno-error"], "building MicroPython for arenas", "micropython-arena.log")
