@@ -42,6 +42,25 @@ int32_t ternary_convert(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
+int32_t ternary_rgb565(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_rgb565_arguments *a = (const void *)arguments;
+    if (!ternary_size_multiple(&a->pixels, 2, error) ||
+        !ternary_size_is(&a->out, (uint64_t)a->pixels.size / 2 * 3, error)) {
+        return error->code;
+    }
+    const uint8_t *pixels = a->pixels.data;
+    uint8_t *out = a->out.data;
+    for (size_t i = 0; i < a->pixels.size; i += 2) {
+        unsigned pixel = (unsigned)pixels[i] << 8 | pixels[i + 1];
+        unsigned red = pixel >> 11, green = pixel >> 5 & 63, blue = pixel & 31;
+        // The highest bits once more below the lowest: 0 stays 0, the largest becomes 255.
+        *out++ = (uint8_t)(red << 3 | red >> 2);
+        *out++ = (uint8_t)(green << 2 | green >> 4);
+        *out++ = (uint8_t)(blue << 3 | blue >> 2);
+    }
+    return 0;
+}
+
 // 3.4 along one axis. All terms stay below 2^26.
 typedef struct {
     int32_t side, size, peak; // peak = S

@@ -54,6 +54,8 @@
         P(residual, I16, INOUT) P(y, I8, IN) P(shift, INT, IN)) \
     OPERATION(convert, 0, "Grey to colour or colour to grey (SPEC 3.2).", \
         P(pixels, U8, IN) P(channels, INT, IN) P(out, U8, OUT) P(out_channels, INT, IN)) \
+    OPERATION(rgb565, 0, "A camera's RGB565, high byte first, to colour (SPEC 3.2).", \
+        P(pixels, U8, IN) P(out, U8, OUT)) \
     OPERATION(resize, 0, "Resize the square (left, top, side) to out [size, size] (SPEC 3.4).", \
         P(pixels, U8, IN) P(width, INT, IN) P(channels, INT, IN) P(left, INT, IN) P(top, INT, IN) \
         P(side, INT, IN) P(out, U8, OUT) P(size, INT, IN) P(scratch, I32, SCRATCH)) \

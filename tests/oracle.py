@@ -129,6 +129,15 @@ def convert(picture, channels):
     return narrow((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16, np.uint8)
 
 
+def rgb565(pixels):
+    """SPEC 3.2: uint8 [h, w, 2] of RGB565, high byte first -> uint8 [h, w, 3]."""
+    high, low = integers(pixels[..., 0]), integers(pixels[..., 1])
+    word = 256 * high + low
+    red, green, blue = word // 2048, word // 32 % 64, word % 32
+    colours = [8 * red + red // 4, 4 * green + green // 16, 8 * blue + blue // 4]
+    return narrow(np.stack(colours, axis=-1), np.uint8)
+
+
 def middle(width, height):
     """SPEC 3.3: (left, top, side) of the largest square in the middle."""
     side = min(width, height)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""convert, resize, normalize (SPEC 3)."""
+"""convert, rgb565, resize, normalize (SPEC 3)."""
 
 import numpy as np
 import pytest
@@ -70,6 +70,25 @@ def test_convert_refuses():
         (-3, 1, 6),
     ):
         refused("convert", picture, channels, Out((size,), U8), out_channels)
+
+
+def test_rgb565_every_word():
+    words = np.arange(65536)
+    pixels = np.stack([words >> 8, words & 255], axis=-1).astype(U8)[None]
+    out = run("rgb565", pixels, Out((1, 65536, 3), U8))
+    equal(out, oracle.rgb565(pixels))
+    assert out[0, [0, 0xF800, 0x07E0, 0x001F, 0xFFFF]].tolist() == [
+        [0, 0, 0],
+        [255, 0, 0],
+        [0, 255, 0],
+        [0, 0, 255],
+        [255, 255, 255],
+    ]
+
+
+def test_rgb565_refuses():
+    for count, size in ((2, 2), (2, 4), (3, 3), (1, 3), (4, 12)):
+        refused("rgb565", np.zeros(count, U8), Out((size,), U8))
 
 
 def check_resize(picture, left, top, side, size):
