@@ -17,6 +17,19 @@ class Image:
             raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
 
+    @classmethod
+    def from_rgb565(cls, pixels, width, height):
+        """A colour Image of a camera's frame: two bytes a pixel, RGB565, high byte first (SPEC 3.2); copied.
+
+        Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
+        """
+        if len(pixels) != 2 * width * height:
+            raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
+        check_room(3 * width * height, "frame of %d x %d" % (width, height))
+        out = ternary.arena(3 * width * height, "B")
+        ternary.rgb565(pixels, out)
+        return cls(out, width, height, 3)
+
     def square(self, size, channels):
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
         pixels = self.pixels

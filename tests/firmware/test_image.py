@@ -72,3 +72,12 @@ def test_show_prints_dark_and_light(capsys):
     assert len(lines) == 4
     assert lines[0] == " " * 8
     assert lines[-1] == "@" * 8
+
+
+def test_a_frame_of_a_camera():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 2), np.uint8)
+    image = ftervit.Image.from_rgb565(pixels.tobytes(), 6, 4)
+    assert (image.width, image.height, image.channels) == (6, 4, 3)
+    assert bytes(image.pixels) == oracle.rgb565(pixels).tobytes()
+    with pytest.raises(ValueError, match="47 bytes, RGB565 needs 48"):
+        ftervit.Image.from_rgb565(bytes(47), 6, 4)
