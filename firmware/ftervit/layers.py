@@ -33,6 +33,12 @@ scratch = Scratch()
 patch_scratch = Scratch()
 
 
+def release():
+    """Let go of the working memory that the layers share; the next that is loaded or called takes its own."""
+    scratch.use(b"")
+    patch_scratch.use(b"")
+
+
 def rows_of(x, features):
     """Number of rows in a buffer of int8 [rows, features]; ValueError if they are not whole."""
     size = len(x)
@@ -76,9 +82,12 @@ class TernaryBitLinear:
 
     def __init__(self, weight, bias, multiplier, shift, in_features, frac=None):
         self.weight, self.bias, self.multiplier, self.shift = weight, bias, multiplier, shift
-        self.in_features, self.out_features = in_features, len(multiplier)
-        self.frac = frac
-        self.ahead = weight
+        self.in_features, self.frac, self.ahead = in_features, frac, weight
+
+    @property
+    def out_features(self):
+        """Outputs of a row."""
+        return len(self.multiplier)
 
     @classmethod
     def load(cls, file, name, in_features, out_features, frac=None):

@@ -3,6 +3,7 @@
 
 import gc
 import json
+from array import array
 from binascii import crc32
 
 import ternary
@@ -214,10 +215,36 @@ def product(shape):
     return count
 
 
+class Labels:
+    """Names of classes, a list that cannot be changed: one text, as a string each would take five times as much."""
+
+    def __init__(self, names):
+        self._text = "".join(names).encode()
+        self._ends = array("I", [0] * len(names))
+        end = 0
+        for i, name in enumerate(names):
+            end += len(name.encode())
+            self._ends[i] = end
+
+    def __len__(self):
+        return len(self._ends)
+
+    def __getitem__(self, index):
+        if index < 0:
+            index += len(self._ends)
+        if not 0 <= index < len(self._ends):
+            raise IndexError("label %d of %d" % (index, len(self._ends)))
+        start = self._ends[index - 1] if index else 0
+        return str(self._text[start : self._ends[index]], "utf-8")
+
+    def __repr__(self):
+        return repr(list(self))
+
+
 class ModelFile:
     """A checked model file.
 
-    architecture: dict of sizes; labels: list of class names; preprocessing: multiplier and offset; all of SPEC 10.4.
+    architecture: dict of sizes; labels: the class names; preprocessing: multiplier and offset; all of SPEC 10.4.
     Raises ValueError that names file and field for any breach of SPEC 10, OSError if the file cannot be read.
     """
 
@@ -229,11 +256,14 @@ class ModelFile:
         self._check_crc32()
         self._check_entries()
         self.architecture = self._json("architecture")
-        self.labels = self._json("labels")
-        self.preprocessing = self._json("preprocessing")
-        self._scales = self._json("scales")
-        self._shapes = self._metadata["shapes"].replace(" ", "")
         self._check_architecture()
+        self.labels = self._read_labels()
+        self.preprocessing = self._json("preprocessing")
+        self._check_preprocessing()
+        self._scales = self._json("scales")
+        if type(self._scales) is not dict:
+            self.refuse("scales", "must be a JSON object")
+        self._shapes = self._metadata.pop("shapes").replace(" ", "")
 
     def refuse(self, field, why):
         """Raise the ValueError for a breach of the format."""
@@ -250,11 +280,13 @@ class ModelFile:
             self.refuse("header length", "%d does not fit a file of %d bytes" % (length, size))
         if (length + 8) % 16:
             self.refuse("header length", "%d: data would not start on a multiple of 16" % length)
+        # As much again for what is read from it (a list of many labels, all scales).
+        check_room(2 * length, self.path + ": header")
         self._header = bytes(self._data[8 : 8 + length])
         for byte in self._header:
             if not 32 <= byte <= 126:
                 self.refuse("header", "byte %d is not printable ASCII" % byte)
-        self._base = 8 + length
+        self._base, self._cut = 8 + length, 0
         self._metadata = {}
         self._crc32_at = 0
         position = self._expect(0, b'{"__metadata__":{', "header")
@@ -270,18 +302,20 @@ class ModelFile:
             if self._header[position : position + 1] != b",":
                 break
             position += 1
-        self._entries_at = self._expect(position, b"}", "__metadata__")
+        position = self._expect(position, b"}", "__metadata__")
         for key in METADATA:
             if key not in self._metadata:
                 self.refuse(key, "missing from the metadata")
         for key, value in (("format", FORMAT), ("version", VERSION), ("packing", PACKING)):
             if self._metadata[key] != value:
                 self.refuse(key, "is '%s', this reader knows '%s'" % (self._metadata[key], value))
+        # What has been read needs its memory no more: most of the header, where there are many labels.
+        self._header, self._cut = self._header[position:], position
 
     def _expect(self, position, text, field):
         end = position + len(text)
         if self._header[position:end] != text:
-            self.refuse(field, "expected %s at byte %d of the header" % (text.decode(), position))
+            self.refuse(field, "expected %s at byte %d of the header" % (text.decode(), self._cut + position))
         return end
 
     def _string(self, position, field):
@@ -328,7 +362,7 @@ class ModelFile:
 
     def _check_entries(self):
         """SPEC 10.3 for all tensors."""
-        position, free, self._count = self._entries_at, 0, 0
+        position, free, self._count = 0, 0, 0
         while self._header[position : position + 1] == b",":
             name, position = self._string(position + 1, "header")
             dtype, shape, begin, end, position = self._entry(self._expect(position, b":", name), name)
@@ -367,14 +401,21 @@ class ModelFile:
         problem = architecture_problem(self.architecture)
         if problem:
             self.refuse(*problem)
-        classes, channels = self.architecture["num_classes"], self.architecture["in_chans"]
-        if type(self.labels) is not list or len(self.labels) != classes:
+
+    def _read_labels(self):
+        labels, classes = self._json("labels"), self.architecture["num_classes"]
+        if type(labels) is not list or len(labels) != classes:
             self.refuse("labels", "must be a list of num_classes (%d) names" % classes)
-        for label in self.labels:
+        for label in labels:
             if type(label) is not str:
                 self.refuse("labels", "%s is not a text" % label)
-        if type(self._scales) is not dict:
-            self.refuse("scales", "must be a JSON object")
+        try:
+            return Labels(labels)
+        except ValueError:  # half of a surrogate pair, on CPython
+            self.refuse("labels", "cannot be written as UTF-8")
+
+    def _check_preprocessing(self):
+        channels = self.architecture["in_chans"]
         for key, low, high in (("multiplier", 0, (1 << 22) - 1), ("offset", -(1 << 30), (1 << 30) - 1)):
             field = "preprocessing " + key
             values = self.preprocessing.get(key) if type(self.preprocessing) is dict else None

@@ -62,6 +62,7 @@ class Plan:
             pieces = "" if piece is None else " in pieces of at most %d" % piece
             raise MemoryError("activations: need at least %d bytes, %d are given%s" % (needed, sram, pieces))
         self.patch_rows = self._patch_rows()
+        self.patch_bytes = max(self._patches())
 
     def _scratch(self):
         """Bytes for the scratch of any layer."""
@@ -190,6 +191,36 @@ class Plan:
                 count = min(side, max(1, self.places["hidden"][2] // row))
             found.append(count)
         return found
+
+    def _patches(self):
+        """Bytes of the patches that each convolution cuts out at a time."""
+        shapes = grids(self.sizes)
+        for i, (_, kernel, _, _, _) in enumerate(convolutions(self.sizes)):
+            yield self.patch_rows[i] * shapes[i + 1][0] * kernel * kernel * shapes[i][1]
+
+    def patches_inside(self):
+        """Whether patches go into `hidden`, which blocks need later."""
+        return self.sram is not None and self.patch_bytes <= self.places["hidden"][2]
+
+    def activation_bytes(self):
+        """Bytes that are taken as long as the model lives."""
+        places = sum(self.pieces) + self.external_bytes()
+        return places if self.patches_inside() else places + self.patch_bytes
+
+    def picture_bytes(self):
+        """What a picture of the network's own size needs besides.
+
+        Its pixels and the int8 picture, which stay, and the most of: the square; what a convolution takes and makes
+        (the last one makes activations); the last norm's row and the logits.
+        """
+        shapes = grids(self.sizes)
+        side, channels = shapes[0]
+        picture = side * side * channels
+        most = max(picture + ternary.resize_scratch(side, channels), self.width + 4 * self.sizes["num_classes"])
+        made = [0] + [side * side * channels for side, channels in shapes[1:-1]] + [0]
+        for i in range(1, len(made)):
+            most = max(most, made[i - 1] + made[i])
+        return 2 * picture + most
 
     def external_bytes(self):
         """Bytes in PSRAM."""

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: MIT
 """A fully ternary vision transformer (SPEC 9)."""
 
+import gc
 from array import array
 from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, scratch
+from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, release, scratch
 from ftervit.modelfile import ModelFile, check_room, grids
 from ftervit.plan import Plan, Work
 
+ROOM = "activations and picture"
+
 
 class VisionTransformer:
-    """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head.
+    """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
+    activation_bytes, what activations and scratch take as long as the model lives.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
 
     def __init__(self, file, sram=None, piece=None):
         sizes = file.architecture
+        self.plan = Plan(sizes, sram, piece)
+        # Before anything is made, and once more in _allocate, when layers are.
+        check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
         self.labels = file.labels
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
@@ -37,7 +44,7 @@ class VisionTransformer:
         self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
         self.logit_frac = self.head.frac
         file.finish()
-        self._allocate(Plan(sizes, sram, piece))
+        self._allocate()
 
     @classmethod
     def load(cls, path, sram=None, piece=None):
@@ -48,41 +55,35 @@ class VisionTransformer:
         """
         return cls(ModelFile(path), sram, piece)
 
-    def _allocate(self, plan):
+    def _allocate(self):
         """One set of activations serves all blocks, laid out by the plan."""
-        self.plan = plan
-        self.activation_bytes = sum(size for _, _, size in plan.places.values()) if plan.sram else sum(plan.pieces)
+        plan = self.plan
         for conv, rows in zip(self._convolutions(), plan.patch_rows):
             conv.patch_rows = rows
-        check_room(self.activation_bytes + self._picture_bytes(), "activations and picture")
-        # All memory now, largest first, while the heap is least fragmented.
-        patches = max(conv.patch_bytes() for conv in self._convolutions())
+        self.activation_bytes = plan.activation_bytes()
+        release()  # the scratch of the layers' first calls, and all that the last model had
+        check_room(self.activation_bytes + plan.picture_bytes(), ROOM)
+        try:
+            self._take()
+        except MemoryError:
+            release()
+            # MicroPython tells how much is free, not how much of it lies together.
+            free = gc.mem_free() if hasattr(gc, "mem_free") else 0
+            pieces = self.activation_bytes, sorted([plan.patch_bytes] + plan.pieces), free
+            raise MemoryError("activations: need %d bytes in pieces of %s, %d are free, but scattered" % pieces)
+
+    def _take(self):
+        """All memory now, largest first, while the heap is least fragmented."""
+        plan = self.plan
         if not plan.sram:
-            patch_scratch.get(patches)
-        scratch.use(b"")  # that of the layers' first calls
+            patch_scratch.get(plan.patch_bytes)
         self._work = work = Work(plan)
         scratch.use(work.scratch)
         if plan.sram:
-            patch_scratch.use(work.hidden if patches <= len(work.hidden) else memoryview(bytearray(patches)))
+            patch_scratch.use(work.hidden if plan.patches_inside() else memoryview(bytearray(plan.patch_bytes)))
 
     def _convolutions(self):
         return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
-
-    def _picture_bytes(self):
-        """What a picture of the network's own size needs beside the activations.
-
-        Its pixels and the int8 picture, which stay, the scratch for patches, and the most of: the square; what a
-        convolution takes and makes (`proj` among the activations); the last norm's row and the logits.
-        """
-        picture = self.img_size * self.img_size * self.in_chans
-        needed = picture + ternary.resize_scratch(self.img_size, self.in_chans)
-        patches = before = 0
-        for conv in self._convolutions():
-            made = 0 if conv is self.patch_embed.proj else conv.out_bytes()
-            patches = max(patches, conv.patch_bytes())
-            needed = max(needed, before + made)
-            before = made
-        return 2 * picture + patches + max(needed, self.embed_dim + 4 * len(self.labels))
 
     def preprocess(self, image):
         """Image -> int8 picture [img_size, img_size, in_chans] (SPEC 3)."""

@@ -130,9 +130,7 @@ def test_the_memory_check_counts_all_that_a_picture_needs(name, request, monkeyp
     side, channels = model.img_size, model.in_chans
     image = ftervit.Image(ternary.arena(side * side * channels, "B"), side, side, channels)
     model.predict(image)
-    # The patches have had theirs since the model was loaded.
-    most += len(layers.patch_scratch.get(16))
-    assert model._picture_bytes() * 0.9 < most <= model._picture_bytes()
+    assert model.plan.picture_bytes() * 0.9 < most <= model.plan.picture_bytes()
 
 
 def test_a_block_can_be_a_function(model, picture):
