@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # How fast the kernels are: mpremote connect PORT run firmware/bench.py
-# Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), SOAK.
-# Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there; cycles are seconds times the
-# board's clock. `just bench-s3` runs these very rows on a simulated chip and calls its cycles modelled.
-# To find rare errors of two cores (SOAK, or `--soak N` under Python on a computer): networks run N times on one and
-# on two cores, and checksums of their logits must agree.
+# Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), LAYERS, SOAK.
+# Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there, cycles at the core's frequency
+# where there is one; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs these very
+# rows on a simulated chip and calls its cycles modelled. To find rare errors (SOAK, or `--soak N`): networks run N
+# times on one and on two cores; checksums of their logits must agree and free memory must stay.
 
 import gc
 import os
@@ -27,7 +27,10 @@ LINEAR = (
     ("linear_fc1", WIDTH, HIDDEN),
     ("linear_fc2", HIDDEN, WIDTH),
 )
+LAYERS = False
 SOAK = 0
+KEPT = 1024  # bytes that a word which only looks like a pointer may keep from being free
+LAYER = "%-38s %6s %10s %13s %10s"
 HEAD = "%-26s %13s %13s %10s %6s %10s"
 
 
@@ -255,8 +258,159 @@ def networks(name, path):
     ternary.cores(1)
 
 
+RESIDUAL = "what stands for residual additions, which no layer does"
+
+
+class Layers:
+    """A stopwatch in every layer of a model, for as long as `watching`: calls, microseconds without those of the layers
+    that it calls, and multiply-accumulates, by the layer's name. Classes are changed, not objects: what looks at a
+    layer's type still finds it."""
+
+    def __init__(self, model):
+        self.rows, self.order, self.inner, self.kept = {}, [], [0], []
+        self.names = {}
+        for i, stage in enumerate(model.patch_embed.backbone):
+            self._convolution("patch_embed.backbone.%d.conv" % i, stage.conv)
+            self._name("patch_embed.backbone.%d.act" % i, stage.act)
+        self._convolution("patch_embed.proj", model.patch_embed.proj)
+        self._name("(residual additions)", RESIDUAL)
+        for i, block in enumerate(model.blocks):
+            for name in ("norm1", "attn.qkv", "attn", "attn.proj", "norm2", "mlp.fc1", "mlp.act", "mlp.fc2"):
+                part = block
+                for step in name.split("."):
+                    part = getattr(part, step)
+                self._name("blocks.%d.%s" % (i, name), part)
+        self._name("norm", model.norm)
+        self._name("head", model.head)
+
+    def _name(self, name, layer):
+        self.names[id(layer)] = name
+        self.order.append(name)
+        self.rows[name] = [0, 0, 0]
+
+    def _convolution(self, name, conv):
+        self._name(name + " (patches)", conv)
+        self._name(name, conv.linear)
+
+    def timed(self, function, products, layer=None):
+        """`function`, timed for the layer that is its first argument or `layer`; products: MACs from its arguments."""
+
+        def call(*arguments):
+            row = self.rows.get(self.names.get(id(layer or arguments[0])))
+            if row is None:  # of another model, or the maker's own
+                return function(*arguments)
+            self.inner.append(0)
+            started = microseconds()
+            result = function(*arguments)
+            elapsed = elapsed_since(started)
+            row[0] += 1
+            row[1] += elapsed - self.inner.pop()
+            row[2] += products(*arguments)
+            self.inner[-1] += elapsed
+            return result
+
+        return call
+
+    def watch(self):
+        """Start. `stop` must follow."""
+        from ftervit import layers
+
+        def rows(layer, x, out=None):
+            return len(x) * layer.out_features
+
+        def some(layer, x, first, count, *rest):
+            return len(x) * count
+
+        def scores(attn, qkv, tokens, heads, out, column):
+            return 2 * tokens * tokens * heads * (attn.width // attn.heads)
+
+        def none(*arguments):
+            return 0
+
+        self.kept = [(layers, "ternary", ternary)]
+        for owner, name, products in (
+            (layers.TernaryBitLinear, "__call__", rows),
+            (layers.TernaryBitLinear, "columns", some),
+            (layers.TernaryHead, "__call__", rows),
+            (layers.Attention, "_attend", scores),
+            (layers.TernaryBitConv2d, "__call__", none),
+            (layers.TernaryLayerNorm, "__call__", none),
+            (layers.Activation, "__call__", none),
+        ):
+            function = getattr(owner, name)
+            self.kept.append((owner, name, function))
+            # A function, which becomes a method; an object with __call__ would not.
+            setattr(owner, name, self.timed(function, products))
+        layers.ternary = Counted(self)
+
+    def stop(self):
+        """Everything as it was."""
+        for owner, name, value in self.kept:
+            setattr(owner, name, value)
+        self.kept = []
+
+
+class Counted:
+    """The module `ternary` for ftervit.layers, with residual_add timed: blocks call it themselves."""
+
+    def __init__(self, watched):
+        for name in dir(ternary):
+            if not name.startswith("__"):
+                setattr(self, name, getattr(ternary, name))
+        self.residual_add = watched.timed(ternary.residual_add, lambda *_: 0, RESIDUAL)
+
+
+def microseconds():
+    """A time to give to `elapsed_since`."""
+    return time.ticks_us() if hasattr(time, "ticks_us") else time.time()
+
+
+def elapsed_since(started):
+    """Microseconds."""
+    return time.ticks_diff(time.ticks_us(), started) if hasattr(time, "ticks_us") else (time.time() - started) * 1e6
+
+
+def layers(path):
+    """Print a row for each layer of a network: calls, milliseconds, multiply-accumulates and, where the frequency is
+    known, how many of them a cycle; of the best of three pictures. Returns the rows: name -> [calls, us, MACs]."""
+    model = load(path)
+    picture = bytearray(pattern(model.img_size * model.img_size * model.in_chans, -128, 127))
+    model(picture)
+    best = None
+    for _ in range(3):
+        gc.collect()
+        watched = Layers(model)
+        watched.watch()
+        try:
+            started = microseconds()
+            model(picture)
+            total = elapsed_since(started)
+        finally:
+            watched.stop()
+        if best is None or total < best[0]:
+            best = total, watched
+    total, watched = best
+    print(LAYER % ("layer", "calls", "ms", "MACs", "MAC/cycle"))
+    calls = spent = products = 0
+    for name in watched.order:
+        row = watched.rows[name]
+        show_layer(name, *row)
+        calls, spent, products = calls + row[0], spent + row[1], products + row[2]
+    show_layer("(between layers)", 0, total - spent, 0)
+    show_layer(path, calls, total, products)
+    return watched.rows
+
+
+def show_layer(name, calls, spent, macs):
+    """Print a row of `layers`."""
+    hertz = frequency()
+    rate = "%.2f" % (macs / (spent * hertz / 1e6)) if hertz and macs and spent else ""
+    print(LAYER % (name, calls or "", "%.3f" % (spent / 1000), macs or "", rate))
+
+
 def soak(times):
-    """Run every network that is there `times` times on one core and on two; returns how many checksums differed."""
+    """Run every network that is there `times` times on one core and on two; returns how many checksums differed,
+    and how often memory was lost."""
     wrong = 0
     for name, path in MODELS.items():
         if not there(path):
@@ -269,26 +423,52 @@ def soak(times):
                 skip(name, "there is no second core")
                 continue
             function, _ = network(path)
+            first = crc32(function())
+            expected = first if expected is None else expected
+            free = free_bytes()
             for i in range(times):
                 found = crc32(function())
-                expected = found if expected is None else expected
                 if found != expected:
                     wrong += 1
                     print("%s: run %d on %d cores: logits %08x, not %08x" % (name, i, cores, found, expected))
-            print("%s: %d runs on %d cores: logits %08x" % (name, times, cores, expected))
+            left = free_bytes()
+            if free is not None and left < free - KEPT:
+                wrong += 1
+                print("%s: %d bytes were free before %d runs, %d are after" % (name, free, times, left))
+            print("%s: %d runs on %d cores: logits %08x, %s bytes free" % (name, times, cores, expected, left))
+            del function
     ternary.cores(1)
-    print("%d of the checksums differ" % wrong)
+    print("%d faults" % wrong)
     return wrong
 
 
+def free_bytes():
+    """Bytes of free heap, or None where Python does not tell."""
+    gc.collect()
+    return gc.mem_free() if hasattr(gc, "mem_free") else None
+
+
+def all_layers():
+    """Tables of the layers of all networks that are there."""
+    for name, path in MODELS.items():
+        if there(path):
+            layers(path)
+        else:
+            skip(name, path + " is not here")
+
+
 def main():
-    """The table, or the soak test."""
+    """The table, the layers or the soak test."""
     arguments = sys.argv[1:] if hasattr(sys, "argv") else []
-    if arguments and (len(arguments) != 2 or arguments[0] != "--soak" or not arguments[1].isdigit()):
-        raise SystemExit("usage: bench.py [--soak N]")
-    times = int(arguments[1]) if arguments else SOAK
+    times = SOAK
+    if len(arguments) == 2 and arguments[0] == "--soak" and arguments[1].isdigit():
+        times = int(arguments[1])
+    elif arguments not in ([], ["--layers"]):
+        raise SystemExit("usage: bench.py [--layers | --soak N]")
     if times:
         soak(times)
+    elif arguments or LAYERS:
+        all_layers()
     else:
         measured()
 

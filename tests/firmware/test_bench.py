@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""bench.py: the table of a network's layers, and the soak test, on the virtual board."""
+
+import re
+import sys
+
+import bench
+import ftervit
+import pytest
+
+from tests.conftest import ROOT
+
+BENCH = ROOT / "firmware" / "bench.py"
+MODEL = "models/fashion_mnist.safetensors"
+PARTS = ("norm1", "attn.qkv", "attn", "attn.proj", "norm2", "mlp.fc1", "mlp.act", "mlp.fc2")
+
+
+def table(output):
+    """Layer -> (calls, milliseconds, MACs) of a printed table; what is not there is 0."""
+    rows = {}
+    for line in output.splitlines():
+        name, calls, spent, macs = line[:38].strip(), line[38:45].strip(), line[45:56].strip(), line[56:70].strip()
+        if re.fullmatch(r"[\d.]+", spent):
+            rows[name] = int(calls or 0), float(spent), int(macs or 0)
+    return rows
+
+
+def changed(tmp_path, **constants):
+    """bench.py with other values for its constants."""
+    text = BENCH.read_text()
+    for name, value in constants.items():
+        text, count = re.subn(rf"^{name} = \S+$", f"{name} = {value!r}", text, flags=re.MULTILINE)
+        assert count == 1, name
+    path = tmp_path / "changed.py"
+    path.write_text(text)
+    return path
+
+
+def expected_names(model):
+    names = [f"patch_embed.backbone.{i}.{part}" for i in range(3) for part in ("conv (patches)", "conv", "act")]
+    names += ["patch_embed.proj (patches)", "patch_embed.proj", "(residual additions)"]
+    names += [f"blocks.{i}.{part}" for i in range(len(model.blocks)) for part in PARTS]
+    return [*names, "norm", "head"]
+
+
+def check(output, shipped, total):
+    """Every layer has its row, the rows sum up to the picture, MACs to those of the network."""
+    model = ftervit.VisionTransformer.load(str(shipped))
+    rows = table(output)
+    assert list(rows) == [*expected_names(model), "(between layers)", total], output
+    *parts, whole = rows.values()
+    assert all(calls == (8 if name == "(residual additions)" else 1) for name, (calls, _, _) in list(rows.items())[:-2])
+    assert sum(spent for _, spent, _ in parts) == pytest.approx(whole[1], abs=0.1)
+    assert rows["(between layers)"][1] < 0.4 * whole[1]
+    assert sum(macs for _, _, macs in parts) == whole[2] == bench.macs_of(model) + 96 * 10
+    assert rows["blocks.1.mlp.fc1"][2] == 17 * 96 * 384
+    assert rows["blocks.1.attn"][2] == 2 * 17 * 17 * 96
+
+
+def test_layers_on_the_board(board, shipped, tmp_path):
+    result = board.mpremote("run", changed(tmp_path, LAYERS=True))
+    assert result.returncode == 0, result.stdout
+    check(result.stdout, shipped, MODEL)
+
+
+def test_layers_on_this_machine(shipped, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / "firmware")
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--layers"])
+    bench.main()
+    check(capsys.readouterr().out, shipped, MODEL)
+
+
+def test_layers_in_passes_and_back(odd_model, monkeypatch, capsys):
+    """A plan in several passes calls layers several times; afterwards nothing is timed and the logits are the same."""
+    model = ftervit.VisionTransformer.load(str(odd_model))
+    picture = bytes(28 * 28)
+    before = list(model(picture)), ftervit.TernaryBitLinear.__call__
+    monkeypatch.setattr(bench, "load", lambda path: ftervit.VisionTransformer.load(path, sram=7500))
+    rows = bench.layers(str(odd_model))
+    assert rows["blocks.0.mlp.fc1"][0] > 1
+    assert rows["blocks.0.mlp.fc1"][2] == 5 * 33 * model.blocks[0].mlp.hidden
+    assert (list(model(picture)), ftervit.TernaryBitLinear.__call__) == before
+    assert ftervit.layers.ternary is bench.ternary
+
+
+def test_soak(board, tmp_path):
+    result = board.mpremote("run", changed(tmp_path, SOAK=20))
+    assert re.search(r"shipped_model: 20 runs on 1 cores: logits [0-9a-f]{8}, \d+ bytes free", result.stdout)
+    assert "20 runs on 2 cores" in result.stdout
+    assert result.stdout.endswith("\n0 faults\n"), result.stdout
+
+
+def test_soak_counts_what_differs(shipped, monkeypatch, capsys):
+    logits = iter([b"a", b"a", b"b", b"a", b"a", b"a", b"a", b"b"])  # the first one before all runs, on each core
+    free = iter([5000, 5000 - bench.KEPT, 5000, 5000 - bench.KEPT - 1])
+    monkeypatch.setattr(bench, "MODELS", {"shipped": str(shipped)})
+    monkeypatch.setattr(bench, "network", lambda path: (lambda: next(logits), 1))
+    monkeypatch.setattr(bench, "free_bytes", lambda: next(free))
+    assert bench.soak(3) == 3
+    output = capsys.readouterr().out
+    assert "run 1 on 1 cores: logits" in output
+    assert "run 2 on 2 cores: logits" in output
+    assert "5000 bytes were free before 3 runs, 3975 are after" in output
