@@ -128,6 +128,11 @@ lx7 *ARGS: (prepare "lx7")
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.lx7.bench "$@"
 
+# Ten thousand inferences on one core and on two: same logits, no memory lost (ARGS: unix or qemu, --runs N)
+[no-exit-message]
+soak *ARGS: (prepare "demo")
+    @{{ python }} host_sim/soak.py "$@"
+
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "test")
     {{ python }} -m tests.sanitize
