@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 # A walk through a network that can be changed: mpremote connect PORT run firmware/tinker.py
-# Change first: `make_relu` below, or BLOCK. Each step says what it changes and shows the logits; at the end everything
+# Change first: `make_relu` below, BLOCK, or SRAM. Each step says what it changes and shows the logits; at the end all
 # is back and the logits are compared bit for bit. Any part can be replaced by something called the same way, see
 # ftervit/layers.py: model.blocks[i].attn.softmax, .mlp.act, .norm1, model.head and so on.
 # Buffers hold int8, two's complement: in a bytearray 255 is -1. The `frac` of a layer says what its numbers mean.
 
 import ternary
 from ftervit import Softmax, TernaryBitLinear, VisionTransformer, read_image
+from ftervit.plan import Plan
 
 BLOCK = 2
+SRAM = 20 * 1024
 
 
 class ShowZeros(TernaryBitLinear):
@@ -104,6 +106,13 @@ def look_into_softmax(bench):
     attn.softmax = softmax
 
 
+def plan_for_less_memory(bench):
+    """Where activations lie, and where they would within SRAM bytes: load(path, sram=SRAM) gives the same logits."""
+    print(bench.model.plan)
+    print("within %d bytes:" % SRAM)
+    print(Plan(bench.model.plan.sizes, SRAM))
+
+
 def skip_a_block(bench):
     """One block less."""
     bench.model.blocks.pop(BLOCK)
@@ -128,7 +137,8 @@ def go_by_hand(bench):
 def main():
     """All steps, each of which puts back what it changed."""
     bench = Bench()
-    for step in (call_a_layer, replace_gelu, subclass_a_layer, look_into_softmax, skip_a_block, go_by_hand):
+    steps = call_a_layer, replace_gelu, subclass_a_layer, look_into_softmax, skip_a_block, go_by_hand
+    for step in steps + (plan_for_less_memory,):
         step(bench)
     bench.show("everything back, bit for bit", changed=False)
 

@@ -202,6 +202,13 @@ def convert(pixels: _Uint8, channels: int, out: _Uint8Out, out_channels: int, /)
     out: uint8, written
     """
 
+def rgb565(pixels: _Uint8, out: _Uint8Out, /) -> None:
+    """A camera's RGB565, high byte first, to colour (SPEC 3.2).
+
+    pixels: uint8, read
+    out: uint8, written
+    """
+
 def resize(
     pixels: _Uint8,
     width: int,

@@ -31,6 +31,9 @@ def test_tinker(board):
     assert "layer by layer, the same logits: Ankle boot" in result.stdout
     assert "everything back, bit for bit" in result.stdout
     assert re.search(r"\[384 x 96 weights, \d+\.\d % zero\]", result.stdout)
+    passes = [int(count) for count in re.findall(r"decoded in (\d+) passes", result.stdout)]
+    assert passes[0] == 1 < passes[1], result.stdout
+    assert "within 20480 bytes:" in result.stdout
 
 
 def test_classify_without_a_model_names_the_file(board):

@@ -5,7 +5,7 @@ tests/firmware/test_stubs.py compares names and parameters with the package.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeAlias
 
 __all__ = (
@@ -37,6 +37,8 @@ class Image:
     height: int
     channels: int
     def __init__(self, pixels: _Readable, width: int, height: int, channels: int) -> None: ...
+    @classmethod
+    def from_rgb565(cls, pixels: _Readable, width: int, height: int) -> Self: ...
     def square(self, size: int, channels: int) -> memoryview: ...
     def show(self, columns: int = 56) -> None: ...
 
@@ -45,7 +47,7 @@ def read_image(path: str) -> Image: ...
 class ModelFile:
     path: str
     architecture: dict[str, Any]
-    labels: list[str]
+    labels: Sequence[str]
     preprocessing: dict[str, list[int]]
     def __init__(self, path: str) -> None: ...
     def refuse(self, field: str, why: str) -> None: ...
@@ -233,7 +235,7 @@ class Block:
     def __call__(self, x: _Writable, work: Any = None) -> _Writable: ...
 
 class VisionTransformer:
-    labels: list[str]
+    labels: Sequence[str]
     img_size: int
     in_chans: int
     embed_dim: int
