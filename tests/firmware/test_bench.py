@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 
 BENCH = ROOT / "firmware" / "bench.py"
 MODEL = "models/fashion_mnist.safetensors"
+ATTEMPTS = 4  # this machine may be busy with something else just between two layers
 PARTS = ("norm1", "attn.qkv", "attn", "attn.proj", "norm2", "mlp.fc1", "mlp.act", "mlp.fc2")
 
 
@@ -44,30 +45,37 @@ def expected_names(model):
 
 
 def check(output, shipped, total):
-    """Every layer has its row, the rows sum up to the picture, MACs to those of the network."""
+    """Every layer has its row, the rows sum up to the picture, MACs to those of the network. Returns the share of time
+    between layers."""
     model = ftervit.VisionTransformer.load(str(shipped))
     rows = table(output)
     assert list(rows) == [*expected_names(model), "(between layers)", total], output
     *parts, whole = rows.values()
     assert all(calls == (8 if name == "(residual additions)" else 1) for name, (calls, _, _) in list(rows.items())[:-2])
     assert sum(spent for _, spent, _ in parts) == pytest.approx(whole[1], abs=0.1)
-    assert rows["(between layers)"][1] < 0.4 * whole[1]
     assert sum(macs for _, _, macs in parts) == whole[2] == bench.macs_of(model) + 96 * 10
     assert rows["blocks.1.mlp.fc1"][2] == 17 * 96 * 384
     assert rows["blocks.1.attn"][2] == 2 * 17 * 17 * 96
+    return rows["(between layers)"][1] / whole[1]
 
 
 def test_layers_on_the_board(board, shipped, tmp_path):
-    result = board.mpremote("run", changed(tmp_path, LAYERS=True))
-    assert result.returncode == 0, result.stdout
-    check(result.stdout, shipped, MODEL)
+    between = []
+    for _ in range(ATTEMPTS):
+        result = board.mpremote("run", changed(tmp_path, LAYERS=True))
+        assert result.returncode == 0, result.stdout
+        between.append(check(result.stdout, shipped, MODEL))
+    assert min(between) < 0.2, between
 
 
 def test_layers_on_this_machine(shipped, monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "firmware")
     monkeypatch.setattr(sys, "argv", ["bench.py", "--layers"])
-    bench.main()
-    check(capsys.readouterr().out, shipped, MODEL)
+    between = []
+    for _ in range(ATTEMPTS):
+        bench.main()
+        between.append(check(capsys.readouterr().out, shipped, MODEL))
+    assert min(between) < 0.4, between
 
 
 def test_layers_in_passes_and_back(odd_model, monkeypatch, capsys):

@@ -86,6 +86,7 @@ class TernaryBitLinear:
 
 class TernaryBitConv2d:
     linear: _Layer
+    out_features: int
     side: int
     channels: int
     kernel: int
