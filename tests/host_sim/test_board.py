@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The virtual board, as mpremote and a terminal see it."""
 
-import contextlib
+import argparse
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,66 +16,9 @@ import pytest
 from host_sim import board as board_module
 from host_sim.board import Board
 from host_sim.environment import Failure
+from tests.boards import Terminal, children, running, wait_until
 
 ALL_BYTES = bytes(range(256)) * 40
-
-
-def children(pid: int) -> list[int]:
-    """The direct children of a process."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return found
-
-
-def running(pid: int) -> bool:
-    """Whether a process exists and is not just waiting to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(condition, seconds: float = 10) -> bool:
-    """Wait for a condition; returns whether it came true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-class Terminal:
-    """Bytes to and from a terminal: the board's device, or one that mpremote runs on."""
-
-    def __init__(self, fd: int):
-        self.fd, self.unread = fd, b""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        os.close(self.fd)
-
-    def send(self, data: bytes) -> None:
-        os.write(self.fd, data)
-
-    def read_until(self, ending: bytes, seconds: float = 10) -> bytes:
-        """Everything up to `ending`; fails the test when that does not come."""
-        while ending not in self.unread:
-            readable, _, _ = select.select([self.fd], [], [], seconds)
-            assert readable, f"{ending!r} did not come, only {self.unread!r}"
-            self.unread += os.read(self.fd, 4096)
-        before, _, self.unread = self.unread.partition(ending)
-        return before + ending
-
-    def fresh_prompt(self) -> None:
-        """Leave whatever the last client was doing."""
-        self.send(b"\r\x03\x03\x02")
-        self.read_until(b"for more information.\r\n>>> ")
 
 
 @pytest.fixture
@@ -288,7 +230,7 @@ def demo(monkeypatch, tmp_path, program):
 
     def run(text: str) -> dict:
         (tmp_path / "firmware" / "classify.py").write_text(text)
-        board_module.demo(None)
+        board_module.demo(argparse.Namespace(kind="unix"))
         return json.loads((tmp_path / "demo.json").read_text())
 
     return run

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// What MicroPython's qemu port lacks on a Cortex-M7 of QEMU's machine mps2-an500: time, a serial line that is read by
-// interrupt (Ctrl-C reaches a busy program, an idle board sleeps), a heap of the size that QEMU is told, flash with a
-// ROMFS, a reset that resets, and faults that are reported. mpconfigboard.mk puts the __wrap functions in place.
+// What MicroPython's qemu port lacks on a Cortex-M7 of QEMU's machine mps2-an500: time, a serial line that is
+// read by interrupt (Ctrl-C reaches a busy program, an idle board sleeps), a heap of the size that QEMU is
+// told, flash with a ROMFS, a reset that resets, and faults that are reported. mpconfigboard.mk puts the
+// __wrap functions in place.
 
 #include <string.h>
 
@@ -85,8 +86,7 @@ __attribute__((noreturn)) void __wrap_exit(int status) {
 }
 
 // Semihosting lets a program read and write the host's files; nothing here needs it.
-void __wrap_mp_semihosting_init(void) {
-}
+void __wrap_mp_semihosting_init(void) {}
 
 // Serial line. Bytes wait in a queue from the interrupt on.
 
@@ -94,8 +94,9 @@ enum { QUEUE = 1024 };
 static uint8_t queue[QUEUE];
 static volatile uint32_t received, taken;
 
-// Moves what has arrived to the queue. Interrupts are off. While a program runs that Ctrl-C may interrupt, bytes that
-// find no room are lost, as on any UART, or Ctrl-C could be stuck behind them; else they wait on the line.
+// Moves what has arrived to the queue. Interrupts are off. While a program runs that Ctrl-C may interrupt,
+// bytes that find no room are lost, as on any UART, or Ctrl-C could be stuck behind them; else they wait on
+// the line.
 static void receive(void) {
     UART_INTSTATUS = UART_RX_INTERRUPT;
     while (UART_STATE & UART_RX_FULL) {
@@ -179,8 +180,7 @@ void board_wait(void) {
     SYST_CSR = 0;
 }
 
-static void tick_handler(void) {
-}
+static void tick_handler(void) {}
 
 void __wrap_mp_hal_delay_us(mp_uint_t us) {
     mp_uint_t start = FPGAIO_COUNTER;
@@ -206,7 +206,8 @@ void __wrap_gc_init(void *start, void *end) {
     __real_gc_init(board_heap, board_heap + (size && size < most ? size : most));
 }
 
-// Flash can be read: a write to it is a fault. Region 0 of the MPU, 2^23 bytes, read-only for privileged code.
+// Flash can be read: a write to it is a fault. Region 0 of the MPU, 2^23 bytes, read-only for privileged
+// code.
 static void protect_flash(bool on) {
     MPU_CTRL = 0;
     if (on) {
@@ -282,10 +283,11 @@ static void print_hex(uint32_t value) {
     print(text);
 }
 
-// frame: what the exception pushed, r0 to r3, r12, lr, pc and xPSR. Framed as the raw REPL frames an error, so that a
-// waiting mpremote reports it.
+// frame: what the exception pushed, r0 to r3, r12, lr, pc and xPSR. Framed as the raw REPL frames an error,
+// so that a waiting mpremote reports it.
 __attribute__((noreturn, used)) static void fault(const uint32_t *frame) {
-    print("\r\n\x04" "fault at ");
+    print("\r\n\x04"
+          "fault at ");
     print_hex(frame[6]);
     print(", called from ");
     print_hex(frame[5]);
