@@ -115,7 +115,7 @@ def main() -> None:
     if beside > LIMIT:
         raise Failure(f"the model takes {beside} bytes of heap beside its activations, at most {LIMIT} are wanted")
     print(
-        f"{NAME}: all {len(sums)} residual streams and {len(logits)} logits equal the host's; heap of {HEAP >> 20} MB"
+        f"{NAME}: all {len(sums)} residual streams and {len(logits)} logits are the host's; {HEAP >> 20} MB of heap"
     )
 
 
