@@ -38,7 +38,9 @@ from host_sim.unix_port import firmware
 
 # What a board's flash holds out of firmware/.
 FLASH_CONTENTS = ("ftervit", "models", "images")
-KINDS = ("unix", "qemu")
+# Kinds of board, and what people call them.
+UNIX = "unix"
+KINDS = {"unix": "unix port", "qemu": "Cortex-M7 in QEMU"}
 HEAP = "8M"
 # Bytes kept for a side that does not read; beyond them the other side waits, so that nothing is lost.
 PENDING = 1 << 16
@@ -249,7 +251,7 @@ def serve(arguments: argparse.Namespace) -> None:
     with flash_directory(arguments.flash) as flash, interpreters(arguments.kind, program, flash, arguments.heap) as run:
         server = Server(program, run)
         try:
-            with contextlib.suppress(KeyboardInterrupt), announced(server.device, "virtual, unix port"):
+            with contextlib.suppress(KeyboardInterrupt), announced(server.device, f"virtual, {KINDS[arguments.kind]}"):
                 print(server.device, flush=True)
                 if sys.stderr.isatty():
                     print(f"try: .venv/bin/mpremote connect {server.device} repl", file=sys.stderr)
@@ -266,7 +268,7 @@ class Board:
     firmware/'s package, models and images are copied into it.
     """
 
-    def __init__(self, flash: Path | None = None, heap: str = HEAP, program: Path | None = None, kind: str = "unix"):
+    def __init__(self, flash: Path | None = None, heap: str = HEAP, program: Path | None = None, kind: str = UNIX):
         self.flash, self.heap, self.program, self.kind = flash, heap, program, kind
 
     def __enter__(self) -> "Board":
@@ -336,11 +338,9 @@ def demo(arguments: argparse.Namespace) -> None:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    kind = {"nargs": "?", "choices": KINDS, "default": KINDS[0], "metavar": "KIND"}
+    kind = {"nargs": "?", "choices": list(KINDS), "default": UNIX, "metavar": "KIND"}
     parser = argparse.ArgumentParser(description="A virtual board for mpremote. KIND: " + " or ".join(KINDS))
-    parser.set_defaults(
-        run=serve, flash=None, heap=HEAP, kind=KINDS[0], program=None, until_eof=False, with_parent=False
-    )
+    parser.set_defaults(run=serve, flash=None, heap=HEAP, kind=UNIX, program=None, until_eof=False, with_parent=False)
     commands = parser.add_subparsers(metavar="COMMAND")
     server = commands.add_parser("serve", help="print the device's path and serve it (default)")
     server.add_argument("kind", **kind)

@@ -36,9 +36,10 @@ def since(start):
     return time.ticks_diff(time.ticks_ms(), start) / 1000
 start, before = time.ticks_ms(), used()
 model = VisionTransformer.load("models/{FILE.name}")
-beside = used() - before - model.activation_bytes - len(patch_scratch.get(0))
+activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+beside = used() - before - activations - patches
 print("loaded in %.1f s; heap: %d bytes beside %d of activations and %d of patches"
-    % (since(start), beside, model.activation_bytes, len(patch_scratch.get(0))))
+    % (since(start), beside, activations, patches))
 print("beside", beside)
 with open("picture.bin", "rb") as file:
     picture = model.preprocess(Image(file.read(), {SIDE}, {SIDE}, {CHANNELS}))
@@ -114,9 +115,7 @@ def main() -> None:
         raise Failure("the board's numbers are not the host's")
     if beside > LIMIT:
         raise Failure(f"the model takes {beside} bytes of heap beside its activations, at most {LIMIT} are wanted")
-    print(
-        f"{NAME}: all {len(sums)} residual streams and {len(logits)} logits are the host's; {HEAP >> 20} MB of heap"
-    )
+    print(f"{NAME}: all {len(sums)} residual streams and {len(logits)} logits are the host's; {HEAP >> 20} MB of heap")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 import tty
 from pathlib import Path
@@ -49,8 +51,8 @@ for name in {names}:
     before = used()
     model = VisionTransformer.load("models/%s.safetensors" % name)
     after = used()
-    patches = len(patch_scratch.get(0))
-    print("heap", name, after - before - model.activation_bytes - patches, model.activation_bytes, patches)
+    activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+    print("heap", name, after - before - activations - patches, activations, patches)
     del model
 """
 
@@ -307,3 +309,12 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
         with pytest.raises(Failure, match=f"--heap {heap}: must be a size like 160K, from 16K to 8M"):
             qemu_board.heap_bytes(heap)
     assert qemu_board.heap_bytes("160k") == 163840
+
+
+def test_the_list_of_boards_shows_its_models(board):
+    """`just boards` asks it as it asks any other."""
+    result = subprocess.run([sys.executable, "-m", "host_sim.boards"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert board.path in result.stdout
+    assert "virtual, Cortex-M7 in QEMU" in result.stdout
+    assert "/rom/models/fashion_mnist.safetensors" in result.stdout

@@ -24,7 +24,7 @@ ALL_BYTES = bytes(range(256)) * 40
 unix_only = pytest.mark.parametrize("kind", ["unix"], indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=board_module.KINDS)
+@pytest.fixture(scope="module", params=list(board_module.KINDS))
 def kind(request) -> str:
     """Every kind of board in turn."""
     return request.param
