@@ -11,10 +11,10 @@ python := ".venv/bin/python"
 default:
     @"{{ just_executable() }}" --list --unsorted
 
-# Classify ten pictures on the virtual board: real MicroPython with the ternary module, through mpremote
+# Classify ten pictures on a virtual board (unix or qemu): real MicroPython with the ternary module, through mpremote
 [no-exit-message]
-demo: (prepare "demo")
-    @{{ python }} host_sim/board.py demo
+demo *ARGS: (prepare "demo")
+    @{{ python }} host_sim/board.py demo "$@"
 
 # Everything that must hold: lint, the tests (ARGS go to pytest), the sanitizers
 test *ARGS: lint (prepare "test") && asan
@@ -24,14 +24,14 @@ test *ARGS: lint (prepare "test") && asan
 lint: (prepare "lint")
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    find mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
+    find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
     .venv/bin/codespell .
 
 # Bring Python and C sources into style
 format: (prepare "lint")
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
-    find mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
+    find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
 
 # Measure the shipped model on all 10,000 test pictures (writes build/eval.json)
 [no-exit-message]
@@ -88,7 +88,7 @@ bench-train *ARGS: (prepare "train")
 numbers: eval demo sizes stress bench-train
     {{ python }} -m trainer numbers
 
-# Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: --flash DIR, --heap SIZE)
+# Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")
     @{{ python }} host_sim/board.py serve --with-parent "$@"
@@ -117,6 +117,11 @@ flash PORT *BOARD: (prepare "flash")
 [no-exit-message]
 deploy PORT MODEL: (prepare "demo")
     @{{ python }} -m host_sim.esp32 deploy "$@"
+
+# A whole DeiT-III-S with random weights on the board in QEMU: heap, time, the host's numbers bit for bit (minutes)
+[no-exit-message]
+deit: (prepare "train") (prepare "qemu")
+    {{ python }} -m tests.firmware.deit
 
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""The virtual board: MicroPython's unix port behind a pseudo-terminal, so that mpremote sees a board.
+"""The virtual boards: MicroPython behind a pseudo-terminal, so that mpremote sees a board.
 
-    python host_sim/board.py            print the device's path, then serve it until Ctrl-C
-    python host_sim/board.py demo       run firmware/classify.py on a board through mpremote
+    python host_sim/board.py serve [KIND]   print the device's path, then serve it until Ctrl-C
+    python host_sim/board.py demo [KIND]    run firmware/classify.py on a board through mpremote
 
-    with Board() as board:              the same from Python, in a process of its own
+    with Board(kind="unix") as board:       the same from Python, in a process of its own
         board.mpremote("run", "firmware/classify.py")
 
-The board's flash is a directory that MicroPython sees as its root. A soft reset ends the interpreter, and
-the server starts a new one in its place.
+KIND is unix, MicroPython's unix port, or qemu, a Cortex-M7 in QEMU (host_sim/qemu_board.py). The flash of the unix
+board is a directory that MicroPython sees as its root. A soft reset ends the interpreter, and the server starts a new
+one in its place.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -37,6 +38,9 @@ from host_sim.unix_port import firmware
 
 # What a board's flash holds out of firmware/.
 FLASH_CONTENTS = ("ftervit", "models", "images")
+# Kinds of board, and what people call them.
+UNIX = "unix"
+KINDS = {"unix": "unix port", "qemu": "Cortex-M7 in QEMU"}
 HEAP = "8M"
 # Bytes kept for a side that does not read; beyond them the other side waits, so that nothing is lost.
 PENDING = 1 << 16
@@ -138,10 +142,13 @@ class Pump:
 
 
 class Server:
-    """Serves one board: a device for clients, and one interpreter after another behind it."""
+    """Serves one board: a device for clients, and one interpreter after another behind it.
 
-    def __init__(self, program: Path, flash: Path, heap: str):
-        self.program, self.flash, self.heap = program, flash, heap
+    run: starts an interpreter that runs `program`; its argument says whether at the raw REPL.
+    """
+
+    def __init__(self, program: Path, run: Callable[[bool], "Interpreter"]):
+        self.program, self.run = program, run
         # The slave stays open here: the terminal keeps its settings from one client to the next.
         self.client, self.slave = open_raw_terminal()
         self.device = os.ttyname(self.slave)
@@ -151,7 +158,7 @@ class Server:
 
     def start(self, raw: bool) -> None:
         """Start an interpreter with an empty input."""
-        self.interpreter = Interpreter(self.program, self.flash, self.heap, raw)
+        self.interpreter = self.run(raw)
         self.to_client.source = self.to_board.sink = self.interpreter.master
         self.to_board.moved = 0
 
@@ -206,6 +213,28 @@ def flash_directory(flash: Path | None) -> Iterator[Path]:
         yield Path(directory)
 
 
+def firmware_of(kind: str) -> Path:
+    """Build what a board of this kind runs, as far as it is out of date; returns the file."""
+    if kind == "qemu":
+        from host_sim import qemu_board
+
+        return qemu_board.firmware()
+    return firmware()
+
+
+@contextlib.contextmanager
+def interpreters(kind: str, program: Path, flash: Path, heap: str) -> Iterator[Callable[[bool], Interpreter]]:
+    """What starts interpreters on a board of this kind (Server)."""
+    if kind == "qemu":
+        from host_sim import qemu_board
+
+        with qemu_board.image_file(flash) as image:
+            size = qemu_board.heap_bytes(heap)
+            yield lambda raw: qemu_board.Emulator(program, image, size)
+    else:
+        yield lambda raw: Interpreter(program, flash, heap, raw)
+
+
 def end_with_parent() -> None:
     """Let Linux send SIGTERM when the parent ends: `just` does not pass signals on."""
     if sys.platform == "linux":
@@ -218,11 +247,11 @@ def serve(arguments: argparse.Namespace) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     if arguments.with_parent:
         end_with_parent()
-    program = arguments.program or firmware()
-    with flash_directory(arguments.flash) as flash:
-        server = Server(program, flash, arguments.heap)
+    program = arguments.program or firmware_of(arguments.kind)
+    with flash_directory(arguments.flash) as flash, interpreters(arguments.kind, program, flash, arguments.heap) as run:
+        server = Server(program, run)
         try:
-            with contextlib.suppress(KeyboardInterrupt), announced(server.device, "virtual, unix port"):
+            with contextlib.suppress(KeyboardInterrupt), announced(server.device, f"virtual, {KINDS[arguments.kind]}"):
                 print(server.device, flush=True)
                 if sys.stderr.isatty():
                     print(f"try: .venv/bin/mpremote connect {server.device} repl", file=sys.stderr)
@@ -234,17 +263,17 @@ def serve(arguments: argparse.Namespace) -> None:
 class Board:
     """A virtual board in a process of its own, for as long as the `with` block lasts.
 
-    `path` is its device and `process` the serving process. `flash` is a directory to be the board's root;
-    without one it is new and goes away at the end. Either way firmware/'s package, models and images are
-    copied into it.
+    `path` is its device and `process` the serving process. `flash` is a directory to be the board's root (of kind
+    "qemu": to be found at /rom, as it is at the start); without one it is new and goes away at the end. Either way
+    firmware/'s package, models and images are copied into it.
     """
 
-    def __init__(self, flash: Path | None = None, heap: str = HEAP, program: Path | None = None):
-        self.flash, self.heap, self.program = flash, heap, program
+    def __init__(self, flash: Path | None = None, heap: str = HEAP, program: Path | None = None, kind: str = UNIX):
+        self.flash, self.heap, self.program, self.kind = flash, heap, program, kind
 
     def __enter__(self) -> "Board":
-        program = self.program or firmware()
-        command = [sys.executable, Path(__file__), "serve", "--until-eof", "--heap", self.heap]
+        program = self.program or firmware_of(self.kind)
+        command = [sys.executable, Path(__file__), "serve", self.kind, "--until-eof", "--heap", self.heap]
         command += ["--program", program]
         if self.flash:
             command += ["--flash", self.flash]
@@ -289,12 +318,12 @@ def stream(command: list[str]) -> tuple[int, str]:
     return process.returncode, output.decode(errors="replace")
 
 
-def demo(_: argparse.Namespace) -> None:
+def demo(arguments: argparse.Namespace) -> None:
     """Classify the ten pictures on a board and write build/demo.json."""
     script = ROOT / "firmware" / "classify.py"
     if not script.is_file():
         raise Failure(f"{script.relative_to(ROOT)} is missing")
-    with Board() as board:
+    with Board(kind=arguments.kind) as board:
         status, output = stream(board.command("run", script))
     if status:
         raise Failure("firmware/classify.py failed on the virtual board: its output stands above")
@@ -302,23 +331,27 @@ def demo(_: argparse.Namespace) -> None:
     if not counts:
         raise Failure("firmware/classify.py did not end with a line like '9 of 10 right'")
     right, of = map(int, counts[-1])
-    result = {"right": right, "of": of, "board": "unix"}
+    result = {"right": right, "of": of, "board": arguments.kind}
     (BUILD / "demo.json").write_text(json.dumps(result) + "\n")
 
 
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="A virtual board for mpremote.")
-    parser.set_defaults(run=serve, flash=None, heap=HEAP, program=None, until_eof=False, with_parent=False)
+    kind = {"nargs": "?", "choices": list(KINDS), "default": UNIX, "metavar": "KIND"}
+    parser = argparse.ArgumentParser(description="A virtual board for mpremote. KIND: " + " or ".join(KINDS))
+    parser.set_defaults(run=serve, flash=None, heap=HEAP, kind=UNIX, program=None, until_eof=False, with_parent=False)
     commands = parser.add_subparsers(metavar="COMMAND")
     server = commands.add_parser("serve", help="print the device's path and serve it (default)")
+    server.add_argument("kind", **kind)
     server.add_argument("--flash", type=Path, metavar="DIR", help="keep the board's files in DIR")
     server.add_argument("--heap", default=HEAP, metavar="SIZE", help=f"MicroPython's heap (default {HEAP})")
     server.add_argument("--program", type=Path, metavar="FILE", help="use this build of MicroPython")
     server.add_argument("--with-parent", action="store_true", help="end when the process that started it does")
     server.add_argument("--until-eof", action="store_true", help="end when standard input does")
-    commands.add_parser("demo", help="run firmware/classify.py").set_defaults(run=demo)
+    demonstration = commands.add_parser("demo", help="run firmware/classify.py")
+    demonstration.add_argument("kind", **kind)
+    demonstration.set_defaults(run=demo)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

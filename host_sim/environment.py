@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The virtual environment and the system packages that the recipes need.
 
-`python3 host_sim/environment.py demo|lint|test|train|eval|lx7|flash` installs what that recipe misses and nothing
+`python3 host_sim/environment.py demo|lint|test|train|eval|lx7|flash|qemu` installs what that recipe misses and nothing
 else. It runs on the system's own Python before any package exists, so it uses the standard library alone;
 host_sim/unix_port.py and host_sim/board.py share its log files, progress lines and error lines.
 """
@@ -42,17 +42,21 @@ GROUPS = {
     "eval": ("light", "pictures", "train"),
     "lx7": ("light", "pictures"),
     "flash": ("light", "flash"),
+    "qemu": ("light",),
 }
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-NEEDS_MICROPYTHON = {"demo", "test"}
+NEEDS_MICROPYTHON = {"demo", "test", "qemu"}
 # Those that read Fashion-MNIST, those that compile C for this machine, and those that do so for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
 NEEDS_HOST_BUILD = NEEDS_DATASET | {"lx7"}
 NEEDS_XTENSA = {"test", "lx7"}
+NEEDS_ARM = {"test", "qemu"}
 # The first LLVM that Debian builds with the Xtensa target.
 OLDEST_LLVM = 22
 XTENSA_LINKER = "xtensa-lx106-elf-ld"
 XTENSA_EMULATOR = "qemu-system-xtensa"
+ARM_COMPILER = "arm-none-eabi-gcc"
+ARM_EMULATOR = "qemu-system-arm"
 
 APT_INSTALL = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y")
 
@@ -185,6 +189,20 @@ def missing_packages(task: str) -> dict[str, str]:
         missing[XTENSA_EMULATOR] = "qemu-system-misc"
     if task == "test" and not shutil.which("cmake"):
         missing["cmake"] = "cmake"
+    if task in NEEDS_ARM:
+        missing |= missing_arm_packages()
+    return missing
+
+
+def missing_arm_packages() -> dict[str, str]:
+    """What building and running firmware for a Cortex-M lacks: thing -> Debian package."""
+    missing = {}
+    if not shutil.which(ARM_COMPILER):
+        missing[ARM_COMPILER] = "gcc-arm-none-eabi"
+    if not shutil.which(ARM_COMPILER) or not has_header("stdio.h", ARM_COMPILER):
+        missing["the C library's headers for Cortex-M"] = "libnewlib-arm-none-eabi"
+    if not shutil.which(ARM_EMULATOR):
+        missing[ARM_EMULATOR] = "qemu-system-arm"
     return missing
 
 
@@ -215,11 +233,11 @@ def has_xtensa(tool: str) -> bool:
     return re.search(r"^\s*xtensa\b", result.stdout, re.MULTILINE) is not None
 
 
-def has_header(name: str) -> bool:
+def has_header(name: str, compiler: str = "gcc") -> bool:
     """Whether the compiler finds a system header; true without a compiler, which is reported by itself."""
-    if not shutil.which("gcc"):
+    if not shutil.which(compiler):
         return True
-    command = ["gcc", "-fsyntax-only", "-xc", "-include", name, os.devnull]
+    command = [compiler, "-fsyntax-only", "-xc", "-include", name, os.devnull]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 

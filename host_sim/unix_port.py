@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +38,8 @@ DEBIAN_SUITE = "trixie"
 GIT_URL = "https://github.com/micropython/micropython"
 
 SOURCE = BUILD / "micropython-src"
-MODULES = BUILD / "usermods"
 OUTPUT = BUILD / "unix"
+MODULES = {"raw_repl": ROOT / "host_sim" / "raw_repl", "ternary": ROOT / "mpy_module"}
 
 # The virtual board needs none of these, and Debian's source package lacks their libraries.
 MAKE_OPTIONS = (
@@ -205,46 +205,56 @@ def source() -> Path:
     return SOURCE
 
 
-def link_modules() -> list[Path]:
-    """Lay our C modules out as MicroPython's USER_C_MODULES wants them: a directory of module directories."""
-    candidates = {"raw_repl": ROOT / "host_sim" / "raw_repl", "ternary": ROOT / "mpy_module"}
-    modules = {name: path for name, path in candidates.items() if (path / "micropython.mk").exists()}
-    MODULES.mkdir(parents=True, exist_ok=True)
-    for link in MODULES.iterdir():
+def link_modules(folder: Path, modules: dict[str, Path]) -> None:
+    """Lay C modules out as MicroPython's USER_C_MODULES wants them: a directory of module directories."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for link in folder.iterdir():
         if modules.get(link.name) != link.readlink():
             link.unlink()
     for name, path in modules.items():
-        if not (MODULES / name).is_symlink():
-            (MODULES / name).symlink_to(path)
-    return list(modules.values())
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(path)
 
 
-def discard_if_reconfigured(tree: Path, modules: list[Path]) -> None:
+def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
     """Make sees changed files but not changed settings: on those, start from an empty output directory."""
-    settings = [str(tree), repr(MAKE_OPTIONS)]
-    for path in modules:
-        settings += [str(path), *(file.read_text() for file in sorted(path.glob("micropython.*")))]
+    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
     digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
-    stamp = OUTPUT / "configured"
+    stamp = output / "configured"
     if not stamp.is_file() or stamp.read_text() != digest:
-        shutil.rmtree(OUTPUT, ignore_errors=True)
-        OUTPUT.mkdir(parents=True)
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir(parents=True)
         stamp.write_text(digest)
 
 
-def firmware() -> Path:
-    """Fetch and build whatever is missing or out of date; returns the executable."""
+def build(
+    port: str, output: Path, modules: dict[str, Path], options: Sequence[str], settings: Sequence[Path] = ()
+) -> None:
+    """Fetch MicroPython's source if need be, and build one of its ports into `output` as far as it is out of date.
+
+    modules: name -> directory of a C module, some of which a tree may lack; options: make's variables; settings: files
+    that the port's makefile includes.
+    """
     with lock("micropython"):
         tree = source()
         for path in (tree, BUILD):
             if re.search(r"\s", str(path)):
                 raise Failure(f"MicroPython's makefiles need a path without spaces, unlike {path}")
-        discard_if_reconfigured(tree, link_modules())
+        modules = {name: path for name, path in modules.items() if (path / "micropython.mk").exists()}
+        folder = output.with_name(f"usermods-{output.name}")
+        link_modules(folder, modules)
+        includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
+        discard_if_reconfigured(output, [str(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
-        command = ["make", f"-j{jobs}", "-C", tree / "ports" / "unix", *MAKE_OPTIONS]
-        paths = [f"USER_C_MODULES={MODULES}", f"BUILD={OUTPUT}", f"PYTHON={sys.executable}"]
-        with step("building MicroPython with the ternary module"):
-            run([*command, *paths], "building MicroPython", "micropython-make.log")
+        command = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
+        paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
+        with step(f"building MicroPython ({output.name}) with the ternary module"):
+            run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
+
+
+def firmware() -> Path:
+    """Fetch and build whatever is missing or out of date; returns the executable."""
+    build("unix", OUTPUT, MODULES, MAKE_OPTIONS)
     return OUTPUT / "micropython"
 
 

@@ -155,8 +155,12 @@ class TernaryBitConv2d:
         self.linear, self.side, self.channels = linear, side, channels
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.out_features = linear.out_features
-        self.new_side = (side + 2 * padding - kernel) // stride + 1
         self.patch_rows = self.new_side
+
+    @property
+    def new_side(self):
+        """Side of the pictures that it makes."""
+        return (self.side + 2 * self.padding - self.kernel) // self.stride + 1
 
     @classmethod
     def load(cls, file, name, side, channels, kernel, stride, padding, out_features):

@@ -9,7 +9,7 @@ from array import array
 
 import ternary
 
-from ftervit.modelfile import convolutions, grids
+from ftervit.modelfile import SIZES, convolutions, grids
 
 # Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
 # (host_sim/lx7/timing.py has the sources). They only rank plans.
@@ -41,7 +41,9 @@ class Plan:
     """
 
     def __init__(self, sizes, sram=None, piece=None):
-        self.sizes, self.sram, self.piece = sizes, sram, piece
+        # Keys that JSON made would stay on the heap with the plan.
+        self.sizes = {key: sizes[key] for key in SIZES + ("stem",)}
+        self.sram, self.piece = sram, piece
         self.tokens = 1 + grids(sizes)[-1][0] ** 2
         self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
         self.scratch = self._scratch()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The virtual board, as mpremote and a terminal see it."""
 
-import contextlib
+import argparse
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,66 +16,38 @@ import pytest
 from host_sim import board as board_module
 from host_sim.board import Board
 from host_sim.environment import Failure
+from tests.boards import Terminal, children, running, wait_until
 
 ALL_BYTES = bytes(range(256)) * 40
 
-
-def children(pid: int) -> list[int]:
-    """The direct children of a process."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return found
+# The flash of the other kind cannot be written to.
+unix_only = pytest.mark.parametrize("kind", ["unix"], indirect=True, scope="module")
 
 
-def running(pid: int) -> bool:
-    """Whether a process exists and is not just waiting to be reaped."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+@pytest.fixture(scope="module", params=list(board_module.KINDS))
+def kind(request) -> str:
+    """Every kind of board in turn."""
+    return request.param
 
 
-def wait_until(condition, seconds: float = 10) -> bool:
-    """Wait for a condition; returns whether it came true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+@pytest.fixture(scope="module")
+def program(kind) -> Path:
+    """What a board of this kind runs."""
+    return board_module.firmware_of(kind)
 
 
-class Terminal:
-    """Bytes to and from a terminal: the board's device, or one that mpremote runs on."""
+@pytest.fixture(scope="module")
+def board(kind, program):
+    """A board that the tests share: every mpremote command starts with a soft reset."""
+    with Board(program=program, kind=kind) as board:
+        yield board
 
-    def __init__(self, fd: int):
-        self.fd, self.unread = fd, b""
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        os.close(self.fd)
-
-    def send(self, data: bytes) -> None:
-        os.write(self.fd, data)
-
-    def read_until(self, ending: bytes, seconds: float = 10) -> bytes:
-        """Everything up to `ending`; fails the test when that does not come."""
-        while ending not in self.unread:
-            readable, _, _ = select.select([self.fd], [], [], seconds)
-            assert readable, f"{ending!r} did not come, only {self.unread!r}"
-            self.unread += os.read(self.fd, 4096)
-        before, _, self.unread = self.unread.partition(ending)
-        return before + ending
-
-    def fresh_prompt(self) -> None:
-        """Leave whatever the last client was doing."""
-        self.send(b"\r\x03\x03\x02")
-        self.read_until(b"for more information.\r\n>>> ")
+@pytest.fixture
+def own_board(kind, program, tmp_path):
+    """A board that a test may break."""
+    with Board(program=program, flash=tmp_path / "flash", kind=kind) as board:
+        yield board
 
 
 @pytest.fixture
@@ -170,6 +141,7 @@ def test_mounted_repl_survives_a_soft_reset(board, tmp_path):
         assert client.wait(10) == 0
 
 
+@unix_only
 def test_flash_is_a_directory_of_its_own(board, script, tmp_path):
     source = script("print('from flash')\n")
     board.mpremote("fs", "cp", source, ":copied.py")
@@ -192,10 +164,10 @@ def test_flash_starts_with_the_package(monkeypatch, tmp_path):
     assert (tmp_path / "flash" / "ftervit" / "__init__.py").exists()
 
 
-def test_kept_flash(program, tmp_path):
+def test_kept_flash(kind, program, tmp_path):
     (tmp_path / "mine.py").write_text("print('kept')\n")
     for _ in range(2):
-        with Board(flash=tmp_path, program=program) as board:
+        with Board(flash=tmp_path, program=program, kind=kind) as board:
             assert board.mpremote("exec", "import mine").stdout == "kept\n"
 
 
@@ -255,22 +227,22 @@ def test_nothing_is_left_when_the_server_ends(own_board, number):
     assert wait_until(lambda: not running(interpreter))
 
 
-def test_nothing_is_left_when_the_parent_dies(program, tmp_path):
+def test_nothing_is_left_when_the_parent_dies(kind, program, tmp_path):
     code = (
         "import os, sys, pathlib\n"
         "from host_sim.board import Board\n"
-        "program, flash = map(pathlib.Path, sys.argv[1:])\n"
-        "with Board(program=program, flash=flash) as board:\n"
+        "program, flash = map(pathlib.Path, sys.argv[2:])\n"
+        "with Board(program=program, flash=flash, kind=sys.argv[1]) as board:\n"
         "    print(board.process.pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    result = subprocess.run([sys.executable, "-c", code, program, tmp_path], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", code, kind, program, tmp_path], capture_output=True, text=True)
     server = int(result.stdout)
     assert wait_until(lambda: not running(server)), result.stderr
 
 
-def test_command_line_serves_until_interrupted(program):
-    command = [sys.executable, board_module.__file__, "serve", "--program", program]
+def test_command_line_serves_until_interrupted(kind, program):
+    command = [sys.executable, board_module.__file__, "serve", kind, "--program", program]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
         path = server.stdout.readline().strip()
         assert Path(path).is_char_device()
@@ -279,23 +251,23 @@ def test_command_line_serves_until_interrupted(program):
 
 
 @pytest.fixture
-def demo(monkeypatch, tmp_path, program):
+def demo(monkeypatch, tmp_path, kind, program):
     """Run the demo in a tree whose classify.py is the given text."""
     (tmp_path / "firmware").mkdir()
     monkeypatch.setattr(board_module, "ROOT", tmp_path)
     monkeypatch.setattr(board_module, "BUILD", tmp_path)
-    monkeypatch.setattr(board_module, "firmware", lambda: program)
+    monkeypatch.setattr(board_module, "firmware_of", lambda _: program)
 
     def run(text: str) -> dict:
         (tmp_path / "firmware" / "classify.py").write_text(text)
-        board_module.demo(None)
+        board_module.demo(argparse.Namespace(kind=kind))
         return json.loads((tmp_path / "demo.json").read_text())
 
     return run
 
 
-def test_demo(demo, capfdbinary):
-    assert demo("print('1 of 2 right')\nprint('9 of 10 right')\n") == {"right": 9, "of": 10, "board": "unix"}
+def test_demo(demo, kind, capfdbinary):
+    assert demo("print('1 of 2 right')\nprint('9 of 10 right')\n") == {"right": 9, "of": 10, "board": kind}
     assert capfdbinary.readouterr().out == b"1 of 2 right\n9 of 10 right\n"
 
 
@@ -305,8 +277,8 @@ def test_demo_that_fails(demo, text):
         demo(text)
 
 
-def test_a_board_ends_with_the_process_that_started_it(program):
-    serve = [sys.executable, Path(board_module.__file__), "serve", "--with-parent", "--program", program]
+def test_a_board_ends_with_the_process_that_started_it(kind, program):
+    serve = [sys.executable, Path(board_module.__file__), "serve", "--with-parent", kind, "--program", program]
     starter = "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()"
     with subprocess.Popen(
         [sys.executable, "-c", starter, *serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

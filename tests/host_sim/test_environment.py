@@ -166,6 +166,19 @@ def test_packages_for_xtensa(tools, llvm):
     assert "qemu-system-misc" not in environment.missing_packages("test").values()
 
 
+def test_packages_for_the_board_in_qemu(tools):
+    packages = {"gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm"}
+    assert packages < set(environment.missing_packages("qemu").values())
+    assert packages < set(environment.missing_packages("test").values())
+    assert not packages & set(environment.missing_packages("demo").values())
+    # A compiler without headers is what apt leaves without its recommendations.
+    tools("arm-none-eabi-gcc", "exit 1")
+    tools("qemu-system-arm", "exit 0")
+    assert packages & set(environment.missing_packages("qemu").values()) == {"libnewlib-arm-none-eabi"}
+    tools("arm-none-eabi-gcc", "exit 0")
+    assert not packages & set(environment.missing_packages("qemu").values())
+
+
 def test_only_tasks_with_pictures_need_the_dataset(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, "DATASET", tmp_path / "absent")
     assert "dataset-fashion-mnist" in environment.missing_packages("eval").values()

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The virtual board of kind "qemu": firmware/boards/QEMU_M7, a Cortex-M7 with 8 MB of heap and 8 MB of flash, in QEMU.
+
+    python host_sim/qemu_board.py       build the firmware, and print its path
+
+Its flash holds a ROMFS image of a directory, which MicroPython finds at /rom, its current directory at the start. It
+cannot be written to; what `mpremote romfs deploy` puts there instead lasts until a reset. host_sim/board.py serves it.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
+from host_sim.environment import (
+    ARM_EMULATOR,
+    BUILD,
+    ROOT,
+    Failure,
+    install_packages,
+    missing_packages,
+    one_line_errors,
+)
+from host_sim.romfs import build_image
+from host_sim.unix_port import build
+
+BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
+OUTPUT = BUILD / "qemu"
+MACHINE = "mps2-an500"
+# Of firmware/boards/QEMU_M7/qemu_m7.ld.
+PARAMETERS = 0x20000000
+HEAP = 8 << 20
+FLASH, FLASH_SIZE = 0x60800000, 8 << 20
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
+# Less than this does not even hold the REPL's own objects.
+SMALLEST_HEAP = 16 << 10
+
+
+def firmware() -> Path:
+    """Build whatever is missing or out of date, after installing what that takes; returns the ELF file."""
+    install_packages(missing_packages("qemu"))
+    options = (f"BOARD={BOARD.name}", f"BOARD_DIR={BOARD}", "FROZEN_MANIFEST=", "CFLAGS_EXTRA=-Wno-error")
+    build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
+    return OUTPUT / "firmware.elf"
+
+
+def heap_bytes(text: str) -> int:
+    """The bytes of a size like 160K, as the unix port takes it; a Failure for what the board does not have."""
+    match = re.fullmatch(r"(\d+)([KM]?)", text.upper())
+    size = int(match[1]) * UNITS[match[2]] if match else 0
+    if not SMALLEST_HEAP <= size <= HEAP:
+        raise Failure(f"--heap {text}: must be a size like 160K, from {SMALLEST_HEAP >> 10}K to {HEAP >> 20}M")
+    return size
+
+
+@contextlib.contextmanager
+def image_file(flash: Path) -> Iterator[Path]:
+    """A ROMFS image of a directory, as a file that goes away afterwards."""
+    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    image = build_image({path.relative_to(flash).as_posix(): path for path in paths})
+    if len(image) > FLASH_SIZE:
+        raise Failure(f"the image of {flash} needs {len(image):,} bytes, the board's flash has {FLASH_SIZE:,}")
+    with tempfile.NamedTemporaryFile(dir=BUILD, prefix="qemu-", suffix=".romfs") as file:
+        file.write(image)
+        file.flush()
+        yield Path(file.name)
+
+
+class Emulator(Interpreter):
+    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does."""
+
+    def __init__(self, program: Path, image: Path, heap: int):
+        self.master, slave = open_raw_terminal()
+        self.process = subprocess.Popen(
+            [
+                *(ARM_EMULATOR, "-machine", MACHINE, "-display", "none", "-monitor", "none", "-kernel", program),
+                *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
+                *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
+                # QEMU's own pty would notice a client only once a second, and drop what is written before.
+                *("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line"),
+            ],
+            stdin=slave,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,
+        )
+        os.close(slave)
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    print(firmware())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

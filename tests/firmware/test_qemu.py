@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: MIT
+"""The package on a 32-bit board whose flash is mapped and read-only: logits, memory, interruptions, addresses."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tty
+from pathlib import Path
+
+import pytest
+
+from host_sim import qemu_board
+from host_sim.board import Board
+from host_sim.environment import Failure
+from host_sim.romfs import build_image
+from tests.boards import Terminal, children
+from tests.conftest import ROOT
+from tests.firmware.test_equality import host_logits
+from tests.tiny import calibrated, images, small, untrained
+from trainer.calibrate import calibrate
+from trainer.data import load_fashion_mnist
+from trainer.export import export
+
+FIRMWARE = ROOT / "firmware"
+# Name, side and channels of the pictures, count.
+MODELS = (("fashion_mnist", 28, 1, 10), ("stem", 29, 3, 3), ("odd", 28, 1, 3))
+
+LOGITS = """
+from ftervit import Image, VisionTransformer
+model = VisionTransformer.load("models/{name}.safetensors")
+with open("{name}.bin", "rb") as file:
+    for index in range({count}):
+        picture = Image(file.read({side} * {side} * {channels}), {side}, {side}, {channels})
+        print("logits", list(model(model.preprocess(picture))))
+"""
+
+# Heap that a model takes beside its activations, and the most that loading takes.
+HEAP = """
+import gc
+from ftervit import VisionTransformer
+from ftervit.layers import patch_scratch, scratch
+def used():
+    gc.collect()
+    return gc.mem_alloc()
+for name in {names}:
+    scratch.use(b"")
+    patch_scratch.use(b"")
+    before = used()
+    model = VisionTransformer.load("models/%s.safetensors" % name)
+    after = used()
+    activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+    print("heap", name, after - before - activations - patches, activations, patches)
+    del model
+"""
+
+START = """
+from ftervit import VisionTransformer, read_image
+model = VisionTransformer.load("models/fashion_mnist.safetensors")
+picture = model.preprocess(read_image("images/7_sneaker.pgm"))
+"""
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The firmware."""
+    return qemu_board.firmware()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Name of a model -> pictures, uint8 [count, side, side, channels]."""
+    found = {name: images(count, side, channels, seed=9).numpy() for name, side, channels, count in MODELS[1:]}
+    return found | {"fashion_mnist": load_fashion_mnist("t10k").images[: MODELS[0][3]].numpy()}
+
+
+@pytest.fixture(scope="module")
+def models(shipped, stem_model, odd_model, tmp_path_factory):
+    """Name -> model file; narrow and wide differ in nothing but their width."""
+    found = {"fashion_mnist": shipped, "stem": stem_model, "odd": odd_model}
+    for name, width in (("narrow", 32), ("wide", 64)):
+        found[name] = tmp_path_factory.mktemp(name) / f"{name}.safetensors"
+        export(calibrated(small(name, embed_dim=width, depth=2, num_heads=2)), found[name])
+    return found
+
+
+@pytest.fixture(scope="module")
+def board(program, models, pictures, tmp_path_factory):
+    """A board with all models and pictures in its flash."""
+    flash = tmp_path_factory.mktemp("flash")
+    (flash / "models").mkdir()
+    for name, path in models.items():
+        (flash / "models" / f"{name}.safetensors").write_bytes(path.read_bytes())
+    for name, some in pictures.items():
+        (flash / f"{name}.bin").write_bytes(some.tobytes())
+    with Board(kind="qemu", program=program, flash=flash) as board:
+        yield board
+
+
+@pytest.fixture
+def run(board, tmp_path):
+    """Run a script and return its output; the test fails if the script does."""
+
+    def run(text, *before):
+        (tmp_path / "script.py").write_text(text)
+        result = board.mpremote(*before, "run", tmp_path / "script.py", timeout=120)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def terminal(board):
+    """A client at the friendly prompt."""
+    fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(fd)
+    with Terminal(fd) as terminal:
+        terminal.fresh_prompt()
+        yield terminal
+
+
+def values(output, key):
+    """The words behind each line that begins with `key`."""
+    return [line.split()[1:] for line in output.splitlines() if line.startswith(key + " ")]
+
+
+def test_classify(board):
+    result = board.mpremote("run", FIRMWARE / "classify.py", timeout=120)
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
+
+
+@pytest.mark.parametrize(("name", "side", "channels", "count"), MODELS)
+def test_logits_are_those_of_the_host(name, side, channels, count, run, models, pictures):
+    output = run(LOGITS.format(name=name, side=side, channels=channels, count=count))
+    found = [json.loads(line.removeprefix("logits ")) for line in output.splitlines()]
+    assert found == host_logits(models[name], pictures[name]).tolist()
+
+
+def test_a_mounted_folder_with_the_model_in_flash(run, tmp_path, models, pictures):
+    """The script's folder is current and comes from the computer, package and model from /rom."""
+    (tmp_path / "mine.bin").write_bytes(pictures["odd"].tobytes())
+    output = run(LOGITS.format(name="odd", side=28, channels=1, count=3).replace('"models', '"/rom/models').replace(
+        '"odd.bin"', '"mine.bin"'), "mount", tmp_path)  # fmt: skip
+    found = [json.loads(line.removeprefix("logits ")) for line in output.splitlines() if line.startswith("logits")]
+    assert found == host_logits(models["odd"], pictures["odd"]).tolist()
+
+
+def test_weights_lie_in_flash_at_multiples_of_16(run):
+    output = run(
+        START
+        + """
+import uctypes
+layers = [stage.conv.linear for stage in model.patch_embed.backbone] + [model.patch_embed.proj.linear, model.head]
+for block in model.blocks:
+    layers += [block.norm1, block.attn.qkv, block.attn.proj, block.norm2, block.mlp.fc1, block.mlp.fc2]
+for layer in layers:
+    for name in ("weight", "bias", "multiplier", "shift"):
+        if hasattr(layer, name):
+            view = getattr(layer, name)
+            print("at", uctypes.addressof(view), len(view))
+try:
+    layers[0].weight[0] = 1
+except TypeError:
+    print("read-only")
+"""
+    )
+    places = [(int(address), int(size)) for address, size in values(output, "at")]
+    assert len(places) == 3 * 4 + 4 + 3 + 4 * (2 * 2 + 4 * 4)
+    for address, size in places:
+        assert qemu_board.FLASH <= address < address + size <= qemu_board.FLASH + qemu_board.FLASH_SIZE
+        assert address % 16 == 0
+    assert output.endswith("read-only\n")
+
+
+def test_heap_beside_the_activations(run, capsys):
+    output = run(HEAP.format(names=("narrow", "fashion_mnist", "narrow", "wide")))
+    # The first load counts what modules allocate once.
+    found = {name: tuple(map(int, numbers)) for name, *numbers in values(output, "heap")}
+    with capsys.disabled():
+        for name, numbers in found.items():
+            print("\n{}: {} bytes of heap, besides {} of activations and {} of patches".format(name, *numbers), end="")
+    assert 0 < found["fashion_mnist"][0] <= 8192
+    assert found["wide"][0] - found["narrow"][0] < 1024
+    assert found["wide"][1] > found["narrow"][1]
+
+
+def test_30_inferences_take_no_memory(run):
+    output = run(
+        START
+        + """
+import gc
+for count in (1, 30):
+    for _ in range(count):
+        model(picture)
+    gc.collect()
+    print("free", gc.mem_free())
+"""
+    )
+    before, after = values(output, "free")
+    assert before == after
+
+
+def test_ctrl_c_during_inference(terminal):
+    for line in START.split("\n"):
+        terminal.send(line.encode() + b"\r")
+        terminal.read_until(b"\n>>> ")
+    terminal.send(b"before = list(model(picture))\r")
+    terminal.read_until(b">>> ")
+    terminal.send(b"while True: model(picture)\r\r")
+    terminal.read_until(b"... \r\n")
+    time.sleep(0.5)
+    started = time.monotonic()
+    terminal.send(b"\x03")
+    trace = terminal.read_until(b"KeyboardInterrupt: \r\n")
+    # A whole inference takes longer on a busy machine, a layer does not.
+    assert time.monotonic() - started < 5
+    assert b"ftervit/" in trace
+    terminal.read_until(b">>> ")
+    terminal.send(b"list(model(picture)) == before\r")
+    terminal.read_until(b"True\r\n")
+
+
+def test_a_soft_reset_in_the_middle_of_an_inference(board, run):
+    board.mpremote("exec", "--no-follow", START + "while True: model(picture)")
+    time.sleep(0.5)
+    assert run("import gc, os; print(os.getcwd(), gc.mem_alloc() < 20000)") == "/rom True\n"
+
+
+def test_reset(board, run):
+    board.mpremote("exec", "--no-follow", START + "while True: model(picture)")
+    assert board.mpremote("reset").returncode == 0
+    assert run("import os; print(os.listdir('models')[0])") == "fashion_mnist.safetensors\n"
+
+
+def test_a_write_to_flash_is_a_fault_that_is_reported(board):
+    result = board.mpremote("exec", f"import uctypes; uctypes.bytearray_at({qemu_board.FLASH}, 4)[0] = 0")
+    assert result.returncode == 1
+    assert re.search(r"fault at 0x\w{8}, called from 0x\w{8}: the board resets", result.stdout)
+    assert board.mpremote("eval", "__import__('os').getcwd()").stdout == "/rom\n"
+
+
+def test_an_image_deployed_by_mpremote(program, tmp_path):
+    (tmp_path / "other.romfs").write_bytes(build_image({"new.txt": b"deployed"}))
+    with Board(kind="qemu", program=program) as own:
+        assert f"size {qemu_board.FLASH_SIZE} bytes" in own.mpremote("romfs", "query").stdout
+        result = own.mpremote("romfs", "deploy", tmp_path / "other.romfs")
+        assert result.returncode == 0, result.stdout
+        assert own.mpremote("eval", "open('new.txt').read()").stdout == "deployed\n"
+        own.mpremote("reset")
+        assert own.mpremote("eval", "__import__('os').listdir()").stdout == "['ftervit', 'images', 'models']\n"
+
+
+def test_too_small_a_heap_is_refused_with_both_numbers(program, tmp_path):
+    """Activations of 197 tokens on a heap that holds the package and the way to the check."""
+    options = {"img_size": 224, "channels": 3, "classes": 2, "embed_dim": 192, "depth": 1, "num_heads": 1}
+    (tmp_path / "models").mkdir()
+    student = untrained(small("large", **options))
+    calibrate(student, images(1, 224, 3))
+    export(student, tmp_path / "models" / "large.safetensors")
+    with Board(kind="qemu", program=program, flash=tmp_path, heap="320K") as small_board:
+        result = small_board.mpremote("exec", START.replace("fashion_mnist", "large"))
+    found = re.search(r"MemoryError: activations and picture: needs (\d+) bytes, (\d+) are free", result.stdout)
+    assert found, result.stdout
+    assert int(found[1]) > 320 << 10 > int(found[2])
+
+
+def test_time(run):
+    output = run("""
+import select, sys, time
+poll = select.poll()
+poll.register(sys.stdin, select.POLLIN)
+for wait in (lambda: time.sleep_ms(100), lambda: time.sleep_us(100000), lambda: poll.poll(100)):
+    us, ms = time.ticks_us(), time.ticks_ms()
+    wait()
+    print("took", time.ticks_diff(time.ticks_us(), us), time.ticks_diff(time.ticks_ms(), ms))
+""")
+    took = values(output, "took")
+    assert len(took) == 3
+    for us, ms in took:
+        assert 100_000 <= int(us) < 5_000_000
+        assert abs(int(us) / 1000 - int(ms)) < 20
+
+
+def test_idle_boards_sleep(board):
+    """The processor time of the server and its QEMU, at the prompt, in clock ticks of 10 ms."""
+
+    def ticks():
+        pids = [board.process.pid, *children(board.process.pid)]
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+        assert len(stats) == 2
+        return sum(int(stat[11]) + int(stat[12]) for stat in stats)
+
+    board.mpremote("soft-reset")
+    before = ticks()
+    time.sleep(2)
+    assert ticks() - before < 40
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
+    (tmp_path / "large").write_bytes(bytes(qemu_board.FLASH_SIZE))
+    words = r"needs 8,388,6\d\d bytes, the board's flash has 8,388,608"
+    with pytest.raises(Failure, match=words), qemu_board.image_file(tmp_path):
+        pass
+    for heap in ("9M", "1K", "many"):
+        with pytest.raises(Failure, match=f"--heap {heap}: must be a size like 160K, from 16K to 8M"):
+            qemu_board.heap_bytes(heap)
+    assert qemu_board.heap_bytes("160k") == 163840
+
+
+def test_the_list_of_boards_shows_its_models(board):
+    """`just boards` asks it as it asks any other."""
+    result = subprocess.run([sys.executable, "-m", "host_sim.boards"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert board.path in result.stdout
+    assert "virtual, Cortex-M7 in QEMU" in result.stdout
+    assert "/rom/models/fashion_mnist.safetensors" in result.stdout
