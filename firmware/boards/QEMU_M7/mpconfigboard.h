@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// The port's configuration, and what the board has besides: time, polling of standard input, a ROMFS in flash.
+// The port's configuration, and what the board has besides: time, polling of standard input, a ROMFS in
+// flash.
 
 #include "mpconfigport.h"
 
