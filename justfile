@@ -118,10 +118,10 @@ flash PORT *BOARD: (prepare "flash")
 deploy PORT MODEL: (prepare "demo")
     @{{ python }} -m host_sim.esp32 deploy "$@"
 
-# A whole DeiT-III-S with random weights on the board in QEMU: heap, time, the host's numbers bit for bit (minutes)
+# A whole DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix): the host's numbers, bit for bit (minutes)
 [no-exit-message]
-deit: (prepare "train") (prepare "qemu")
-    {{ python }} -m tests.firmware.deit
+deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
+    {{ python }} -m tests.firmware.deit "$@"
 
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
