@@ -166,7 +166,11 @@ class Plan:
         """Cycles that decoding packed weights takes, and waiting for them, for all tokens, `rows` at a time."""
         cores = ternary.cores()
         waiting = max(0.0, FLASH - MULTIPLY * rows / cores)
-        return packed * (DECODE / cores + waiting) * ((self.tokens + rows - 1) // rows)
+        return packed * (DECODE / cores + waiting) * self._passes(rows)
+
+    def _passes(self, rows):
+        """Passes over all tokens, `rows` at a time."""
+        return (self.tokens + rows - 1) // rows
 
     def _cost(self, whole, heads, rows, in_psram):
         """Cycles that all blocks decode and wait for flash and PSRAM."""
@@ -240,10 +244,9 @@ class Plan:
         of = "" if self.sram is None else " of %d" % self.sram
         inside = sum(self.pieces) + self.logits, of, self.pieces
         lines.append("SRAM: %d%s bytes, in pieces of %s and the logits; PSRAM: %d bytes" % (inside + (external,)))
-        passes = (self.tokens + self.rows - 1) // self.rows
         lines.append(
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
-            " at a time" % (self.tokens, self.rows, passes, self.heads, self.sizes["num_heads"])
+            " at a time" % (self.tokens, self.rows, self._passes(self.rows), self.heads, self.sizes["num_heads"])
         )
         lines.append("decoding, waiting for flash and PSRAM: about %d cycles a picture (modelled)" % self.cycles)
         return "\n".join(lines)
