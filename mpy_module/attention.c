@@ -34,7 +34,7 @@ static size_t rows_of(size_t tokens) {
 }
 
 // Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels); for each part
-// rows of scores or weights, and a spare row.
+// rows of scores or weights, and a spare row of weights.
 typedef struct {
     int8_t *keys, *values, *weights, *spare;
 } workplace;
@@ -43,21 +43,18 @@ static size_t panel_bytes(size_t tokens, size_t head_width) {
     return ternary_round_up(tokens) * ternary_round_up(head_width);
 }
 
-static size_t spare_bytes(size_t tokens, size_t head_width) {
-    return ternary_round_up(tokens > head_width ? tokens : head_width);
+static size_t part_bytes(size_t tokens) {
+    return (rows_of(tokens) + 1) * ternary_round_up(tokens);
 }
 
 static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
-    size_t part = rows_of(tokens) * ternary_round_up(tokens) + spare_bytes(tokens, head_width);
-    return 2 * panel_bytes(tokens, head_width) + (size_t)ternary_cores() * part + TERNARY_SLACK;
+    return 2 * panel_bytes(tokens, head_width) + (size_t)ternary_cores() * part_bytes(tokens) + TERNARY_SLACK;
 }
 
 static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
-    size_t rows = rows_of(h->tokens) * ternary_round_up(h->tokens);
-    int8_t *weights = values + panel_bytes(h->tokens, h->head_width);
-    weights += part * (rows + spare_bytes(h->tokens, h->head_width));
-    return (workplace){keys, values, weights, weights + rows};
+    int8_t *weights = values + panel_bytes(h->tokens, h->head_width) + part * part_bytes(h->tokens);
+    return (workplace){keys, values, weights, weights + rows_of(h->tokens) * ternary_round_up(h->tokens)};
 }
 
 // k of a head, 16 tokens to a panel.
@@ -88,7 +85,6 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
     ternary_product p = {
         .x = query(h, head, first),
         .panel = w->keys,
-        .spare = w->spare,
         .out = scores,
         .rows = rows,
         .depth = h->head_width,

@@ -88,12 +88,20 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
         return false;                                                                                        \
     }
 
-static ELEMENTS_WITHIN(i8_within, int8_t) static ELEMENTS_WITHIN(i32_within, int32_t)
-    ELEMENTS_WITHIN(ternary_i16_within, int16_t)
+// clang-format off
+static ELEMENTS_WITHIN(i8_within, int8_t)
+static ELEMENTS_WITHIN(u8_within, uint8_t)
+static ELEMENTS_WITHIN(i32_within, int32_t)
+ELEMENTS_WITHIN(ternary_i16_within, int16_t)
+    // clang-format on
 
-        bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
     return (low == 0 && high == 127 && ternary_active->no_signs(buffer->data, buffer->size)) ||
            i8_within(buffer, 0, buffer->size, low, high, error);
+}
+
+bool ternary_u8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
+    return u8_within(buffer, 0, buffer->size, low, high, error);
 }
 
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {

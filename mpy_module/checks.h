@@ -33,8 +33,9 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
 bool ternary_i16_within(const ternary_arg *buffer, size_t from, size_t to, int32_t low, int32_t high,
                         ternary_error *error);
 
-// Whether all elements do, of a buffer of int8, int16 and int32.
+// Whether all elements do, of a buffer of int8, uint8, int16 and int32.
 bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
+bool ternary_u8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i32_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 

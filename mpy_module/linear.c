@@ -103,7 +103,6 @@ static ternary_product product_of(const layer *l, size_t tile) {
     return (ternary_product){
         .x = l->x,
         .panel = l->panel,
-        .spare = l->spare,
         .rows = l->rows,
         .depth = l->depth,
         .lanes = ternary_smaller(left, TERNARY_LANES),
@@ -118,20 +117,6 @@ static int32_t bias_room(const layer *l) {
 
 static int32_t bias_shift(uint8_t shift) {
     return ternary_max(shift - 6, 0);
-}
-
-static bool check_shifts(const ternary_arg *shift, ternary_error *error) {
-    const uint8_t *shifts = shift->data;
-    uint8_t seen = 0; // all bits of 0..15
-    for (size_t tile = 0; tile < shift->size; tile++) {
-        seen |= shifts[tile];
-    }
-    for (size_t tile = 0; seen > 15 && tile < shift->size; tile++) {
-        if (!ternary_element_in(shift, tile, shifts[tile], 0, 15, error)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t *shifts,
@@ -179,7 +164,7 @@ static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_
                          const ternary_arg *shift, ternary_error *error) {
     return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
            ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
-           ternary_i8_in(multiplier, 0, 127, error) && check_shifts(shift, error) &&
+           ternary_i8_in(multiplier, 0, 127, error) && ternary_u8_in(shift, 0, 15, error) &&
            check_biases(l, bias, shift->data, error);
 }
 

@@ -15,7 +15,7 @@ enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
 typedef struct {
     const int8_t *x;           // [rows, depth], rows `x_stride` bytes apart
     const int8_t *panel;       // [depth, 16]; memory reaches to a multiple of 16 rows, with any content there
-    int8_t *spare;             // room for a row of x, made a multiple of 16
+    int8_t *spare;             // of `values` alone: room for a row of x, made a multiple of 16
     int8_t *out;               // [rows, lanes], rows `out_stride` bytes apart
     size_t rows, depth, lanes; // each >= 1, lanes <= 16
     size_t x_stride, out_stride;

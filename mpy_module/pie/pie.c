@@ -110,7 +110,7 @@ typedef struct {
 } ALIGNED accumulators;
 
 static void linear(const ternary_product *p, const ternary_scale *scale) {
-    if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
+    if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
         ternary_reference.linear(p, scale);
         return;
     }
@@ -129,13 +129,12 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
 }
 
 static void sums(const ternary_product *p, int32_t *lanes) {
-    if (!aligned(bits_of(p->panel) | bits_of(p->spare))) {
+    if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
         ternary_reference.sums(p, lanes);
         return;
     }
     accumulators end;
     pie_product k = product_of(p);
-    k.x = direct_x(p) ? p->x : copied(p, 0);
     k.out = (int8_t *)&end;
     k.rows = 1;
     pie_sums(&k);
