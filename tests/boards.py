@@ -5,7 +5,19 @@ import contextlib
 import os
 import select
 import time
+import tty
 from pathlib import Path
+
+# For a script: a board whose firmware has no module of ours.
+WITHOUT_MODULE = """
+import builtins
+importer = builtins.__import__
+def without_ternary(name, *rest):
+    if name == "ternary":
+        raise ImportError("no module named 'ternary'")
+    return importer(name, *rest)
+builtins.__import__ = without_ternary
+"""
 
 
 def children(pid: int) -> list[int]:
@@ -41,6 +53,13 @@ class Terminal:
 
     def __init__(self, fd: int):
         self.fd, self.unread = fd, b""
+
+    @classmethod
+    def of(cls, path: str) -> "Terminal":
+        """A plain client of a board's device, without mpremote."""
+        fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(fd)
+        return cls(fd)
 
     def __enter__(self):
         return self

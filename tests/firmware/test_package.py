@@ -11,18 +11,9 @@ import tomllib
 
 import pytest
 
+from tests.boards import WITHOUT_MODULE
 from tests.conftest import ROOT
 
-WITHOUT_MODULE = """
-import builtins
-importer = builtins.__import__
-def without_ternary(name, *rest):
-    if name == "ternary":
-        raise ImportError("no module named 'ternary'")
-    return importer(name, *rest)
-builtins.__import__ = without_ternary
-import ftervit
-"""
 WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how"
 
 
@@ -67,7 +58,7 @@ def test_mip_installs_it(own_board, request, origin):
 
 
 def test_firmware_without_the_module(board):
-    lines = board.mpremote("exec", WITHOUT_MODULE).stdout.splitlines()
+    lines = board.mpremote("exec", WITHOUT_MODULE + "import ftervit\n").stdout.splitlines()
     assert lines[-1] == f"ImportError: {WHY} (no module named 'ternary')"
     assert not any("layers.py" in line or "image.py" in line for line in lines)
 

@@ -3,12 +3,10 @@
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
 import time
-import tty
 from pathlib import Path
 
 import pytest
@@ -116,9 +114,7 @@ def run(board, tmp_path):
 @pytest.fixture
 def terminal(board):
     """A client at the friendly prompt."""
-    fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
-    tty.setraw(fd)
-    with Terminal(fd) as terminal:
+    with Terminal.of(board.path) as terminal:
         terminal.fresh_prompt()
         yield terminal
 

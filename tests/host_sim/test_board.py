@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import tty
 from pathlib import Path
 
 import pytest
@@ -53,9 +52,7 @@ def own_board(kind, program, tmp_path):
 @pytest.fixture
 def terminal(board):
     """A plain client at the board's friendly prompt, without mpremote."""
-    fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
-    tty.setraw(fd)
-    with Terminal(fd) as terminal:
+    with Terminal.of(board.path) as terminal:
         terminal.fresh_prompt()
         yield terminal
 

@@ -19,17 +19,9 @@ from host_sim.board import Board
 from host_sim.boards import NoAnswer, ask
 from host_sim.environment import ROOT
 from host_sim.romfs import build_image
+from tests.boards import WITHOUT_MODULE
 
 MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
-WITHOUT_MODULE = """
-import builtins
-importer = builtins.__import__
-def without_ternary(name, *rest):
-    if name == "ternary":
-        raise ImportError("no module named 'ternary'")
-    return importer(name, *rest)
-builtins.__import__ = without_ternary
-"""
 
 
 @pytest.fixture
