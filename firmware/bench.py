@@ -27,6 +27,7 @@ LINEAR = (
     ("linear_fc1", WIDTH, HIDDEN),
     ("linear_fc2", HIDDEN, WIDTH),
 )
+WEIGHTS = 131072  # bytes, enough for each of them
 LAYERS = False
 SOAK = 0
 KEPT = 1024  # bytes that a word which only looks like a pointer may keep from being free
@@ -168,19 +169,24 @@ def frequency():
         return None
 
 
+def microseconds():
+    """A time to give to `elapsed_since`."""
+    return time.ticks_us() if hasattr(time, "ticks_us") else time.time()
+
+
+def elapsed_since(started):
+    """Microseconds."""
+    return time.ticks_diff(time.ticks_us(), started) if hasattr(time, "ticks_us") else (time.time() - started) * 1e6
+
+
 def stopwatch(function):
     """Seconds of a call, the best of three; the first one fills caches."""
     best = None
     for _ in range(3):
         gc.collect()
-        if hasattr(time, "ticks_us"):
-            started = time.ticks_us()
-            function()
-            elapsed = time.ticks_diff(time.ticks_us(), started) / 1e6
-        else:
-            started = time.time()
-            function()
-            elapsed = time.time() - started
+        started = microseconds()
+        function()
+        elapsed = elapsed_since(started) / 1e6
         best = elapsed if best is None or elapsed < best else best
     return best
 
@@ -201,13 +207,13 @@ def skip(name, error):
 def measured():
     """Print all rows, measured on what this runs on."""
     print(HEAD % ("name", "macs", "cycles", "MAC/cycle", "cores", "seconds"))
-    packed = pattern(131072, 0, 242)
+    packed = pattern(WEIGHTS, 0, 242)
     for path in MODELS.values():
         if there(path):
             from ftervit.modelfile import map_file
 
             packed = map_file(path)
-            if len(packed) >= 131072:
+            if len(packed) >= WEIGHTS:
                 break
     kernels = Kernels(packed)
     try:
@@ -358,16 +364,6 @@ class Counted:
             if not name.startswith("__"):
                 setattr(self, name, getattr(ternary, name))
         self.residual_add = watched.timed(ternary.residual_add, lambda *_: 0, RESIDUAL)
-
-
-def microseconds():
-    """A time to give to `elapsed_since`."""
-    return time.ticks_us() if hasattr(time, "ticks_us") else time.time()
-
-
-def elapsed_since(started):
-    """Microseconds."""
-    return time.ticks_diff(time.ticks_us(), started) if hasattr(time, "ticks_us") else (time.time() - started) * 1e6
 
 
 def layers(path):

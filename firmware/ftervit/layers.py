@@ -407,7 +407,8 @@ class Attention:
 
     def _attend(self, qkv, tokens, heads, out, column):
         table, work = self.softmax.table, self._work(tokens)
-        prefetch(self.proj)
+        if column + heads * (self.width // self.heads) == self.width:
+            prefetch(self.proj)  # which follows the last heads
         ternary.attention(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
