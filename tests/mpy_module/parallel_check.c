@@ -6,6 +6,7 @@
 #define _DEFAULT_SOURCE // setitimer
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -124,16 +125,27 @@ static int run_nested(uint32_t rounds) {
     return !placed_right();
 }
 
-// Two parts write one number: what ThreadSanitizer must report.
+typedef struct {
+    uint32_t number;
+    int32_t begun; // parts that have
+} shared;
+
+// Two parts write one number: what ThreadSanitizer must report. Each waits for the other to have begun, in relaxed
+// order, which orders nothing: or else the locks of parallel.h could put one part before the other by chance.
 static void add_one(void *context, size_t part) {
+    shared *s = context;
     (void)part;
-    ++*(uint32_t *)context;
+    __atomic_fetch_add(&s->begun, 1, __ATOMIC_RELAXED);
+    while (__atomic_load_n(&s->begun, __ATOMIC_RELAXED) < ternary_cores()) {
+        sched_yield();
+    }
+    s->number++;
 }
 
 static int run_race(uint32_t rounds) {
-    uint32_t number = 0;
     for (uint32_t round = 0; round < rounds; round++) {
-        ternary_parallel(add_one, &number, 2);
+        shared s = {0, 0};
+        ternary_parallel(add_one, &s, 2);
     }
     return 0;
 }
