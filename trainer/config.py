@@ -39,9 +39,9 @@ class DistillationSettings:
 class Phase:
     """One training run.
 
-    batch: pictures of a step, over all processes; learning_rate: where the warmup, the part `warmup` of all steps,
-    rises to in a line; then a cosine over all steps takes over, which has fallen a little by then; optimizer: timm's
-    name; clip: largest gradient norm; smoothing: of the labels;
+    batch: pictures of a step, over all processes; learning_rate: where the warmup, the part `warmup` of all steps (of
+    the first cosine's, where there are two), rises to in a line; then a cosine over all steps takes over, which has
+    fallen a little by then; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
     ema: decay of the averaged weights that are validated and kept (0: none).
     """
 
@@ -67,6 +67,11 @@ class Phase:
         require(0 <= self.smoothing < 1, "smoothing must be from 0 to below 1")
         require(0 <= self.ema < 1, "ema must be from 0 to below 1")
 
+    @property
+    def cosines(self) -> tuple[tuple[int, float], ...]:
+        """Epochs and highest learning rate of each cosine, one after another."""
+        return ((self.epochs, self.learning_rate),)
+
 
 STARTS = ("weights", "output_aware")
 
@@ -74,16 +79,30 @@ STARTS = ("weights", "output_aware")
 @dataclass(frozen=True)
 class StudentPhase(Phase):
     """full_precision_epochs: of the epochs, those before the weights become ternary; start: what the rule finds then,
-    "weights" as they are, or "output_aware", weights rounded by what layers make of pictures (starts.output_aware)."""
+    "weights" as they are, or "output_aware", weights rounded by what layers make of pictures (starts.output_aware);
+    ternary_learning_rate: where a cosine of its own starts then, after the first one's end (0: one over all epochs).
+    The FP32 control follows the same learning rates."""
 
     full_precision_epochs: int = 0
     start: str = "weights"
+    ternary_learning_rate: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.start in STARTS, f"start is {self.start!r}, must be one of {', '.join(STARTS)}")
         last = self.epochs - 1
         require(0 <= self.full_precision_epochs <= last, f"full_precision_epochs must be from 0 to {last} (epochs - 1)")
+        require(self.ternary_learning_rate >= 0, "ternary_learning_rate must not be negative")
+        lonely = self.ternary_learning_rate and not self.full_precision_epochs
+        require(not lonely, "ternary_learning_rate needs full_precision_epochs: without, learning_rate is the one to set")
+
+    @property
+    def cosines(self) -> tuple[tuple[int, float], ...]:
+        """Epochs and highest learning rate of each cosine, one after another."""
+        if not self.ternary_learning_rate:
+            return super().cosines
+        first = self.full_precision_epochs
+        return ((first, self.learning_rate), (self.epochs - first, self.ternary_learning_rate))
 
 
 @dataclass(frozen=True)

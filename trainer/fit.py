@@ -144,7 +144,8 @@ class Trainer:
     def __init__(self, run: Run):
         phase, self.run = run.phase, run
         run.model.to(device())
-        total = run.steps * phase.epochs
+        (epochs, rate), *rest = phase.cosines
+        total = run.steps * epochs
         warmup = round(total * phase.warmup)
         if run.steps == 0 or warmup == 0:
             raise TrainerError(
@@ -154,8 +155,16 @@ class Trainer:
         self.optimizer = create_optimizer_v2(
             run.model, phase.optimizer, lr=phase.learning_rate, weight_decay=phase.weight_decay
         )
+        # Of the second cosine's first step, timm's rounding may make the first one's end: a learning rate of 0.
         self.schedule = CosineLRScheduler(
-            self.optimizer, total, warmup_t=warmup, warmup_lr_init=phase.learning_rate / 25, t_in_epochs=False
+            self.optimizer,
+            total,
+            cycle_mul=rest[0][0] / epochs if rest else 1.0,
+            cycle_decay=rest[0][1] / rate if rest else 1.0,
+            cycle_limit=1 + len(rest),
+            warmup_t=warmup,
+            warmup_lr_init=rate / 25,
+            t_in_epochs=False,
         )
         self.ema = ModelEmaV3(run.model, decay=phase.ema, use_warmup=True) if phase.ema else None
         self.progress = Progress()
@@ -165,8 +174,8 @@ class Trainer:
         if run.processes.world > 1:
             devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
             # Learned scales get no gradient in full precision.
-            rest = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
-            run.task.prepare_distributed(devices, find_unused_parameters=rest)
+            unused = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
+            run.task.prepare_distributed(devices, find_unused_parameters=unused)
 
     @property
     def kept_model(self) -> nn.Module:

@@ -32,6 +32,7 @@ VARIANTS = {
         "model.patch=[7, 7, 0]",
         "model.options.qkv_bias=false",
     ),
+    "two cosines": ("student.ternary_learning_rate=0.002", "student.ema=0.9"),
     "stem": ("model.stem=[[4, 3, 2, 1]]", "model.patch=[7, 7, 0]", "student.optimizer=sgd"),
 }
 
@@ -268,6 +269,28 @@ def test_gradients_are_clipped_and_the_schedule_warms_up(tmp_path, monkeypatch):
     warmup = [0.01 * (1 / 25 + step / 4 * 24 / 25) for step in range(4)]
     cosine = [0.005 * (1 + math.cos(math.pi * step / 20)) for step in range(4, 20)]
     assert rates == pytest.approx(warmup + cosine)
+
+
+@pytest.mark.parametrize("first", [2, 3])
+@pytest.mark.parametrize("train", [train_student, train_control])
+def test_learning_rates_start_anew_when_weights_become_ternary(train, first, tmp_path, monkeypatch):
+    """Of 6 epochs with 4 steps; the control's do, too."""
+    rates = []
+    step = Trainer.step
+
+    def look(self, batch, number):
+        loss = step(self, batch, number)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", look)
+    changes = ("student.epochs=6", f"student.full_precision_epochs={first}", "student.ternary_learning_rate=0.002")
+    train(tiny_recipe(tmp_path, *changes), tiny_teacher())
+    steps, warm = 4 * first, round(4 * first * 0.2)
+    warmup = [0.01 * (1 / 25 + step / warm * 24 / 25) for step in range(warm)]
+    cosine = [0.005 * (1 + math.cos(math.pi * step / steps)) for step in range(warm, steps)]
+    second = [0.001 * (1 + math.cos(math.pi * step / (24 - steps))) for step in range(24 - steps)]
+    assert rates == pytest.approx(warmup + cosine + second)
 
 
 def test_smoothing_reaches_the_teachers_loss(tmp_path):
