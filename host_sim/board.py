@@ -245,6 +245,8 @@ def serve(arguments: argparse.Namespace) -> None:
     """Serve a board, with its device's path as the first line of output."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
+    # A shell's background jobs start with SIGINT ignored, and so would the interpreters.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.with_parent:
         end_with_parent()
     program = arguments.program or firmware_of(arguments.kind)

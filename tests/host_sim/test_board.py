@@ -238,13 +238,19 @@ def test_nothing_is_left_when_the_parent_dies(kind, program, tmp_path):
     assert wait_until(lambda: not running(server)), result.stderr
 
 
-def test_command_line_serves_until_interrupted(kind, program):
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
+def test_command_line_serves_until_interrupted(kind, program, before):
+    """Also as a shell's background job, which starts with SIGINT ignored."""
     command = [sys.executable, board_module.__file__, "serve", kind, "--program", program]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as server:
+    start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, before)}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **start) as server:
         path = server.stdout.readline().strip()
         assert Path(path).is_char_device()
         server.send_signal(signal.SIGINT)
-        assert server.wait(10) == 0
+        try:
+            assert server.wait(10) == 0
+        finally:
+            server.kill()
 
 
 @pytest.fixture
