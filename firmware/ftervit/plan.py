@@ -118,6 +118,16 @@ class Plan:
             smallest = pieces
         return smallest
 
+    def _piece(self, size, taken, pieces, stream):
+        """The piece for a buffer: one that need not grow, or else the first that may, or a new one; not `stream`."""
+        may = len(taken)
+        for i, before in enumerate(taken):
+            if i != stream and before + size <= pieces[i]:
+                return i
+            if i != stream and may == len(taken) and (self.piece is None or before + size <= self.piece):
+                may = i
+        return may
+
     def _pack(self, needs, in_psram):
         """Places and pieces, or None and the bytes that would do. Buffers of attention and MLP share memory."""
         limit, external, fits = self.piece, 0, True
@@ -128,7 +138,7 @@ class Plan:
             # A piece of its own, as it has elements of its own.
             places, pieces, fits = {"stream": (0, 0, stream)}, [stream], limit is None or stream <= limit
         used = list(pieces)  # of each piece, by what always lives
-        for number, phase in enumerate(needs):
+        for phase in needs:
             taken = list(used)
             for name, size in sorted(phase, key=lambda item: -item[1]):
                 size = round_up(size)
@@ -137,23 +147,14 @@ class Plan:
                     external += size
                     continue
                 fits = fits and (limit is None or size <= limit)
-                best = len(taken)
-                for i, before in enumerate(taken):
-                    # A piece that need not grow, or else the first one that may.
-                    if i == places["stream"][0]:
-                        continue
-                    if before + size <= pieces[i]:
-                        best = i
-                        break
-                    if best == len(taken) and (limit is None or before + size <= limit):
-                        best = i
-                if best == len(taken):
+                number = self._piece(size, taken, pieces, places["stream"][0])
+                if number == len(taken):
                     taken.append(0)
                     pieces.append(0)
-                places[name] = best, taken[best], size
-                taken[best] += size
-                pieces[best] = max(pieces[best], taken[best])
-            if number == 0:
+                places[name] = number, taken[number], size
+                taken[number] += size
+                pieces[number] = max(pieces[number], taken[number])
+            if phase is needs[0]:
                 used = taken
             else:
                 used += [0] * (len(taken) - len(used))
