@@ -23,6 +23,12 @@ ROWS: dict[str, tuple[str, ...]] = {
     "one scale per tensor": ("ternary.rule.per=tensor",),
     "4 of 8 epochs in full precision": ("student.full_precision_epochs=4",),
     "4 of 8 in full precision, output-aware start": ("student.full_precision_epochs=4", "student.start=output_aware"),
+    "dampening 1": ("student.dampening=1.0",),
+    "4 of 8 in full precision, output-aware start, dampening 1": (
+        "student.full_precision_epochs=4",
+        "student.start=output_aware",
+        "student.dampening=1.0",
+    ),
     "KL only": ("distillation.label_weight=0.0",),
     "KL + label + features": ("distillation.feature_weight=1.0",),
     "averaged weights (EMA 0.998)": ("student.ema=0.998",),

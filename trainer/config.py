@@ -80,12 +80,15 @@ STARTS = ("weights", "output_aware")
 class StudentPhase(Phase):
     """full_precision_epochs: of the epochs, those before the weights become ternary; start: what the rule finds then,
     "weights" as they are, or "output_aware", weights rounded by what layers make of pictures (starts.output_aware);
-    ternary_learning_rate: where a cosine of its own starts then, after the first one's end (0: one over all epochs).
-    The FP32 control follows the same learning rates."""
+    ternary_learning_rate: where a cosine of its own starts then, after the first one's end (0: one over all epochs),
+    which the FP32 control follows, too; dampening: times the learning rate, the part of their distance that latent
+    matrices move towards scale * trit after each ternary step (0: never). Without it weights gather at the thresholds,
+    and trits oscillate (Nagel et al., arXiv 2203.08506, where the distance is a term of the loss)."""
 
     full_precision_epochs: int = 0
     start: str = "weights"
     ternary_learning_rate: float = 0.0
+    dampening: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,8 +96,9 @@ class StudentPhase(Phase):
         last = self.epochs - 1
         require(0 <= self.full_precision_epochs <= last, f"full_precision_epochs must be from 0 to {last} (epochs - 1)")
         require(self.ternary_learning_rate >= 0, "ternary_learning_rate must not be negative")
+        require(self.dampening >= 0, "dampening must not be negative")
         lonely = self.ternary_learning_rate and not self.full_precision_epochs
-        require(not lonely, "ternary_learning_rate needs full_precision_epochs: without, learning_rate is the one to set")
+        require(not lonely, "ternary_learning_rate needs full_precision_epochs above 0")
 
     @property
     def cosines(self) -> tuple[tuple[int, float], ...]:

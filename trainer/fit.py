@@ -98,7 +98,7 @@ class Run:
     model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
     directory: checkpoint and log go there; start_epoch: called with the model (and again with the averaged one), the
     epoch's number and the steps of it that an interrupted run has done; answers whether this epoch's weights may become
-    the best ones.
+    the best ones; after_step: called with the model and the learning rate after each step.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Run:
     directory: Path
     processes: Processes
     start_epoch: Callable[[nn.Module, int, int], bool] = lambda model, epoch, step: True
+    after_step: Callable[[nn.Module, float], None] = lambda model, rate: None
 
     @property
     def checkpoint(self) -> Path:
@@ -230,6 +231,7 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(run.model.parameters(), run.phase.clip)
         self.optimizer.step()
+        run.after_step(run.model, self.optimizer.param_groups[0]["lr"])
         if self.ema is not None:
             self.ema.update(run.model, step=update)
         return loss.item()

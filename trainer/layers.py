@@ -98,6 +98,10 @@ class TernaryBitLinear(Ternary, nn.Linear):
         """[N, K]."""
         return self.weight
 
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """[N, K]."""
+        return matrix
+
 
 class TernaryBitConv2d(Ternary, nn.Conv2d):
     """nn.Conv2d whose weight is ternary with one scale per output channel."""
@@ -106,13 +110,16 @@ class TernaryBitConv2d(Ternary, nn.Conv2d):
         """x: float [batch, channels, height, width]."""
         if self.per_token:
             x = per_token_int8(x.flatten(1)).view_as(x)
-        channels, *kernel = self.weight.shape[1:]
-        weight = self.ternary_latent().view(-1, *kernel, channels).permute(0, 3, 1, 2)
-        return self._conv_forward(x, weight, self.bias)
+        return self._conv_forward(x, self.as_weight(self.ternary_latent()), self.bias)
 
     def latent(self) -> Tensor:
         """[N, K], K in the order (ky, kx, channel) of SPEC 4.6."""
         return self.weight.permute(0, 2, 3, 1).flatten(1)
+
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """[N, K] to [N, channels, height, width]."""
+        channels, *kernel = self.weight.shape[1:]
+        return matrix.view(-1, *kernel, channels).permute(0, 3, 1, 2)
 
 
 class TernaryLayerNorm(Ternary, LayerNorm):
@@ -199,3 +206,15 @@ def start_learned_scales(model: nn.Module) -> None:
     for module in ternary_modules(model).values():
         if module.rule.learned:
             module.start_learned_scale()
+
+
+def dampen(model: nn.Module, part: float) -> None:
+    """Move latent matrices towards what they are as ternary ones, by `part` (0 to 1) of the distance.
+
+    After Nagel et al., arXiv 2203.08506, who add the distance to the loss. Gammas and betas stay.
+    """
+    with torch.no_grad():
+        for module in ternary_modules(model).values():
+            if not (module.full_precision or isinstance(module, TernaryLayerNorm)):
+                trits, scale = module.trits()
+                module.weight.lerp_(module.as_weight(trits * scale[:, None]), part)

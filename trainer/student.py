@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.errors import require
 from trainer.integer import IntegerNetwork
-from trainer.layers import TernarySettings, convert_to_ternary, set_full_precision, start_learned_scales
+from trainer.layers import TernarySettings, convert_to_ternary, dampen, set_full_precision, start_learned_scales
 from trainer.models import ModelSettings, architecture_of, create_vit
 
 
@@ -86,6 +86,10 @@ class Student(nn.Module):
     def full_precision(self, on: bool) -> None:
         """Compute with the latent weights (True) or their trits (False)."""
         set_full_precision(self.vit, on)
+
+    def dampen(self, part: float) -> None:
+        """Move latent matrices towards what they are as ternary ones, by `part` (0 to 1) of the distance."""
+        dampen(self.vit, part)
 
     def start_learned_scales(self) -> None:
         """Put learned scales to what their rule makes of the weights as they now are."""

@@ -163,8 +163,12 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
             model.start_learned_scales()
         return epoch >= first
 
-    task = distillation(recipe, teacher, student)
-    return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch)
+    def after_step(model: Student, rate: float) -> None:
+        if settings.dampening:
+            model.dampen(min(1.0, settings.dampening * rate))
+
+    hooks = {"start_epoch": start_epoch, "after_step": after_step}
+    return student, recipe.fit("student", settings, student, distillation(recipe, teacher, student), **hooks)
 
 
 def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:

@@ -32,7 +32,7 @@ VARIANTS = {
         "model.patch=[7, 7, 0]",
         "model.options.qkv_bias=false",
     ),
-    "two cosines": ("student.ternary_learning_rate=0.002", "student.ema=0.9"),
+    "two cosines": ("student.ternary_learning_rate=0.002", "student.ema=0.9", "student.dampening=3.0"),
     "stem": ("model.stem=[[4, 3, 2, 1]]", "model.patch=[7, 7, 0]", "student.optimizer=sgd"),
 }
 
@@ -150,6 +150,25 @@ def test_weights_are_full_precision_until_they_are_ternary(tmp_path, monkeypatch
     monkeypatch.setattr(Trainer, "close_epoch", look)
     tiny_student(tmp_path, "student.ema=0.5", "student.full_precision_epochs=2")
     assert seen == [(True, True, False), (True, True, False), (False, False, True)]
+
+
+@pytest.mark.parametrize("full_precision_epochs", [0, 2])
+def test_dampening_follows_each_ternary_step(full_precision_epochs, tmp_path, monkeypatch):
+    """In full, here: latent matrices are ternary after each step, but not before their time."""
+    ternary = []
+    step = Trainer.step
+
+    def look(self, batch, number):
+        loss = step(self, batch, number)
+        weight = self.run.model.vit.head.weight
+        trits, scale = self.run.model.vit.head.trits()
+        ternary.append(torch.allclose(weight, trits * scale[:, None], rtol=1e-6))
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", look)
+    changes = (f"student.full_precision_epochs={full_precision_epochs}", "student.dampening=1e9")
+    tiny_student(tmp_path, *changes)
+    assert ternary == [epoch >= full_precision_epochs for epoch in range(3) for _ in range(4)]
 
 
 def test_learned_scales_start_where_the_weights_are_when_they_become_ternary(tmp_path, monkeypatch):

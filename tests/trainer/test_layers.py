@@ -15,6 +15,7 @@ from trainer.layers import (
     TernaryLayerNorm,
     TernarySettings,
     convert_to_ternary,
+    dampen,
     per_token_int8,
     set_full_precision,
     start_learned_scales,
@@ -218,3 +219,24 @@ def test_per_token_settings_reach_every_layer_and_are_checked():
     assert not settings.complete
     with pytest.raises(TrainerError, match="activations is 'dynamic', must be one of static, per_token"):
         TernarySettings(activations="dynamic")
+
+
+@pytest.mark.parametrize("per", ["channel", "tensor"])
+def test_dampening_goes_part_of_the_way_to_the_ternary_weights(per):
+    """Matrices only, and only those that are ternary by now; every output channel on its own, whatever its order."""
+    torch.manual_seed(0)
+    model = create_vit(STEM.model, STEM.img_size, 3, 10)
+    convert_to_ternary(model, TernarySettings(rule=Rule("absmean", per)))
+    model.head.full_precision = True
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    dampen(model, 0.25)
+    moved = set()
+    for name, weight in before.items():
+        if not torch.equal(model.state_dict()[name], weight):
+            moved.add(name)
+            dims = tuple(range(1, weight.dim())) if per == "channel" else None
+            scale = weight.abs().mean(dims, keepdim=True)
+            expected = 0.75 * weight + 0.25 * scale * (weight / scale).round().clamp(-1, 1)
+            assert torch.allclose(model.state_dict()[name], expected, atol=1e-6), name
+    matrices = {f"{name}.weight" for name, part in ternary_modules(model).items() if part.weight.dim() > 1}
+    assert moved == matrices - {"head.weight"}
