@@ -25,9 +25,9 @@
         P(in_features, INT, IN)) \
     OPERATION(prefetch, 0, "A hint: this buffer will be read soon; the chip brings it into its cache meanwhile.", \
         P(data, U8, IN)) \
-    OPERATION(patches, 0, "Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).", \
+    OPERATION(patches, 0, "Cut patches from an int8 picture, from their row `row` on, as many rows as out holds (SPEC 4.6).", \
         P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
-        P(padding, INT, IN) P(out, I8, OUT)) \
+        P(padding, INT, IN) P(row, INT, IN) P(out, I8, OUT)) \
     OPERATION(layernorm, 0, "TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).", \
         P(x, I16, IN) P(weight, U8, IN) P(bias, U8, IN) P(gain, INT, IN) P(gain_shift, INT, IN) \
         P(beta, INT, IN) P(width, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \

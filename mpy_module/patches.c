@@ -7,8 +7,8 @@
 // 4.6. Sides in pixels; all below 2^13.
 typedef struct {
     int32_t width, height, channels, kernel, stride, padding;
-    int32_t columns, rows;
-    size_t run, line; // bytes of a row of a patch, and of the picture
+    int32_t columns, first, end; // patches in a row; the rows of them to cut: first..end - 1
+    size_t run, line;            // bytes of a row of a patch, and of the picture
 } convolution;
 
 // The positions of the kernel along a side; 0 where it does not fit once.
@@ -48,16 +48,30 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
                        a->padding.value,
                        0,
                        0,
+                       0,
                        (size_t)(a->kernel.value * a->channels.value),
                        (size_t)stride};
     c->columns = positions(c, c->width);
-    c->rows = positions(c, c->height);
-    if (c->columns == 0 || c->rows == 0) {
+    int32_t rows = positions(c, c->height);
+    if (c->columns == 0 || rows == 0) {
         int32_t shorter = ternary_min(c->width, c->height);
         return ternary_value_in(&a->kernel, 1, shorter + 2 * c->padding, error);
     }
-    uint64_t patch = (uint64_t)(c->kernel * c->kernel * c->channels);
-    return ternary_size_is(&a->out, (uint64_t)(c->columns * c->rows) * patch, error);
+    // Below 2^13 * 2^12.
+    size_t row = (size_t)(c->columns * c->kernel * c->kernel * c->channels);
+    if (!ternary_size_multiple(&a->out, row, error)) {
+        return false;
+    }
+    size_t count = a->out.size / row;
+    if (count > (size_t)rows) {
+        return ternary_size_is(&a->out, (uint64_t)row * (uint64_t)rows, error);
+    }
+    if (!ternary_value_in(&a->row, 0, rows - (int32_t)count, error)) {
+        return false;
+    }
+    c->first = a->row.value;
+    c->end = c->first + (int32_t)count;
+    return true;
 }
 
 // One row of a patch, `kernel` pixels from column `left` of a picture's row; 0 beyond its ends.
@@ -107,7 +121,7 @@ int32_t ternary_patches(const ternary_arg *arguments, ternary_error *error) {
         return error->code;
     }
     int8_t *out = a->out.data;
-    for (int32_t row = 0; row < c.rows; row++) {
+    for (int32_t row = c.first; row < c.end; row++) {
         for (int32_t column = 0; column < c.columns; column++) {
             int32_t top = row * c.stride - c.padding, left = column * c.stride - c.padding;
             copy_patch(&c, a->picture.data, top, left, out);

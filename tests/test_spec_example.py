@@ -146,5 +146,5 @@ def test_safetensors_reads_the_container(tmp_path):
 def test_patches():
     assert [hexed(row) for row in oracle.patches(PICTURE[:, :, None], 3, 2, 1)[0]] == list(CUT)
     out = np.zeros((2, 9), I8)
-    ternary.patches(PICTURE, 3, 1, 3, 2, 1, out)
+    ternary.patches(PICTURE, 3, 1, 3, 2, 1, 0, out)
     assert [hexed(row) for row in out] == list(CUT)

@@ -148,7 +148,7 @@ class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
     linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes; patch_rows:
-    rows of patches that are cut out at a time, all of them where the picture is padded.
+    rows of patches that are cut out at a time.
     """
 
     def __init__(self, linear, side, channels, kernel, stride, padding):
@@ -179,26 +179,26 @@ class TernaryBitConv2d:
 
     def __call__(self, picture, out=None):
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
-        # Not from the shared scratch, which the linear layer needs at the same time.
+        needed = self.side * self.side * self.channels
+        if len(picture) != needed:
+            raise ValueError("patches: picture has %d bytes, needs %d" % (len(picture), needed))
         prefetch(self.linear)
-        rows = patch_scratch.get(self.patch_bytes())[: self.patch_bytes()]
+        # Not from the shared scratch, which the linear layer needs at the same time.
+        patches = patch_scratch.get(self.patch_bytes())
+        window = self.side, self.channels, self.kernel, self.stride, self.padding
         if self.patch_rows >= self.new_side:
-            ternary.patches(picture, self.side, self.channels, self.kernel, self.stride, self.padding, rows)
+            rows = patches[: self.patch_bytes()]
+            ternary.patches(picture, *window, 0, rows)
             return self.linear(rows, out)
         if out is None:
             out = ternary.arena(self.out_bytes())
-        line, made = self.side * self.channels, self.new_side * self.out_features
-        patch = self.kernel * self.kernel * self.channels
-        if len(picture) != self.side * line:
-            raise ValueError("patches: picture has %d bytes, needs %d" % (len(picture), self.side * line))
+        line, made = self.new_side * self.kernel * self.kernel * self.channels, self.new_side * self.out_features
         for top in range(0, self.new_side, self.patch_rows):
             count = min(self.patch_rows, self.new_side - top)
-            last = (top + count - 1) * self.stride + self.kernel
-            lines = memoryview(picture)[top * self.stride * line : last * line]
-            part = rows[: count * self.new_side * patch]
-            ternary.patches(lines, self.side, self.channels, self.kernel, self.stride, 0, part)
+            rows = patches[: count * line]
+            ternary.patches(picture, *window, top, rows)
             place = out[top * made : (top + count) * made]
-            put(self.linear(part, place), place)
+            put(self.linear(rows, place), place)
         return out
 
 

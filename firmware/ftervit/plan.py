@@ -188,15 +188,12 @@ class Plan:
         return cycles * self.sizes["depth"]
 
     def _patch_rows(self):
-        """How many rows of patches fit into `hidden`, which blocks need later; where there is padding, all of them."""
+        """How many rows of patches fit into `hidden`, which blocks need later; without a limit, all of them."""
         shapes, found = grids(self.sizes), []
-        for i, (_, kernel, _, padding, _) in enumerate(convolutions(self.sizes)):
+        for i, (_, kernel, _, _, _) in enumerate(convolutions(self.sizes)):
             side, channels = shapes[i + 1][0], shapes[i][1]
             row = side * kernel * kernel * channels
-            count = side
-            if self.sram is not None and padding == 0:
-                count = min(side, max(1, self.places["hidden"][2] // row))
-            found.append(count)
+            found.append(side if self.sram is None else min(side, max(1, self.places["hidden"][2] // row)))
         return found
 
     def _patches(self):

@@ -89,9 +89,9 @@ def prefetch(data: _Uint8, /) -> None:
     """
 
 def patches(
-    picture: _Int8, width: int, channels: int, kernel: int, stride: int, padding: int, out: _Int8Out, /
+    picture: _Int8, width: int, channels: int, kernel: int, stride: int, padding: int, row: int, out: _Int8Out, /
 ) -> None:
-    """Cut a picture of int8 into rows of a linear layer: [patches, kernel * kernel * channels] (SPEC 4.6).
+    """Cut patches from an int8 picture, from their row `row` on, as many rows as out holds (SPEC 4.6).
 
     picture: int8, read
     out: int8, written

@@ -97,12 +97,12 @@ def check(plan):
         assert max(plan.pieces) <= plan.piece
     if plan.sram is not None:
         assert sum(plan.pieces) + plan.logits <= plan.sram
-    for (_, kernel, _, padding, _), (_, channels), (side, _), count in zip(
+    for (_, kernel, _, _, _), (_, channels), (side, _), count in zip(
         convolutions(plan.sizes), grids(plan.sizes), grids(plan.sizes)[1:], plan.patch_rows, strict=False
     ):
-        assert count == side if padding else 1 <= count <= side
+        assert 1 <= count <= side
         fits = count * side * kernel * kernel * channels <= places["hidden"][2]
-        assert padding or plan.sram is None or count == 1 or fits
+        assert count == side if plan.sram is None else count == 1 or fits
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -74,7 +74,7 @@ CASES = {
     ],
     "linear_scratch": [7],
     "prefetch": [new("B", 64, 0, 255)],
-    "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, new("b", 162)],
+    "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, 0, new("b", 162)],
     "layernorm": [
         new("h", 51, -9999, 9999),
         new("B", 16, 0, 255),

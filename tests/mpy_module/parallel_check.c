@@ -130,8 +130,9 @@ typedef struct {
     int32_t begun; // parts that have
 } shared;
 
-// Two parts write one number: what ThreadSanitizer must report. Each waits for the other to have begun, in relaxed
-// order, which orders nothing: or else the locks of parallel.h could put one part before the other by chance.
+// Two parts write one number: what ThreadSanitizer must report. Each waits for the other to have begun, in
+// relaxed order, which orders nothing: or else the locks of parallel.h could put one part before the other by
+// chance.
 static void add_one(void *context, size_t part) {
     shared *s = context;
     (void)part;

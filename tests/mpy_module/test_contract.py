@@ -38,7 +38,7 @@ CASES = {
     ],
     "linear_scratch": [6],
     "prefetch": [PACKED],
-    "patches": [np.ones((4, 6, 1), I8), 6, 1, 3, 2, 1, lambda: Out((6, 9), I8)],
+    "patches": [np.ones((4, 6, 1), I8), 6, 1, 3, 2, 1, 0, lambda: Out((6, 9), I8)],
     "layernorm": [
         *(np.zeros((3, 17), I16), GAMMA, GAMMA, 20000, 0, 0, 17),
         *(lambda: Out((3, 17), I8), scratch("layernorm", 17)),

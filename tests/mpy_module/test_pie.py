@@ -339,7 +339,7 @@ def test_patches(channels, offset):
     for window in ((4, 4, 0), (3, 2, 1), (2, 1, 0)):
         expected = oracle.patches(picture, *window)
         out = Placed(expected.shape, I8, "sram", offset)
-        equal(run("patches", put(picture, "psram", offset), 16, channels, *window, out, out=out), expected)
+        equal(run("patches", put(picture, "psram", offset), 16, channels, *window, 0, out, out=out), expected)
 
 
 def test_the_row_in_use_is_pie(chip):
