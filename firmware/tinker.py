@@ -10,7 +10,7 @@ from ftervit import Softmax, TernaryBitLinear, VisionTransformer, read_image
 from ftervit.plan import Plan
 
 BLOCK = 2
-SRAM = 20 * 1024
+SRAM = 24 * 1024
 
 
 class ShowZeros(TernaryBitLinear):

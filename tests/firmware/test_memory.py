@@ -159,6 +159,6 @@ except MemoryError as error:
     print(error)
 """
     *_, line = in_place(own_board, {"shipped": shipped}, script).splitlines()
-    words = r"activations: need (\d+) bytes in pieces of \[.*, 56448\], (\d+) are free, but scattered"
+    words = r"activations: need (\d+) bytes in pieces of \[.*, 112896\], (\d+) are free, but scattered"
     needed, free = map(int, re.fullmatch(words, line).groups())
     assert needed < free
