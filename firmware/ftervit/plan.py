@@ -202,6 +202,19 @@ class Plan:
         for i, (_, kernel, _, _, _) in enumerate(convolutions(self.sizes)):
             yield self.patch_rows[i] * shapes[i + 1][0] * kernel * kernel * shapes[i][1]
 
+    def halve_patches(self):
+        """Let the convolution with the most patches cut half as many rows at a time; whether it could.
+
+        Its weights are decoded anew for each pass.
+        """
+        sizes = list(self._patches())
+        most = sizes.index(self.patch_bytes)
+        if self.patch_rows[most] == 1:
+            return False
+        self.patch_rows[most] = (self.patch_rows[most] + 1) // 2
+        self.patch_bytes = max(self._patches())
+        return True
+
     def patches_inside(self):
         """Whether patches go into `hidden`, which blocks need later."""
         return self.sram is not None and self.patch_bytes <= self.places["hidden"][2]

@@ -25,7 +25,7 @@ class VisionTransformer:
         sizes = file.architecture
         self.plan = Plan(sizes, sram, piece)
         # Before anything is made, and once more in _allocate, when layers are.
-        check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
+        self._with_fewer_patches(self._check_room)
         self.labels = file.labels
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
@@ -39,12 +39,16 @@ class VisionTransformer:
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
         self.shifts = [file.scale(name, "residual_shift", 0, 8) for name in branches]
-        self.blocks = [Block.load(file, "blocks.%d" % i, width, hidden, heads) for i in range(sizes["depth"])]
+        self.blocks = []
+        for i in range(sizes["depth"]):
+            if hasattr(gc, "mem_free"):
+                gc.collect()  # or else MicroPython spreads what stays over all of a small heap
+            self.blocks.append(Block.load(file, "blocks.%d" % i, width, hidden, heads))
         self.norm = TernaryLayerNorm.load(file, "norm", width)
         self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
         self.logit_frac = self.head.frac
         file.finish()
-        self._allocate()
+        self._with_fewer_patches(self._allocate)
 
     @classmethod
     def load(cls, path, sram=None, piece=None):
@@ -55,6 +59,18 @@ class VisionTransformer:
         """
         return cls(ModelFile(path), sram, piece)
 
+    def _with_fewer_patches(self, step):
+        """Take a step, with patches cut in more passes as long as memory is short and the plan has no budget."""
+        while True:
+            try:
+                return step()
+            except MemoryError:
+                if self.plan.sram or not self.plan.halve_patches():
+                    raise
+
+    def _check_room(self):
+        check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
+
     def _allocate(self):
         """One set of activations serves all blocks, laid out by the plan."""
         plan = self.plan
@@ -62,7 +78,7 @@ class VisionTransformer:
             conv.patch_rows = rows
         self.activation_bytes = plan.activation_bytes()
         release()  # the scratch of the layers' first calls, and all that the last model had
-        check_room(self.activation_bytes + plan.picture_bytes(), ROOM)
+        self._check_room()
         try:
             self._take()
         except MemoryError:

@@ -21,9 +21,9 @@ print("20 times")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A board's flash with a model whose stem needs 120,000 bytes for its patches and pictures, and pictures."""
+    """A board's flash with a model whose stem needs 120,000 bytes for its pictures alone, and pictures."""
     sizes = {"embed_dim": 16, "depth": 1, "num_heads": 1, "mlp_ratio": 1}
-    stem = ((16, 3, 1, 1), (16, 2, 2, 0))
+    stem = ((40, 3, 1, 1), (16, 2, 2, 0))
     blueprint = small("large", img_size=48, channels=3, classes=2, stem=stem, patch=(8, 8, 0), **sizes)
     folder = tmp_path_factory.mktemp("large")
     export(calibrated(blueprint), folder / "model.safetensors")
@@ -52,7 +52,7 @@ def test_a_stem_that_does_not_fit_is_refused_at_load(program, files):
 
 def test_pictures_one_after_the_other(program, files):
     """A heap that holds one picture's buffers, and not those of 20."""
-    assert on_heap(program, files, "600K", REPEAT).endswith("20 times\n")
+    assert on_heap(program, files, "800K", REPEAT).endswith("20 times\n")
 
 
 def test_a_picture_that_does_not_fit_is_refused(program, files):
@@ -121,24 +121,49 @@ def test_labels_take_little(own_board, tmp_path):
     assert found["classes1000"] - found["classes10"] < 16 * 1024
 
 
-def test_what_is_refused_has_taken_nothing(own_board, shipped):
+def test_what_is_refused_has_taken_nothing(own_board, files):
     script = """
 gc.collect()
 filler = bytearray(gc.mem_free() - 130000)
 before = gc.mem_free()
 try:
-    load("shipped")
+    load("large")
 except MemoryError as error:
     print(error)
     gc.collect()
     print(before - gc.mem_free())
 """
-    message, lost = in_place(own_board, {"shipped": shipped}, script).splitlines()
+    message, lost = in_place(own_board, {"large": files / "model.safetensors"}, script).splitlines()
     needed, free = map(
         int, re.fullmatch(r"activations and picture: needs (\d+) bytes, (\d+) are free", message).groups()
     )
-    assert needed > max(free, 90_000)
+    assert needed > max(free, 120_000)
     assert int(lost) < 1024
+
+
+def test_where_memory_is_short_patches_are_cut_in_more_passes(own_board, shipped):
+    """With the same logits."""
+    script = """
+from ftervit import read_image
+picture = read_image("images/9_ankle_boot.pgm")
+found = []
+filler = []
+for short in (False, True):
+    model = None
+    layers.scratch.use(b"")
+    layers.patch_scratch.use(b"")
+    try:
+        while short:
+            filler.append(bytearray(10000))
+    except MemoryError:
+        del filler[-16:]
+    gc.collect()
+    model = VisionTransformer.load("/rom/shipped")
+    found.append((model.plan.patch_rows, list(model(model.preprocess(picture)))))
+assert found[0][1] == found[1][1], found
+print(found[0][0], found[1][0][0], found[1][0][1] < 14)
+"""
+    assert in_place(own_board, {"shipped": shipped}, script) == "[14, 14, 7, 4] 14 True\n"
 
 
 def test_scattered_memory_is_refused_with_both_numbers(own_board, shipped):
@@ -159,6 +184,6 @@ except MemoryError as error:
     print(error)
 """
     *_, line = in_place(own_board, {"shipped": shipped}, script).splitlines()
-    words = r"activations: need (\d+) bytes in pieces of \[.*, 112896\], (\d+) are free, but scattered"
+    words = r"activations: need (\d+) bytes in pieces of \[.*\], (\d+) are free, but scattered"
     needed, free = map(int, re.fullmatch(words, line).groups())
     assert needed < free

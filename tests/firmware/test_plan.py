@@ -126,6 +126,18 @@ def test_layouts(name, piece, cores):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
+def test_patches_are_halved_until_the_most_are_one_row(name):
+    plan = Plan(ARCHITECTURES[name])
+    sizes = [plan.patch_bytes]
+    while plan.halve_patches():
+        sizes.append(plan.patch_bytes)
+    rows = zip(convolutions(plan.sizes), grids(plan.sizes), grids(plan.sizes)[1:], plan.patch_rows, strict=False)
+    bytes_of = [count * side * kernel**2 * channels for (_, kernel, _, _, _), (_, channels), (side, _), count in rows]
+    assert plan.patch_bytes == max(bytes_of) and plan.patch_rows[bytes_of.index(max(bytes_of))] == 1
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("piece", [100 * KB, 64 * KB, None])
 def test_what_does_not_fit_is_refused_with_what_would(name, piece, cores):
     """The bytes that a refusal names are enough, and one less is not."""
@@ -361,7 +373,7 @@ def test_a_budget_on_a_board(board):
 import ternary
 from ftervit import VisionTransformer, read_image
 logits = []
-for options in ({}, {"sram": 48 * 1024, "piece": 20 * 1024}):
+for options in ({}, {"sram": 48 * 1024, "piece": 24 * 1024}):
     model = VisionTransformer.load("models/fashion_mnist.safetensors", **options)
     logits.append(list(model(model.preprocess(read_image("images/8_bag.pgm")))))
 print(logits[0] == logits[1], len(logits[0]))

@@ -130,6 +130,14 @@ def test_classify(board):
     assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
 
 
+def test_classify_on_a_small_heap(program):
+    """Too small for all patches at once: they are cut in more passes."""
+    with Board(kind="qemu", program=program, heap="200K") as small_board:
+        result = small_board.mpremote("run", FIRMWARE / "classify.py", timeout=120)
+    assert result.returncode == 0, result.stdout
+    assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
+
+
 @pytest.mark.parametrize(("name", "side", "channels", "count"), MODELS)
 def test_logits_are_those_of_the_host(name, side, channels, count, run, models, pictures):
     output = run(LOGITS.format(name=name, side=side, channels=channels, count=count))
