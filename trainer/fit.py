@@ -145,7 +145,7 @@ class Trainer:
     def __init__(self, run: Run):
         phase, self.run = run.phase, run
         run.model.to(device())
-        (epochs, rate), *rest = phase.cosines
+        (epochs, rate), (last_epochs, last_rate) = phase.cosines[0], phase.cosines[-1]
         total = run.steps * epochs
         warmup = round(total * phase.warmup)
         if run.steps == 0 or warmup == 0:
@@ -160,9 +160,9 @@ class Trainer:
         self.schedule = CosineLRScheduler(
             self.optimizer,
             total,
-            cycle_mul=rest[0][0] / epochs if rest else 1.0,
-            cycle_decay=rest[0][1] / rate if rest else 1.0,
-            cycle_limit=1 + len(rest),
+            cycle_mul=last_epochs / epochs,
+            cycle_decay=last_rate / rate,
+            cycle_limit=len(phase.cosines),
             warmup_t=warmup,
             warmup_lr_init=rate / 25,
             t_in_epochs=False,
