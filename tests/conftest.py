@@ -36,3 +36,13 @@ def own_board(program, tmp_path):
 
     with Board(program=program, flash=tmp_path / "flash") as board:
         yield board
+
+
+@pytest.fixture
+def terminal(board):
+    """A plain client at the board's friendly prompt, without mpremote."""
+    from tests.boards import Terminal
+
+    with Terminal.of(board.path) as terminal:
+        terminal.fresh_prompt()
+        yield terminal

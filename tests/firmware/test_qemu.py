@@ -15,7 +15,7 @@ from host_sim import qemu_board
 from host_sim.board import Board
 from host_sim.environment import Failure
 from host_sim.romfs import build_image
-from tests.boards import Terminal, children
+from tests.boards import children
 from tests.conftest import ROOT
 from tests.firmware.test_equality import host_logits
 from tests.tiny import calibrated, images, small, untrained
@@ -109,14 +109,6 @@ def run(board, tmp_path):
         return result.stdout
 
     return run
-
-
-@pytest.fixture
-def terminal(board):
-    """A client at the friendly prompt."""
-    with Terminal.of(board.path) as terminal:
-        terminal.fresh_prompt()
-        yield terminal
 
 
 def values(output, key):

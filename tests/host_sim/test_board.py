@@ -50,14 +50,6 @@ def own_board(kind, program, tmp_path):
 
 
 @pytest.fixture
-def terminal(board):
-    """A plain client at the board's friendly prompt, without mpremote."""
-    with Terminal.of(board.path) as terminal:
-        terminal.fresh_prompt()
-        yield terminal
-
-
-@pytest.fixture
 def script(tmp_path):
     def write(text: str) -> Path:
         path = tmp_path / "script.py"
