@@ -353,6 +353,7 @@ class Machine:
             library.LX7_NO_SPECIAL: "the core has no such special register",
             library.LX7_COPROCESSOR: f"coprocessor disabled: {detail}",
             library.LX7_UNMEASURED: f"nobody has published what a chip does here: {detail}",
+            library.LX7_NOT_EXECUTED: f"{self.instruction_at(stop.pc)[1].partition(' ')[0]} is not simulated",
         }
         return f"{reasons[stop.reason]}; {self.place(stop.pc)}: {self.disassemble(stop.pc)}"
 

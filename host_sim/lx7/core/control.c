@@ -306,6 +306,7 @@ NOTHING(nop_n)
 ENDS(break, LX7_BREAK)
 ENDS(break_n, LX7_BREAK)
 ENDS(simcall, LX7_SIMCALL)
+ENDS(not_executed, LX7_NOT_EXECUTED)
 
 LX7_DO(ill) {
     (void)i;

@@ -32,10 +32,11 @@ typedef enum {
     LX7_ILLEGAL,    // ill, or an instruction that its state forbids; `detail` says what
     LX7_NO_VECTORS, // a window exception without vectors
     LX7_DIVIDE_BY_ZERO,
-    LX7_NO_SPECIAL,  // a special register that the core does not have
-    LX7_COPROCESSOR, // CPENABLE forbids
-    LX7_UNMEASURED,  // what no manual and no chip has settled; `detail` says what
-    LX7_WAITING,     // an instruction that waits for an interrupt
+    LX7_NO_SPECIAL,   // a special register that the core does not have
+    LX7_COPROCESSOR,  // CPENABLE forbids
+    LX7_UNMEASURED,   // what no manual and no chip has settled; `detail` says what
+    LX7_WAITING,      // an instruction that waits for an interrupt
+    LX7_NOT_EXECUTED, // an instruction of which the table has the encoding alone
 } lx7_reason;
 
 // Memory that programs see; data caches stand before flash and psram.

@@ -63,11 +63,11 @@ typedef void (*lx7_execute)(lx7_core *core, const lx7_insn *i);
 // An instruction in memory, decoded: operands by their names in the table.
 struct lx7_insn {
     lx7_execute execute; // NULL: not decoded yet
-    int32_t imm, imm2, sel, sel4, sel8;
-    uint8_t ad, ar, as, at, au, ax, ay;
+    int32_t imm, imm2, sar, sel, sel4, sel8, upd;
+    uint8_t ad, ar, as, as0, at, au, ax, ay;
     uint8_t br, bs, bt;
     uint8_t fr, fs, ft, fu0, fu1, fu2, fu3, fv0, fv1, fv2, fv3;
-    uint8_t qa, qs, qs0, qs1, qu, qu1, qv, qx, qy, qz;
+    uint8_t qa, qa0, qa1, qm, qs, qs0, qs1, qu, qu1, qv, qx, qy, qz, qz1;
     uint8_t length, unit, macs;
     bool pie;
     uint8_t panes; // windows of 4 registers beyond the first that it names

@@ -11,7 +11,8 @@ base.txt and pie.txt hold a line for each instruction, with these columns betwee
    needed and at whose end a result is there (1 = E, 2 = M; TRM 1.7.1);
 4. unit: what the cycle model has to know beyond the stages (see UNITS);
 5. multiply-accumulates that one execution makes;
-6. sources of the line; "silicon": the effect was checked on a chip, otherwise only manuals speak.
+6. sources of the line; "silicon": the effect was checked on a chip, otherwise only manuals speak; "not executed": the
+   core knows the encoding alone, and stops there.
 """
 
 import functools
@@ -247,6 +248,11 @@ class Instruction:
     def identifier(self) -> str:
         """As a name in C."""
         return re.sub(r"\W", "_", self.mnemonic)
+
+    @property
+    def executed(self) -> bool:
+        """Whether the core executes it; it stops at the others by their names."""
+        return "not executed" not in self.source
 
     @property
     def silicon(self) -> bool:

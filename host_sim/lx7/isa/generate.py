@@ -39,15 +39,18 @@ def c_row(instruction: Instruction) -> str:
     uses = [c_stage(name, stage, instruction) for name, stage in instruction.uses]
     defs = [c_stage(name, stage, instruction) for name, stage in instruction.defs]
     lists = ",\n     ".join(f"{len(items)}, {{{', '.join(items)}}}" for items in (parts, uses, defs))
-    head = f"lx7_do_{instruction.identifier}, {instruction.mask:#010x}u, {instruction.match:#010x}u"
-    pie = str(instruction.pie).lower()
+    function = instruction.identifier if instruction.executed else "not_executed"
+    head = f"lx7_do_{function}, {instruction.mask:#010x}u, {instruction.match:#010x}u"
+    # Where nothing is executed, CPENABLE does not matter either.
+    pie = str(instruction.pie and instruction.executed).lower()
     return f"    {{{head}, {instruction.length}, LX7_UNIT_{unit}, {instruction.macs}, {pie},\n     {lists}}},\n"
 
 
 def c_header() -> str:
     """instructions.h: the table for decode.c, in its order."""
     table = instructions().values()
-    declarations = "".join(f"LX7_DO({instruction.identifier});\n" for instruction in table)
+    functions = [instruction.identifier for instruction in table if instruction.executed]
+    declarations = "".join(f"LX7_DO({name});\n" for name in (*functions, "not_executed"))
     rows = "".join(map(c_row, table))
     return f"// {NOTE}\n{declarations}\nstatic const instruction instructions[] = {{\n{rows}}};\n"
 

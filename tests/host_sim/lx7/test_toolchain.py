@@ -64,7 +64,14 @@ reads_nowhere:
     .align 4
 unknown:
     entry a1, 32
-    .byte 0x44, 0x43, 0x76
+    .byte 0x44, 0x43, 0x77
+    retw.n
+
+    .global not_executed
+    .align 4
+not_executed:
+    entry a1, 32
+    ee.clr_bit_gpio_out 52
     retw.n
 
     .global aligned_loop
@@ -130,7 +137,13 @@ def test_calls_check_names_and_counts(machine):
             r"no memory for 4 bytes at 0x00000100; pc .* in reads_nowhere\+0x3 \(.*kernel\.S:19\): 22 22 00",
         ),
         ("reads_nowhere", (0x3FC88001,), r"an access to 4 bytes at 0x3fc88001, no multiple of 4; .*l32i a2, a2, 0"),
-        ("unknown", (), r"no instruction of this core; pc .* in unknown\+0x3 \(.*kernel\.S:26\): 44 43 76"),
+        ("unknown", (), r"no instruction of this core; pc .* in unknown\+0x3 \(.*kernel\.S:26\): 44 43 77"),
+        (
+            "not_executed",
+            (),
+            r"ee.clr_bit_gpio_out is not simulated; pc .* in not_executed\+0x3 \(.*kernel\.S:33\): "
+            r"44 43 76  ee.clr_bit_gpio_out 52",
+        ),
         ("crash", (5,), r"division by zero; pc .* in crash\+.* \(.*main\.c:13\): .*quos"),
     ],
 )
