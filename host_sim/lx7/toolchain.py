@@ -39,6 +39,7 @@ from host_sim.environment import (
 )
 from host_sim.lx7 import isa
 from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
+from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
 
 HERE = Path(__file__).resolve().parent
@@ -301,37 +302,50 @@ def build(
 def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
     """Assemble instructions of the table with Espressif's GNU as, where a user has it.
 
-    Each instruction is tried with the first, the last and some values of its operands; those that name addresses are
-    left out. Returns a line for each that assembles to other bytes, and how many were tried.
+    Each instruction is tried with operands that GNU as takes (isa/gnu.py), each bit of each operand set and clear;
+    those that name addresses are left out. Returns a line for each that is refused all the same, or assembles to other
+    bytes, and how many were tried.
     """
     if not shutil.which(assembler):
         raise Failure(f"{assembler}: not found; it comes with Espressif's tool chain (--assembler names another)")
     lines, codes = [], []
     for instruction in isa.instructions().values():
-        if any(operand.relative for operand in instruction.operands):
-            continue
-        counts = [operand.count for operand in instruction.operands]
-        # First, last, and fields that differ between operands.
-        samples = (
-            [0] * len(counts),
-            [count - 1 for count in counts],
-            [(5 * k + 3) % count for k, count in enumerate(counts)],
-            [(7 * k + 6) % count for k, count in enumerate(counts)],
-        )
-        for fields in samples:
-            values = tuple(o.value(field) for o, field in zip(instruction.operands, fields, strict=True))
+        for values in gnu.samples(instruction):
             lines.append(instruction.text(values))
             codes.append(instruction.encode(values))
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    source, output = OUTPUT / "check.s", OUTPUT / "check.o"
-    source.write_text(".begin no-transform\n" + "\n".join(lines) + "\n.end no-transform\n")
-    run_shown([assembler, "-o", output, source], f"assembling with {assembler}", "lx7-check-toolchain.log")
-    code, differences = contents(output)[1][".text"], []
-    for line, expected in zip(lines, codes, strict=True):
+    code, refusals = assembled_by(assembler, lines)
+    differences = []
+    for number, (line, expected) in enumerate(zip(lines, codes, strict=True)):
+        if number in refusals:
+            differences.append(f"{line}: {expected.hex(' ')} here, refused by {assembler}: {refusals[number]}")
+            continue
         found, code = code[: len(expected)], code[len(expected) :]
         if found != expected:
             differences.append(f"{line}: {expected.hex(' ')} here, {found.hex(' ')} by {assembler}")
+    if code:
+        differences.append(f"{len(code)} bytes more by {assembler}")
     return differences, len(lines)
+
+
+def assembled_by(assembler: str, lines: Sequence[str]) -> tuple[bytes, dict[int, str]]:
+    """Code that an assembler makes of the lines that it takes; numbers of those that it refuses, with its reasons."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    source, output, log = OUTPUT / "check.s", OUTPUT / "check.o", "lx7-check-toolchain.log"
+    refusals: dict[int, str] = {}
+    # "FILE:LINE: Error: ..." by GNU as, "FILE:LINE:COLUMN: error: ..." by others; the first line is a directive.
+    complaint = re.compile(rf"{re.escape(str(source))}:(\d+):(?:\d+:)? [Ee]rror: (.*)")
+    while True:
+        text = "".join("\n" if number in refusals else f"{line}\n" for number, line in enumerate(lines))
+        source.write_text(f".begin no-transform\n{text}.end no-transform\n")
+        try:
+            run([assembler, "-o", output, source], f"assembling with {assembler}", log)
+            return contents(output)[1][".text"], refusals
+        except Failure:
+            found = complaint.findall((LOGS / log).read_text(errors="replace"))
+            new = {int(number) - 2: reason for number, reason in found if 0 <= int(number) - 2 < len(lines)}
+            if not new.keys() - refusals.keys():
+                raise
+            refusals |= new
 
 
 def build_kernels() -> Path:

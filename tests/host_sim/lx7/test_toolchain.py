@@ -277,31 +277,6 @@ def test_the_kernels_build_and_export_their_operations():
     assert {"ternary_call", "ternary_operations", "ternary_linear", "_lx7_vectors"} <= set(symbols)
 
 
-def test_checking_with_an_assembler_that_is_not_there():
-    with pytest.raises(Failure, match="no-such-as: not found; it comes with Espressif's tool chain"):
-        toolchain.compare_with_assembler("no-such-as")
-
-
-def test_checking_with_an_assembler(tmp_path):
-    """A stand-in for Espressif's: llvm-mc with our macros, which has one encoding wrong when asked to."""
-    fake = tmp_path / "fake-as"
-    tools = toolchain.tools()
-    features = ",".join(f"+{f}" for f in [*toolchain.FEATURES, *toolchain.ASSEMBLER_FEATURES])
-    toolchain.build_kernels()
-    fake.write_text(
-        "#!/bin/sh\n"
-        f"sed -e '/no-transform/d' -e 's/^ssa8b.*/nop/' -e 's/^l32ai.*/nop/' -e 's/^s32ri.*/nop/' -e 's/^simcall/nop/'"
-        f" -e 's/^[rwx]sr.*/nop/' -e 's/^slli .*/nop/' \"$3\" | cat {toolchain.MACROS} - > {tmp_path}/all.s\n"
-        f'exec {tools.llvm_mc} -triple=xtensa -mattr={features} -filetype=obj {tmp_path}/all.s -o "$2"\n'
-    )
-    fake.chmod(0o755)
-    differences, count = toolchain.compare_with_assembler(str(fake))
-    assert count > 1500
-    assert {line.split()[0].split(".")[0].strip(":") for line in differences} == {
-        "ssa8b", "l32ai", "s32ri", "simcall", "rsr", "wsr", "xsr", "slli",
-    }  # fmt: skip
-
-
 def test_no_code_is_of_line_0():
     """Compilers give line 0 to code of no line; it is told as that of the line before."""
     program = Program.load(toolchain.build_kernels())
