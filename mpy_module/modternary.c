@@ -11,8 +11,11 @@
 #include "py/objstr.h"
 #include "py/runtime.h"
 
-#ifdef ESP_PLATFORM
+// ESP-IDF's own ESP_PLATFORM reaches only its components: micropython.cmake says why.
+#ifdef TERNARY_ESP32
 #include "esp_heap_caps.h"
+#elif defined(CONFIG_IDF_TARGET) && !defined(NO_QSTR)
+#error "build for ESP-IDF with micropython.cmake, which defines TERNARY_ESP32"
 #endif
 
 #include "operations.h"
@@ -140,10 +143,9 @@ static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination)
 static MP_DEFINE_CONST_OBJ_TYPE(operation_type, MP_QSTR_function, MP_TYPE_FLAG_NONE, call, operation_call,
                                 print, operation_print, attr, operation_attr);
 
-#if defined(ESP_PLATFORM) || defined(TERNARY_ARENA_HEAP)
-// Arenas lie outside MicroPython's heap: on ESP-IDF in internal memory, which is far faster than the PSRAM
-// that the heap grows into. With TERNARY_ARENA_HEAP, which the tests define, two functions of the build's own
-// give the memory. Either way MP_PLAT_FREE_HEAP takes it back.
+#ifdef TERNARY_ESP32
+// Arenas lie outside MicroPython's heap, in internal memory, which is far faster than the PSRAM that the heap
+// grows into. MP_PLAT_FREE_HEAP takes it back.
 //
 // A memoryview and all that is sliced from it point at the first byte of what they show, and the garbage
 // collector follows that pointer alone. So an arena is made a heap area (gc_add) whose first bytes are an
@@ -167,7 +169,6 @@ enum {
 };
 typedef char blocks_are_aligned[BLOCK % TERNARY_LANES ? -1 : 1];
 
-#ifdef ESP_PLATFORM
 enum { INTERNAL = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT };
 
 static void *ternary_heap_take(size_t alignment, size_t size) {
@@ -177,10 +178,6 @@ static void *ternary_heap_take(size_t alignment, size_t size) {
 static size_t ternary_heap_largest(void) {
     return heap_caps_get_largest_free_block(INTERNAL);
 }
-#else
-void *ternary_heap_take(size_t alignment, size_t size);
-size_t ternary_heap_largest(void);
-#endif
 
 static void *arena_memory(size_t size) {
     size_t whole = HEADER + MAX(size, (size_t)AREA_BLOCKS * BLOCK);
@@ -204,9 +201,11 @@ static void *arena_memory(size_t size) {
     return object;
 }
 
+// ESP-IDF takes a block that is aligned out of one with room for the alignment and a smallest block of 16
+// bytes beside it.
 static size_t arena_largest(void) {
-    size_t largest = ternary_heap_largest();
-    return largest > HEADER ? largest - HEADER : 0;
+    size_t largest = ternary_heap_largest() / BLOCK * BLOCK;
+    return largest > HEADER + 2 * BLOCK ? largest - HEADER - 2 * BLOCK : 0;
 }
 #else
 // Arenas lie in MicroPython's heap, whose blocks begin on multiples of 16 on the ports that we know.

@@ -16,6 +16,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(TERNARY_ESP32) && !defined(__OPTIMIZE__) && !defined(NO_QSTR)
+#error "this copy of the module has none of the options of micropython.cmake"
+#endif
+
 enum {
     TERNARY_LANES = 16,               // output channels of a tile, int8 lanes of a PIE register
     TERNARY_TRITS_PER_BYTE = 5,       // 2.2

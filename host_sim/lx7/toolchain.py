@@ -100,7 +100,11 @@ class Tools(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How sources are compiled. `without`: features to leave out; macros: PIE's, if that file exists."""
+    """How sources are compiled.
+
+    optimize: clang's other options, which count before ours; without: features to leave out; macros: PIE's, if that
+    file exists.
+    """
 
     includes: tuple[Path, ...] = ()
     defines: tuple[str, ...] = ()
@@ -186,8 +190,8 @@ def compiled(source: Path, options: Options) -> Path:
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
     flags = [
         *options.clang_flags(),
-        *shlex.split(options.optimize),
         *(COMPILE if source.suffix == ".c" else PREPROCESS),
+        *shlex.split(options.optimize),
     ]
     # What the source includes by the assembler's own means is in no dependency file.
     command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]

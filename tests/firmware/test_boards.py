@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ESP32-S3 boards, without ESP-IDF: settings, partitions, what CMake makes of them, and the recipes.
 
-MicroPython's own ports/esp32/CMakeLists.txt configures the boards; a stub stands for ESP-IDF's project.cmake.
+MicroPython's own ports/esp32 configures the boards; idf/ stands for ESP-IDF (esp32_port.py).
 """
 
 import os
@@ -17,6 +17,7 @@ from host_sim import esp32, unix_port
 from host_sim.environment import ROOT, Failure, requirements
 from host_sim.romfs import build_image, partition_size
 from tests.conftest import ROOT as TREE
+from tests.firmware import esp32_port
 
 BOARDS = TREE / "firmware" / "boards"
 MODULE = TREE / "mpy_module"
@@ -63,20 +64,6 @@ SOURCES = {
 OURS_ALONE = SOURCES["esp_system/port/soc/esp32s3/Kconfig.cache", "7ac35cb2ba4219af9085494c4962da82b5866b68"]
 KNOWN = set().union(*SOURCES.values())
 
-IDF_STUB = """
-function(idf_component_get_property)
-endfunction()
-macro(project name)
-    _project(${name} LANGUAGES NONE)
-    get_filename_component(MICROPY_DIR ${CMAKE_SOURCE_DIR}/../.. ABSOLUTE)
-    set(ESP_PLATFORM 1)
-    include(${MICROPY_DIR}/py/usermod.cmake)
-    get_target_property(definitions usermod_ternary INTERFACE_COMPILE_DEFINITIONS)
-    foreach(value MICROPY_SOURCE_USERMOD definitions MICROPY_FROZEN_MANIFEST EXTRA_COMPONENT_DIRS IDF_TARGET)
-        message("RESULT ${value}=${${value}}")
-    endforeach()
-endmacro()
-"""
 CAMERA_STUB = """
 set(MICROPY_FROZEN_MANIFEST ${CMAKE_CURRENT_LIST_DIR}/manifest.py)
 add_library(usermod_mp_camera INTERFACE)
@@ -181,40 +168,16 @@ def test_versions_are_written_once():
         assert found == ["versions.toml"], name
 
 
-def configured(tree: Path, folder: Path, *options: str, idf: str | None = None, camera: Path | None = None) -> dict:
-    """What CMake says of a project: name -> values."""
-    environment = {name: value for name, value in os.environ.items() if name != "CAMERA_DIR"}
-    if idf:
-        path = folder / "idf" / "tools" / "cmake" / "project.cmake"
-        path.parent.mkdir(parents=True)
-        path.write_text(idf)
-        environment["IDF_PATH"] = str(folder / "idf")
-    if camera:
-        environment["CAMERA_DIR"] = str(camera)
-    command = ["cmake", "-S", tree, "-B", folder / "build", "-Wno-dev", *options]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = re.findall(r"^RESULT (\w+)=(.*)$", done.stdout + done.stderr, re.MULTILINE)
-    return {name: [value for value in values.split(";") if value] for name, values in lines}
-
-
-def configure_board(board: Path, micropython: Path, folder: Path, camera: Path | None = None) -> dict:
-    """What MicroPython's port makes of a board."""
-    options = [f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={esp32.MODULES}"]
-    return configured(micropython / "ports" / "esp32", folder, *options, idf=IDF_STUB, camera=camera)
-
-
 def module_sources(*suffixes: str) -> set[str]:
     """The module's files with these suffixes, without pie/ and with it."""
     return {str(path) for suffix in suffixes for path in MODULE.rglob(f"*{suffix}")}
 
 
-def test_port_configures_board(board, micropython, tmp_path):
-    found = configure_board(board, micropython, tmp_path)
+def test_port_configures_board(board, tmp_path):
+    found = esp32_port.configure(tmp_path, board=board).variables
     assert found["IDF_TARGET"] == ["esp32s3"]
     assert found["MICROPY_FROZEN_MANIFEST"] == [str(board / "manifest.py")]
     assert set(found["MICROPY_SOURCE_USERMOD"]) == module_sources(".c", ".S")
-    assert set(found["definitions"]) == {"TERNARY_PIE", "TERNARY_PARALLEL_FREERTOS"}
     assert found["EXTRA_COMPONENT_DIRS"] == []
     combined = settings(tmp_path / "build" / "sdkconfig.combined")
     assert combined["PARTITION_TABLE_CUSTOM_FILENAME"] == f'"{board / "partitions.csv"}"'
@@ -224,14 +187,14 @@ def test_port_configures_board(board, micropython, tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "src"])
-def test_port_configures_board_with_a_camera(board, micropython, tmp_path, place):
+def test_port_configures_board_with_a_camera(board, tmp_path, place):
     """The module's newer layout, with the driver, and its older one."""
     camera = tmp_path / "camera"
-    (camera / place).mkdir(parents=True)
+    fake_tree(camera / place, "camera.c")
     (camera / place / "micropython.cmake").write_text(CAMERA_STUB)
     if place == ".":
         (camera / "idf_component.yml").touch()
-    found = configure_board(board, micropython, tmp_path, camera)
+    found = esp32_port.configure(tmp_path, board=board, CAMERA_DIR=str(camera)).variables
     sources = {os.path.normpath(path) for path in found["MICROPY_SOURCE_USERMOD"]}
     assert sources == module_sources(".c", ".S") | {str(camera / place / "camera.c")}
     assert found["MICROPY_FROZEN_MANIFEST"] == [str(board / "manifest.py")]
@@ -242,7 +205,8 @@ def test_port_configures_board_with_a_camera(board, micropython, tmp_path, place
 def test_make_and_cmake_have_the_same_sources(micropython, tmp_path, target):
     (tmp_path / "CMakeLists.txt").write_text(PLAIN_PROJECT)
     options = [f"-DMICROPY_DIR={micropython}", f"-DUSER_C_MODULES={MODULE}/micropython.cmake"]
-    found = configured(tmp_path, tmp_path, *options, f"-DIDF_TARGET={target}")
+    output = esp32_port.run_cmake(tmp_path, tmp_path / "build", *options, f"-DIDF_TARGET={target}")
+    found = esp32_port.results(output)
     (tmp_path / "Makefile").write_text(f"USERMOD_DIR := {MODULE}\ninclude {MODULE}/micropython.mk\n")
     (tmp_path / "Makefile").open("a").write("all:\n\t@echo $(SRC_USERMOD) $(SRC_USERMOD_C) $(SRC_USERMOD_LIB_ASM)\n")
     made = subprocess.run(["make", "-C", tmp_path, "-s"], capture_output=True, text=True, check=True).stdout.split()

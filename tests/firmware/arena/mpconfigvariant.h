@@ -15,7 +15,6 @@
 
 #include <stdlib.h> // py/gc.c
 
-// heap/heap.c
-#define TERNARY_ARENA_HEAP
-void ternary_heap_give(void *memory);
-#define MP_PLAT_FREE_HEAP(memory) ternary_heap_give(memory)
+// As malloc and free are ESP-IDF's on the chip: heap/chip_heap.c.
+void heap_caps_free(void *ptr);
+#define MP_PLAT_FREE_HEAP(memory) heap_caps_free(memory)

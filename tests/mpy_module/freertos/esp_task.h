@@ -4,6 +4,8 @@
 #ifndef FAKE_ESP_TASK_H
 #define FAKE_ESP_TASK_H
 
+#include "sdkconfig.h"
+
 #define ESP_TASK_PRIO_MIN (0)
 
 #endif
