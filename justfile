@@ -98,7 +98,7 @@ board *ARGS: (prepare "demo")
 boards *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.boards "$@"
 
-# A ROMFS image, files aligned, of a model, the package and the scripts (ARGS: MODEL [FILES] [--board BOARD] ...)
+# A ROMFS image, files aligned, of a model, package, scripts and pictures (ARGS: MODEL [FILES] [--board BOARD] ...)
 [no-exit-message]
 romfs *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.romfs "$@"
@@ -113,9 +113,9 @@ firmware BOARD: (prepare "demo")
 flash PORT *BOARD: (prepare "flash")
     @{{ python }} -m host_sim.esp32 flash "$@"
 
-# Write a model with the package and the scripts to the ROM file system of the board at PORT
+# Write a model with package, scripts and pictures to the ROM file system of the board at PORT (FILES: some to add)
 [no-exit-message]
-deploy PORT MODEL: (prepare "demo")
+deploy PORT MODEL *FILES: (prepare "demo")
     @{{ python }} -m host_sim.esp32 deploy "$@"
 
 # A whole DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix): the host's numbers, bit for bit (minutes)

@@ -32,12 +32,13 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim import mpy
 from host_sim.boards import announced
 from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
-from host_sim.unix_port import firmware
+from host_sim.unix_port import firmware, source
 
-# What a board's flash holds out of firmware/.
-FLASH_CONTENTS = ("ftervit", "models", "images")
+# What a board's flash holds out of firmware/, besides the package.
+FLASH_CONTENTS = ("models", "images")
 # Kinds of board, and what people call them.
 UNIX = "unix"
 KINDS = {"unix": "unix port", "qemu": "Cortex-M7 in QEMU"}
@@ -60,13 +61,17 @@ __import__("raw_repl").run({raw})
 
 
 def fill_flash(flash: Path) -> None:
-    """Copy the package, the models and the pictures to the board's flash."""
+    """Copy the package, as bytecode, the models and the pictures to the board's flash."""
     flash.mkdir(parents=True, exist_ok=True)
     for name in FLASH_CONTENTS:
         origin = ROOT / "firmware" / name
         if origin.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(origin, flash / name, dirs_exist_ok=True, ignore=ignore)
+            shutil.copytree(origin, flash / name, dirs_exist_ok=True)
+    for name, data in mpy.package(mpy.version_of_source(source())).items():
+        path = flash / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        path.with_suffix(".py").unlink(missing_ok=True)  # an older copy, which MicroPython would prefer
 
 
 def open_raw_terminal() -> tuple[int, int]:

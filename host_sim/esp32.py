@@ -3,7 +3,7 @@
 
     python -m host_sim.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
     python -m host_sim.esp32 flash PORT [BOARD]     what `build` built, by esptool
-    python -m host_sim.esp32 deploy PORT MODEL      a ROMFS image of a model, by mpremote
+    python -m host_sim.esp32 deploy PORT MODEL [FILES]      a ROMFS image of a model, by mpremote
     python -m host_sim.esp32 versions               what the boards are built from, as NAME=VALUE
 
 BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
@@ -16,13 +16,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, run, step
-from host_sim.romfs import build_image, partition_size, standard_files
+from host_sim.mpy import compiler
+from host_sim.romfs import build_image, given_files, partition_size, standard_files
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -184,10 +186,38 @@ def flash(port: str, board: str | None) -> None:
     call([*command, "write-flash", "0", image], f"writing {image.parent.name} to {port}")
 
 
-def deploy(port: str, model: Path) -> Path:
-    """Write a ROMFS image of a model, the package and the scripts to the board at a port; returns the image's path."""
+MPY_QUESTION = """\
+import sys
+i = sys.implementation
+print("mpy", getattr(i, "_mpy", 0) & 255, ".".join(str(n) for n in i.version[:3]))
+"""
+
+
+def mpy_version(port: str) -> int:
+    """The version of .mpy files that the board at a port reads; a Failure if it does not say or reads none."""
+    command = [*module_command("mpremote"), "connect", port, "exec", MPY_QUESTION]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = re.search(r"^mpy (\d+) (\S+)", result.stdout, re.MULTILINE)
+    if result.returncode or not found:
+        *_, reason = (result.stdout + result.stderr).strip().splitlines() or ["no answer"]
+        raise Failure(f"{port}: the board does not say which .mpy files it reads: {reason}")
+    if found[1] == "0":
+        raise Failure(f"{port}: its MicroPython {found[2]} reads no .mpy files: flash firmware of this tree")
+    return int(found[1])
+
+
+def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
+    """Write a ROMFS image to the board at a port: a model, the package, the scripts, pictures, and files and folders.
+
+    Returns the image's path.
+    """
     check_port(port)
-    image = build_image(standard_files(model))
+    version = mpy_version(port)
+    try:
+        compiler(version)
+    except Failure as failure:
+        raise Failure(f"{port}: {failure}") from None
+    image = build_image(standard_files(model, version) | given_files(list(files)))
     sizes = {name: partition_size(BOARDS / name / "partitions.csv") for name in boards()}
     if len(image) > max(sizes.values()):
         room = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
@@ -215,9 +245,10 @@ def main() -> None:
     command = add("flash", lambda given: flash(given.port, given.board), "write it to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
     command.add_argument("board", metavar="BOARD", nargs="?", help="(default: the only one that is built)")
-    command = add("deploy", lambda given: deploy(given.port, given.model), "write a model to a board")
+    command = add("deploy", lambda given: deploy(given.port, given.model, given.files), "write a model to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
     command.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
+    command.add_argument("files", metavar="FILES", type=Path, nargs="*", help="files and folders to add")
     add("versions", lambda _: print(*(f"{k}={v}" for k, v in versions().items()), sep="\n"), "versions, NAME=VALUE")
     arguments = parser.parse_args()
     arguments.call(arguments)

@@ -4,8 +4,9 @@
     python -m host_sim.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
 
 `mpremote romfs deploy FILE.romfs` takes the image as it is. It is laid out as a board's flash is: under /rom lie
-models/ with the model and its labels, the package ftervit, the example scripts, and FILES, so that the scripts run
-unchanged after os.chdir("/rom"). The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and
+models/ with the model and its labels, the package ftervit as bytecode (host_sim/mpy.py), the example scripts as they
+are, to be read and changed, images/ with ten pictures, and FILES. Scripts and package find models and pictures there.
+The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and
 payload, the numbers 7 bits a byte with the highest first. mpremote's own builder leaves files wherever they fall.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim import mpy
 from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
 
 ALIGNMENT = 16
@@ -219,13 +221,25 @@ def labels_of(model: Path) -> list[str]:
         raise Failure(str(error)) from None
 
 
-def standard_files(model: Path) -> dict[str, bytes | Path]:
-    """What an image holds without being asked: model, labels one a line, package, example scripts."""
-    labels = "".join(" ".join(label.split()) + "\n" for label in labels_of(model))
-    files = {f"models/{model.name}": model, f"models/{model.stem}.txt": labels.encode()}
-    firmware = ROOT / "firmware"
-    sources = [*sorted((firmware / "ftervit").rglob("*.py")), *sorted(firmware.glob("*.py"))]
-    return files | {path.relative_to(firmware).as_posix(): path for path in sources}
+def pictures_for(labels: list[str]) -> dict[str, Path]:
+    """The pictures of firmware/images, with "-" after their number if the numbers are not classes of this model."""
+    names, found = [re.sub("[^a-z0-9-]", "_", label.lower()) for label in labels], {}
+    for path in sorted((ROOT / "firmware" / "images").glob("*.p[gp]m")):
+        number, _, label = path.stem.partition("_")
+        found[path] = number.isdigit() and int(number) < len(names) and names[int(number)] == label
+    return {f"images/{path.name if any(found.values()) else path.name.replace('_', '-', 1)}": path for path in found}
+
+
+def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, bytes | Path]:
+    """What an image holds without being asked: model, labels one a line, package, example scripts, pictures.
+
+    mpy_version: of the package's files, which the board must read (sys.implementation._mpy, lowest byte).
+    """
+    labels = labels_of(model)
+    text = "".join(" ".join(label.split()) + "\n" for label in labels)
+    files = {f"models/{model.name}": model, f"models/{model.stem}.txt": text.encode()}
+    scripts = {path.name: path for path in sorted((ROOT / "firmware").glob("*.py"))}
+    return files | mpy.package(mpy_version) | scripts | pictures_for(labels)
 
 
 def given_files(paths: list[Path]) -> dict[str, Path]:

@@ -29,7 +29,6 @@ from ftervit.layers import (
     TernaryHead,
     TernaryLayerNorm,
 )
-from ftervit.modelfile import ModelFile
 from ftervit.vit import VisionTransformer
 
 __all__ = (
@@ -49,3 +48,16 @@ __all__ = (
     "VisionTransformer",
     "read_image",
 )
+
+
+def __getattr__(name):
+    """What only loading a model takes, 7 KB of a board's heap: imported when it is first used."""
+    if name == "ModelFile":
+        from ftervit.modelfile import ModelFile as found
+    elif name == "modelfile":
+        import ftervit.modelfile as found
+    elif name == "plan":
+        import ftervit.plan as found
+    else:
+        raise AttributeError("module 'ftervit' has no attribute '%s'" % name)
+    return found

@@ -3,8 +3,6 @@
 
 import ternary
 
-from ftervit.modelfile import check_room, open_named
-
 LONGEST_WORD = 5  # digits of a header's number: sides go to 4096
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
 
@@ -23,6 +21,8 @@ class Image:
 
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
         """
+        from ftervit.modelfile import check_room
+
         if len(pixels) != 2 * width * height:
             raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
         check_room(3 * width * height, "frame of %d x %d" % (width, height))
@@ -82,6 +82,8 @@ def read_image(path):
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
+    from ftervit.modelfile import check_room, open_named
+
     with open_named(path) as file:
         magic = file.read(2)
         if magic not in (b"P5", b"P6"):

@@ -8,8 +8,6 @@ your own may fill `out` or ignore it and return a buffer that it made, of the sa
 
 import ternary
 
-from ftervit.modelfile import STAGE, convolutions, grids
-
 
 class Scratch:
     """Working memory that layers share; grows to the largest request."""
@@ -225,6 +223,8 @@ class PatchEmbed:
     @classmethod
     def load(cls, file, sizes):
         """Take `patch_embed` from a ModelFile; sizes: its architecture."""
+        from ftervit.modelfile import STAGE, convolutions, grids
+
         shapes, layers = grids(sizes), []
         for i, (_, kernel, stride, padding, channels_out) in enumerate(convolutions(sizes)):
             side, channels = shapes[i]

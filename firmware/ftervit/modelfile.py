@@ -5,6 +5,7 @@ import gc
 import json
 from array import array
 from binascii import crc32
+from errno import ENODEV, ENOENT
 
 import ternary
 
@@ -17,6 +18,7 @@ try:
 except ImportError:
     mmap = None
 
+ROM = "/rom/"  # where MicroPython mounts the ROM file system of a board
 FORMAT = "ftervit"
 VERSION = "2"
 PACKING = "base3-5x16"
@@ -57,11 +59,21 @@ LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs a
 
 
 def open_named(path):
-    """Open a file for reading; the OSError of a file that cannot be opened names it on MicroPython too."""
+    """Open a file for reading; one that the current directory lacks is looked for in /rom, where `just deploy` writes.
+
+    The OSError of a file that cannot be opened names it on MicroPython too.
+    """
     try:
         return open(path, "rb")
     except OSError as error:
-        raise OSError(error.errno, "%s cannot be opened" % path)
+        number = error.errno
+    try:
+        # ENODEV: a root directory without a file system.
+        if number in (ENOENT, ENODEV) and not str(path).startswith("/"):
+            return open(ROM + str(path), "rb")
+    except OSError:
+        pass
+    raise OSError(number, "%s cannot be opened" % path)
 
 
 def check_room(needed, what):

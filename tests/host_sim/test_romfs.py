@@ -179,10 +179,24 @@ def test_command_line(just_romfs, tmp_path):
     assert files["models/fashion_mnist.txt"].split(b"\n")[9] == b"Ankle boot"
     assert files["images/7_sneaker.pgm"] == (ROOT / "firmware" / "images" / "7_sneaker.pgm").read_bytes()
     assert files["classify.py"] == b"# mine\n"
-    package = {f"ftervit/{path.name}" for path in (ROOT / "firmware" / "ftervit").glob("*.py")}
-    assert package | {"tinker.py", "bench.py"} <= set(files)
+    package = {f"ftervit/{path.stem}.mpy" for path in (ROOT / "firmware" / "ftervit").glob("*.py")}
+    assert package == {name for name in files if name.startswith("ftervit/")}
+    assert all(files[name][:2] == b"M\6" for name in package)
+    scripts = {path.name for path in (ROOT / "firmware").glob("*.py")} - {"classify.py"}
+    assert all(files[name] == (ROOT / "firmware" / name).read_bytes() for name in scripts)
     assert f"{len(image):,} bytes needed, the romfs partition of LARGE has 409,600" in output
     assert f"SMALL: {len(image):,} bytes needed, its romfs partition has 204,800: too large" in output
+
+
+def test_pictures_come_with_every_model(just_romfs, tmp_path):
+    """Their numbers are classes of the shipped model: classify.py reads them only before "_"."""
+    pictures = {f"images/{path.name}" for path in (ROOT / "firmware" / "images").iterdir()}
+    assert just_romfs(SHIPPED)[0] == 0
+    image = (tmp_path / "romfs" / "fashion_mnist.romfs").read_bytes()
+    assert {name for name in image_files(image) if name.startswith("images/")} == pictures
+    other = {name.replace("_", "-", 1) for name in pictures}
+    assert set(romfs.pictures_for(["cat", "dog"])) == set(romfs.pictures_for(["sneaker"] * 3)) == other
+    assert len(pictures) == len(other) == 10
 
 
 @pytest.mark.parametrize(
