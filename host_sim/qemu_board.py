@@ -19,6 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim import unix_port
 from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
 from host_sim.environment import (
     ARM_EMULATOR,
@@ -30,10 +31,9 @@ from host_sim.environment import (
     one_line_errors,
 )
 from host_sim.romfs import build_image
-from host_sim.unix_port import build
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
-OUTPUT = BUILD / "qemu"
+OUTPUT = unix_port.output("qemu")
 MACHINE = "mps2-an500"
 # Of firmware/boards/QEMU_M7/qemu_m7.ld.
 PARAMETERS = 0x20000000
@@ -48,7 +48,7 @@ def firmware() -> Path:
     """Build whatever is missing or out of date, after installing what that takes; returns the ELF file."""
     install_packages(missing_packages("qemu"))
     options = (f"BOARD={BOARD.name}", f"BOARD_DIR={BOARD}", "FROZEN_MANIFEST=", "CFLAGS_EXTRA=-Wno-error")
-    build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
+    unix_port.build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
     return OUTPUT / "firmware.elf"
 
 
