@@ -141,7 +141,7 @@ def run(
     if status:
         _, _, output = path.read_text(errors="replace").partition("\n")
         why = reason(output) or f"{command[0]} stopped with status {status}"
-        raise Failure(f"{what} failed: {why} (its output: {path.relative_to(ROOT)})")
+        raise Failure(f"{what} failed: {why} (its output: {os.path.relpath(path, ROOT)})")
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], int]:

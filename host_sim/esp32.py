@@ -167,7 +167,7 @@ def report_versions(idf: Path, tree: Path, python: Path, environment: dict[str, 
     runs = answer([python, "--version"], number, environment)
     if runs == "?":
         raise Failure(f"{python} does not run, and idf.py needs it: run ESP-IDF's install.sh, then its export.sh")
-    found = {"micropython": tree_version(tree), "idf": idf_version(idf)}
+    found = {"idf": idf_version(idf), "micropython": tree_version(tree)}
     tools = {
         COMPILER: answer([compiler, "--version"], r"\) " + number, environment),
         "cmake": answer(["cmake", "--version"], number, environment),

@@ -204,7 +204,7 @@ def fetch(work: Path) -> Path:
 
 
 def tree_version(tree: Path) -> str:
-    """The version of a MicroPython source tree, such as 1.28.0 or 1.29.0-preview, or "?"."""
+    """The version of a MicroPython source tree, such as 1.25.1 or 1.26.0-preview, or "?"."""
     header = tree / "py" / "mpconfig.h"
     text = header.read_text(errors="replace") if header.exists() else ""
     parts = [
