@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -61,11 +61,16 @@ def heap_bytes(text: str) -> int:
     return size
 
 
+def directory_image(flash: Path) -> bytes:
+    """A ROMFS image of a directory."""
+    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return build_image({path.relative_to(flash).as_posix(): path for path in paths})
+
+
 @contextlib.contextmanager
 def image_file(flash: Path) -> Iterator[Path]:
     """A ROMFS image of a directory, as a file that goes away afterwards."""
-    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
-    image = build_image({path.relative_to(flash).as_posix(): path for path in paths})
+    image = directory_image(flash)
     if len(image) > FLASH_SIZE:
         raise Failure(f"the image of {flash} needs {len(image):,} bytes, the board's flash has {FLASH_SIZE:,}")
     with tempfile.NamedTemporaryFile(dir=BUILD, prefix="qemu-", suffix=".romfs") as file:
@@ -75,23 +80,31 @@ def image_file(flash: Path) -> Iterator[Path]:
 
 
 class Emulator(Interpreter):
-    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does."""
+    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does.
 
-    def __init__(self, program: Path, image: Path, heap: int):
+    command: QEMU and its arguments, all but those of the serial line.
+    """
+
+    def __init__(self, command: Sequence[str | Path]):
         self.master, slave = open_raw_terminal()
+        # QEMU's own pty would notice a client only once a second, and drop what is written before.
+        line = ("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line")
         self.process = subprocess.Popen(
-            [
-                *(ARM_EMULATOR, "-machine", MACHINE, "-display", "none", "-monitor", "none", "-kernel", program),
-                *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
-                *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
-                # QEMU's own pty would notice a client only once a second, and drop what is written before.
-                *("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line"),
-            ],
+            [*command, "-display", "none", "-monitor", "none", *line],
             stdin=slave,
             stdout=subprocess.DEVNULL,
             preexec_fn=end_with_parent,
         )
         os.close(slave)
+
+
+def command(program: Path, image: Path, heap: int) -> list[str | Path]:
+    """QEMU with this board's firmware, an image for its flash, and bytes of heap."""
+    return [
+        *(ARM_EMULATOR, "-machine", MACHINE, "-kernel", program),
+        *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
+        *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
+    ]
 
 
 @one_line_errors
