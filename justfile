@@ -103,9 +103,9 @@ boards *ARGS: (prepare "demo")
 romfs *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.romfs "$@"
 
-# Build an ESP32-S3 board's firmware (needs IDF_PATH and MPY_DIR; with CAMERA_DIR it has a camera module)
+# Build an ESP32-S3 board's firmware and check it (BOARD; needs IDF_PATH, MPY_DIR; CAMERA_DIR), or only --check ELF
 [no-exit-message]
-firmware BOARD: (prepare "demo")
+firmware *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.esp32 build "$@"
 
 # Write a built firmware to the board at PORT (BOARD: which one, if several are built)

@@ -7,9 +7,10 @@
     with Board(kind="unix") as board:       the same from Python, in a process of its own
         board.mpremote("run", "firmware/classify.py")
 
-KIND is unix, MicroPython's unix port, or qemu, a Cortex-M7 in QEMU (host_sim/qemu_board.py). The flash of the unix
-board is a directory that MicroPython sees as its root. A soft reset ends the interpreter, and the server starts a new
-one in its place.
+KIND is unix, MicroPython's unix port; qemu, a Cortex-M7 in QEMU (host_sim/qemu_board.py); or esp32s3, the firmware of
+an ESP32-S3 in Espressif's QEMU, where that is on PATH (host_sim/esp32s3_board.py). The flash of the unix board is a
+directory that MicroPython sees as its root. A soft reset ends its interpreter, and the server starts a new one in its
+place.
 """
 
 import argparse
@@ -41,7 +42,7 @@ from host_sim.unix_port import firmware, source
 FLASH_CONTENTS = ("models", "images")
 # Kinds of board, and what people call them.
 UNIX = "unix"
-KINDS = {"unix": "unix port", "qemu": "Cortex-M7 in QEMU"}
+KINDS = {"unix": "unix port", "qemu": "Cortex-M7 in QEMU", "esp32s3": "ESP32-S3 in Espressif's QEMU"}
 HEAP = "8M"
 # Bytes kept for a side that does not read; beyond them the other side waits, so that nothing is lost.
 PENDING = 1 << 16
@@ -180,8 +181,7 @@ class Server:
         self.start(raw=status == EXIT_RAW)
 
     def serve(self, parent: int | None = None) -> None:
-        """Pass bytes both ways, until the descriptor `parent` reaches its end if there is one."""
-        self.start(raw=False)
+        """Pass bytes both ways, until the descriptor `parent` reaches its end if there is one. `start` comes first."""
         watched = [] if parent is None else [parent]
         while True:
             readers = [*self.to_client.readers(), *self.to_board.readers(), *watched]
@@ -224,6 +224,10 @@ def firmware_of(kind: str) -> Path:
         from host_sim import qemu_board
 
         return qemu_board.firmware()
+    if kind == "esp32s3":
+        from host_sim import esp32s3_board
+
+        return esp32s3_board.firmware()
     return firmware()
 
 
@@ -235,7 +239,15 @@ def interpreters(kind: str, program: Path, flash: Path, heap: str) -> Iterator[C
 
         with qemu_board.image_file(flash) as image:
             size = qemu_board.heap_bytes(heap)
-            yield lambda raw: qemu_board.Emulator(program, image, size)
+            yield lambda raw: qemu_board.Emulator(qemu_board.command(program, image, size))
+    elif kind == "esp32s3":
+        from host_sim import esp32s3_board
+
+        if heap != HEAP:
+            raise Failure(f"--heap {heap}: the ESP32-S3's heap is what its memory leaves; leave it out")
+        with esp32s3_board.flash_files(program, flash) as (image, efuse):
+            command = esp32s3_board.command(esp32s3_board.emulator(), image, efuse)
+            yield lambda raw: esp32s3_board.Emulator(command)
     else:
         yield lambda raw: Interpreter(program, flash, heap, raw)
 
@@ -254,10 +266,17 @@ def serve(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.with_parent:
         end_with_parent()
-    program = arguments.program or firmware_of(arguments.kind)
+    if arguments.firmware and arguments.kind != "esp32s3":
+        raise Failure(f"{arguments.firmware}: a firmware is for kind esp32s3 only; --program names another MicroPython")
+    program = arguments.firmware or arguments.program or firmware_of(arguments.kind)
     with flash_directory(arguments.flash) as flash, interpreters(arguments.kind, program, flash, arguments.heap) as run:
         server = Server(program, run)
         try:
+            server.start(raw=False)
+            if arguments.kind == "esp32s3" and not arguments.unchecked:
+                from host_sim import esp32s3_board
+
+                esp32s3_board.self_check(server)
             with contextlib.suppress(KeyboardInterrupt), announced(server.device, f"virtual, {KINDS[arguments.kind]}"):
                 print(server.device, flush=True)
                 if sys.stderr.isatty():
@@ -272,16 +291,24 @@ class Board:
 
     `path` is its device and `process` the serving process. `flash` is a directory to be the board's root (of kind
     "qemu": to be found at /rom, as it is at the start); without one it is new and goes away at the end. Either way
-    firmware/'s package, models and images are copied into it.
+    firmware/'s package, models and images are copied into it. `unchecked` leaves out the check of the emulator that
+    begins kind "esp32s3".
     """
 
-    def __init__(self, flash: Path | None = None, heap: str = HEAP, program: Path | None = None, kind: str = UNIX):
-        self.flash, self.heap, self.program, self.kind = flash, heap, program, kind
+    def __init__(
+        self,
+        flash: Path | None = None,
+        heap: str = HEAP,
+        program: Path | None = None,
+        kind: str = UNIX,
+        unchecked: bool = False,
+    ):
+        self.flash, self.heap, self.program, self.kind, self.unchecked = flash, heap, program, kind, unchecked
 
     def __enter__(self) -> "Board":
         program = self.program or firmware_of(self.kind)
         command = [sys.executable, Path(__file__), "serve", self.kind, "--until-eof", "--heap", self.heap]
-        command += ["--program", program]
+        command += ["--program", program, *(["--unchecked"] if self.unchecked else [])]
         if self.flash:
             command += ["--flash", self.flash]
         # The pipe is closed with this process, however it ends, and the server ends with the pipe.
@@ -348,12 +375,15 @@ def main() -> None:
     kind = {"nargs": "?", "choices": list(KINDS), "default": UNIX, "metavar": "KIND"}
     parser = argparse.ArgumentParser(description="A virtual board for mpremote. KIND: " + " or ".join(KINDS))
     parser.set_defaults(run=serve, flash=None, heap=HEAP, kind=UNIX, program=None, until_eof=False, with_parent=False)
+    parser.set_defaults(unchecked=False, firmware=None)
     commands = parser.add_subparsers(metavar="COMMAND")
     server = commands.add_parser("serve", help="print the device's path and serve it (default)")
     server.add_argument("kind", **kind)
+    server.add_argument("firmware", nargs="?", type=Path, metavar="FIRMWARE", help="of esp32s3: its firmware.bin")
     server.add_argument("--flash", type=Path, metavar="DIR", help="keep the board's files in DIR")
     server.add_argument("--heap", default=HEAP, metavar="SIZE", help=f"MicroPython's heap (default {HEAP})")
     server.add_argument("--program", type=Path, metavar="FILE", help="use this build of MicroPython")
+    server.add_argument("--unchecked", action="store_true", help="of esp32s3: do not check the emulator first")
     server.add_argument("--with-parent", action="store_true", help="end when the process that started it does")
     server.add_argument("--until-eof", action="store_true", help="end when standard input does")
     demonstration = commands.add_parser("demo", help="run firmware/classify.py")

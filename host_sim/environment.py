@@ -74,6 +74,11 @@ HINTS = (
 )
 
 
+def versions() -> dict[str, str]:
+    """Of firmware/boards/versions.toml: micropython, idf and debian (versions), camera (a commit)."""
+    return tomllib.loads((ROOT / "firmware" / "boards" / "versions.toml").read_text())
+
+
 class Failure(Exception):
     """What stops a recipe, as one line for the reader: what failed and what to do."""
 
@@ -115,22 +120,28 @@ def run(
     log: str,
     cwd: Path = ROOT,
     env: dict[str, str] | None = None,
+    timeout: float | None = None,
 ) -> None:
-    """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file."""
+    """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file.
+
+    timeout: seconds after which the tool is ended, which is a failure, too.
+    """
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / log
     with open(path, "w") as output:
         print("$", shlex.join(map(str, command)), file=output, flush=True)
         try:
             status = subprocess.run(
-                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout
             ).returncode
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{what} failed: {command[0]} took longer than {timeout:g} s") from None
         except FileNotFoundError:
             raise Failure(f"{what} failed: {command[0]} is not installed") from None
     if status:
         _, _, output = path.read_text(errors="replace").partition("\n")
         why = reason(output) or f"{command[0]} stopped with status {status}"
-        raise Failure(f"{what} failed: {why} (its output: {path.relative_to(ROOT)})")
+        raise Failure(f"{what} failed: {why} (its output: {os.path.relpath(path, ROOT)})")
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], int]:

@@ -2,6 +2,7 @@
 """The ESP32-S3 boards' firmware: builds it with the user's ESP-IDF, and puts firmware and models on a board.
 
     python -m host_sim.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
+    python -m host_sim.esp32 build --check ELF      whether a built micropython.elf is as it should be (esp32_check.py)
     python -m host_sim.esp32 flash PORT [BOARD]     what `build` built, by esptool
     python -m host_sim.esp32 deploy PORT MODEL [FILES]      a ROMFS image of a model, by mpremote
     python -m host_sim.esp32 versions               what the boards are built from, as NAME=VALUE
@@ -15,29 +16,26 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, run, step, versions
+from host_sim.esp32_check import check
 from host_sim.mpy import compiler
 from host_sim.romfs import build_image, given_files, partition_size, standard_files
+from host_sim.unix_port import tree_version
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
 MODULES = BOARDS / "modules.cmake"
 CAMERA = "https://github.com/cnadler86/micropython-camera-API"
 BAUD = 460800
+COMPILER = "xtensa-esp32s3-elf-gcc"
 # Of those that the port needs; Debian's source package, of which the virtual boards are built, lacks them.
 SUBMODULES = ("berkeley-db-1.xx", "micropython-lib")
-
-
-def versions() -> dict[str, str]:
-    """What the boards are built from: micropython and idf (versions), camera (a commit)."""
-    return tomllib.loads((BOARDS / "versions.toml").read_text())
 
 
 def boards() -> list[str]:
@@ -108,19 +106,77 @@ def camera(idf: Path) -> Path | None:
     return path
 
 
-def found_version(path: Path, pattern: str) -> str:
-    """Major, minor and patch version as numbers in definitions, or "?"."""
+def idf_version(idf: Path) -> str:
+    """The version of an ESP-IDF, or "?"."""
+    path = idf / "tools" / "cmake" / "version.cmake"
     text = path.read_text(errors="replace") if path.exists() else ""
-    found = [re.search(pattern.format(part), text) for part in ("MAJOR", "MINOR", "PATCH|MICRO")]
-    return ".".join(match[1] for match in found) if all(found) else "?"
+    parts = [re.search(rf"IDF_VERSION_{part}\s+(\d+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
+    return ".".join(part[1] for part in parts) if all(parts) else "?"
 
 
-def warn_of_versions(idf: Path, tree: Path) -> None:
-    """Say where the sources are other versions than those that the boards are made for."""
-    found = {
-        "idf": found_version(idf / "tools/cmake/version.cmake", r"IDF_VERSION_(?:{})\s+(\d+)"),
-        "micropython": found_version(tree / "py/mpconfig.h", r"MICROPY_VERSION_(?:{})\s+\(?(\d+)"),
+def idf_python(idf: Path) -> Path:
+    """The Python of ESP-IDF's virtual environment, or where it has none (as in Nix) the `python` that idf.py picks.
+
+    idf.py begins with `env python`: without more ado that is whatever stands first on PATH, such as a pyenv shim or the
+    virtual environment that the user works in, neither of which has ESP-IDF's packages.
+    """
+    given = os.environ.get("IDF_PYTHON_ENV_PATH")
+    if given:
+        places = [Path(given)]
+    else:
+        tools = Path(os.environ.get("IDF_TOOLS_PATH") or "~/.espressif").expanduser()
+        series = idf_version(idf).rpartition(".")[0]
+        places = sorted((tools / "python_env").glob(f"idf{series}_py*_env"), reverse=True)
+    found = [path for place in places if (path := place / "bin" / "python").exists()]
+    if given and not found:
+        raise Failure(f"IDF_PYTHON_ENV_PATH={given} has no bin/python: run ESP-IDF's install.sh, then its export.sh")
+    first = shutil.which("python")
+    if not found and not first:
+        raise Failure("ESP-IDF's idf.py needs a `python`: run ESP-IDF's install.sh, then its export.sh")
+    return found[0] if found else Path(first)
+
+
+def answer(command: list[str | Path], pattern: str, environment: dict[str, str] | None = None) -> str:
+    """What a program says that matches a pattern's group, or "?" if it does not run."""
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    match = re.search(pattern, done.stdout) if done.returncode == 0 else None
+    return match[1] if match else "?"
+
+
+def tool_environment(python: Path) -> dict[str, str]:
+    """The environment for ESP-IDF's and MicroPython's tools: as if that Python's environment were activated last."""
+    environment = os.environ | {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHON": str(python),
     }
+    environment.pop("PYTHONHOME", None)
+    environment.pop("VIRTUAL_ENV", None)
+    # CMake looks for Python there first.
+    if (python.parent.parent / "pyvenv.cfg").exists():
+        environment["VIRTUAL_ENV"] = str(python.parent.parent)
+    return environment
+
+
+def report_versions(idf: Path, tree: Path, python: Path, environment: dict[str, str]) -> None:
+    """Print the versions of sources and tools, and say where sources are others than the boards are made for."""
+    number = r"(\d+\.\d+\S*)"
+    compiler = shutil.which(COMPILER, path=environment["PATH"]) or COMPILER
+    runs = answer([python, "--version"], number, environment)
+    if runs == "?":
+        raise Failure(f"{python} does not run, and idf.py needs it: run ESP-IDF's install.sh, then its export.sh")
+    found = {"idf": idf_version(idf), "micropython": tree_version(tree)}
+    tools = {
+        COMPILER: answer([compiler, "--version"], r"\) " + number, environment),
+        "cmake": answer(["cmake", "--version"], number, environment),
+        str(python): runs,
+    }
+    print(f"found MicroPython {found['micropython']} ({tree}), ESP-IDF {found['idf']} ({idf}),", file=sys.stderr)
+    print("  " + ", ".join(f"{name} {version}" for name, version in tools.items()), file=sys.stderr)
     for name, version in found.items():
         if version != versions()[name]:
             print(f"note: {name} is {version}; the boards are made for {versions()[name]}", file=sys.stderr)
@@ -132,24 +188,34 @@ def build_directory(board: str, with_camera: bool) -> Path:
 
 
 def build(board: str) -> Path:
-    """Build a board's firmware; returns firmware.bin, which holds all that flash needs from address 0 on."""
+    """Build a board's firmware and check it; returns firmware.bin: all that flash needs from address 0 on."""
     folder = check_board(board)
     idf, tree = sources()
     module = camera(idf)
-    warn_of_versions(idf, tree)
+    python = idf_python(idf)
+    environment = tool_environment(python)
+    report_versions(idf, tree, python, environment)
     output = build_directory(board, module is not None)
     output.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | ({"CAMERA_DIR": str(module)} if module else {})
-    if not module:
-        environment.pop("CAMERA_DIR", None)
+    environment.pop("CAMERA_DIR", None)
+    if module:
+        environment["CAMERA_DIR"] = str(module)
     jobs = f"-j{len(os.sched_getaffinity(0))}"
     with step("building mpy-cross"):
-        run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log")
+        run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
     with step(f"building {output.name}"):
         command = ["make", "-C", tree / "ports" / "esp32", *settings]
         run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
+    print(*check(output / "micropython.elf"), sep="\n", file=sys.stderr)
     return output / "firmware.bin"
+
+
+def build_or_check(board: str | None, elf: Path | None) -> None:
+    """`build`: one of a board's name and an ELF file."""
+    if (board is None) == (elf is None):
+        raise Failure(f"give a board ({', '.join(boards())}), or --check ELF")
+    print(*(check(elf) if elf else [build(board)]), sep="\n")
 
 
 def built(board: str | None) -> Path:
@@ -240,8 +306,11 @@ def main() -> None:
         command.set_defaults(call=call)
         return command
 
-    command = add("build", lambda given: print(build(given.board)), "build a board's firmware")
-    command.add_argument("board", metavar="BOARD", help=", ".join(boards()))
+    command = add(
+        "build", lambda given: build_or_check(given.board, given.check), "build a board's firmware and check it"
+    )
+    command.add_argument("board", metavar="BOARD", nargs="?", help=", ".join(boards()))
+    command.add_argument("--check", type=Path, metavar="ELF", help="check only, a micropython.elf where it was built")
     command = add("flash", lambda given: flash(given.port, given.board), "write it to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
     command.add_argument("board", metavar="BOARD", nargs="?", help="(default: the only one that is built)")

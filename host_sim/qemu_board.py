@@ -13,12 +13,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim import unix_port
 from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
 from host_sim.environment import (
     ARM_EMULATOR,
@@ -30,10 +31,9 @@ from host_sim.environment import (
     one_line_errors,
 )
 from host_sim.romfs import build_image
-from host_sim.unix_port import build
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
-OUTPUT = BUILD / "qemu"
+OUTPUT = unix_port.output("qemu")
 MACHINE = "mps2-an500"
 # Of firmware/boards/QEMU_M7/qemu_m7.ld.
 PARAMETERS = 0x20000000
@@ -48,7 +48,7 @@ def firmware() -> Path:
     """Build whatever is missing or out of date, after installing what that takes; returns the ELF file."""
     install_packages(missing_packages("qemu"))
     options = (f"BOARD={BOARD.name}", f"BOARD_DIR={BOARD}", "FROZEN_MANIFEST=", "CFLAGS_EXTRA=-Wno-error")
-    build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
+    unix_port.build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
     return OUTPUT / "firmware.elf"
 
 
@@ -61,11 +61,16 @@ def heap_bytes(text: str) -> int:
     return size
 
 
+def directory_image(flash: Path) -> bytes:
+    """A ROMFS image of a directory."""
+    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return build_image({path.relative_to(flash).as_posix(): path for path in paths})
+
+
 @contextlib.contextmanager
 def image_file(flash: Path) -> Iterator[Path]:
     """A ROMFS image of a directory, as a file that goes away afterwards."""
-    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
-    image = build_image({path.relative_to(flash).as_posix(): path for path in paths})
+    image = directory_image(flash)
     if len(image) > FLASH_SIZE:
         raise Failure(f"the image of {flash} needs {len(image):,} bytes, the board's flash has {FLASH_SIZE:,}")
     with tempfile.NamedTemporaryFile(dir=BUILD, prefix="qemu-", suffix=".romfs") as file:
@@ -75,23 +80,31 @@ def image_file(flash: Path) -> Iterator[Path]:
 
 
 class Emulator(Interpreter):
-    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does."""
+    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does.
 
-    def __init__(self, program: Path, image: Path, heap: int):
+    command: QEMU and its arguments, all but those of the serial line.
+    """
+
+    def __init__(self, command: Sequence[str | Path]):
         self.master, slave = open_raw_terminal()
+        # QEMU's own pty would notice a client only once a second, and drop what is written before.
+        line = ("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line")
         self.process = subprocess.Popen(
-            [
-                *(ARM_EMULATOR, "-machine", MACHINE, "-display", "none", "-monitor", "none", "-kernel", program),
-                *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
-                *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
-                # QEMU's own pty would notice a client only once a second, and drop what is written before.
-                *("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line"),
-            ],
+            [*command, "-display", "none", "-monitor", "none", *line],
             stdin=slave,
             stdout=subprocess.DEVNULL,
             preexec_fn=end_with_parent,
         )
         os.close(slave)
+
+
+def command(program: Path, image: Path, heap: int) -> list[str | Path]:
+    """QEMU with this board's firmware, an image for its flash, and bytes of heap."""
+    return [
+        *(ARM_EMULATOR, "-machine", MACHINE, "-kernel", program),
+        *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
+        *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
+    ]
 
 
 @one_line_errors

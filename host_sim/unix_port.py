@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """MicroPython's unix port with our C modules: fetches the source, builds it, names the executable.
 
-The source is, in this order: the clone that MPY_DIR names; Debian's source package, from the mirror that
-this machine's own apt sources name; a shallow git clone. It stays as it is, unpatched, under
-build/micropython-src; what is built from it goes to build/unix.
+The source is, in this order: the clone that MPY_DIR names; a shallow git clone of the version that the ESP32-S3 boards
+are made for (firmware/boards/versions.toml); where git does not get that, Debian's source package, an older version,
+from the mirror that this machine's own apt sources name. It stays as it is, unpatched, under build/micropython-src;
+what is built from it goes to build/unix, with MPY_DIR to a folder of its own.
 
     python host_sim/unix_port.py      build, and print the executable's path
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -30,15 +30,17 @@ from host_sim.environment import (
     one_line_errors,
     run,
     step,
+    versions,
 )
 
-VERSION = "1.25.0"
-DEBIAN_SOURCE = f"micropython={VERSION}+ds-1"
 DEBIAN_SUITE = "trixie"
 GIT_URL = "https://github.com/micropython/micropython"
 
+# Seconds for the server to answer at all; bytes and seconds below which a clone counts as stuck.
+ANSWER = 15
+STUCK = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
+
 SOURCE = BUILD / "micropython-src"
-OUTPUT = BUILD / "unix"
 MODULES = {"raw_repl": ROOT / "host_sim" / "raw_repl", "ternary": ROOT / "mpy_module"}
 
 # The virtual board needs none of these, and Debian's source package lacks their libraries.
@@ -53,6 +55,15 @@ MAKE_OPTIONS = (
     # The source is pinned and compilers are not: a newer one's new warning must not stop the build.
     "CFLAGS_EXTRA=-Wno-error",
 )
+
+
+def output(port: str) -> Path:
+    """Where a port is built: each tree that MPY_DIR names has folders of its own, as boards may run meanwhile."""
+    tree = os.environ.get("MPY_DIR")
+    return BUILD / (f"{port}-{hashlib.sha256(os.path.realpath(tree).encode()).hexdigest()[:8]}" if tree else port)
+
+
+OUTPUT = output("unix")
 
 
 class AptSource(NamedTuple):
@@ -157,33 +168,52 @@ def fetch_from_debian(work: Path, archive: AptSource) -> Path:
     if not shutil.which("dpkg-source"):
         install_packages({"dpkg-source": "dpkg-dev"})
     environment = private_apt(work / "apt", archive)
-    what = f"fetching MicroPython {VERSION} from Debian's mirror"
-    run(["apt-get", "update"], what, "micropython-apt-update.log", env=environment)
-    run(["apt-get", "source", DEBIAN_SOURCE], what, "micropython-apt-source.log", cwd=work, env=environment)
+    what = f"fetching MicroPython {versions()['debian']} from Debian's mirror"
+    package = f"micropython={versions()['debian']}+ds-1"
+    with step(what):
+        run(["apt-get", "update"], what, "micropython-apt-update.log", env=environment)
+        run(["apt-get", "source", package], what, "micropython-apt-source.log", cwd=work, env=environment)
     return next(path for path in work.glob("micropython-*") if path.is_dir())
 
 
 def fetch_from_git(work: Path) -> Path:
-    """Clone the release under `work`."""
-    clone = work / "micropython"
-    command = ["git", "clone", "--depth", "1", "--branch", f"v{VERSION}", GIT_URL, clone]
-    run(command, f"cloning MicroPython {VERSION}", "micropython-git.log")
+    """Clone the release that the boards are made for under `work`; a Failure where that server is out of reach."""
+    tag = f"v{versions()['micropython']}"
+    if not shutil.which("git"):
+        raise Failure(f"cloning MicroPython {tag} failed: git is not installed")
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    clone, what = work / "micropython", f"cloning MicroPython {tag}"
+    probe = ["git", "ls-remote", "--exit-code", GIT_URL, f"refs/tags/{tag}"]
+    run(probe, what, "micropython-git.log", env=environment, timeout=ANSWER)
+    with step(what):
+        command = ["git", *STUCK, "clone", "--depth", "1", "--branch", tag, GIT_URL, clone]
+        run(command, what, "micropython-git.log", env=environment)
     return clone
 
 
 def fetch(work: Path) -> Path:
     """Fetch the source by the first way that works; returns the directory under `work` that holds it."""
-    archive = debian_archive(apt_sources(), debian_codename()) if shutil.which("apt-get") else None
-    if not archive:
-        return fetch_from_git(work)
     try:
-        return fetch_from_debian(work, archive)
-    except Failure as failure:
-        if not shutil.which("git"):
+        return fetch_from_git(work)
+    except Failure:
+        archive = debian_archive(apt_sources(), debian_codename()) if shutil.which("apt-get") else None
+        if not archive:
             raise
-        with contextlib.suppress(Failure):
-            return fetch_from_git(work)
-        raise failure
+        shutil.rmtree(work / "micropython", ignore_errors=True)
+        return fetch_from_debian(work, archive)
+
+
+def tree_version(tree: Path) -> str:
+    """The version of a MicroPython source tree, such as 1.25.1 or 1.26.0-preview, or "?"."""
+    header = tree / "py" / "mpconfig.h"
+    text = header.read_text(errors="replace") if header.exists() else ""
+    parts = [
+        re.search(rf"MICROPY_VERSION_{part}\s+\(?(\d+)", text) for part in ("MAJOR", "MINOR", "MICRO", "PRERELEASE")
+    ]
+    if not all(parts[:3]):
+        return "?"
+    preview = "-preview" if parts[3] and parts[3][1] != "0" else ""
+    return ".".join(part[1] for part in parts[:3]) + preview
 
 
 def source() -> Path:
@@ -193,13 +223,15 @@ def source() -> Path:
         if not (tree / "ports" / "unix").is_dir():
             raise Failure(f"MPY_DIR={tree} is not a MicroPython source tree (it has no ports/unix)")
         return tree
-    if not SOURCE.exists():
+    # One that an older versions.toml asked for is fetched anew.
+    if not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"]):
         work = BUILD / "micropython-fetch"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            with step(f"fetching MicroPython {VERSION}"):
-                fetch(work).rename(SOURCE)
+            fetched = fetch(work)
+            shutil.rmtree(SOURCE, ignore_errors=True)
+            fetched.rename(SOURCE)
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return SOURCE
@@ -248,7 +280,7 @@ def build(
         jobs = len(os.sched_getaffinity(0))
         command = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
-        with step(f"building MicroPython ({output.name}) with the ternary module"):
+        with step(f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
 
 

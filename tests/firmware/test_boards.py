@@ -162,7 +162,8 @@ def test_romfs_partition_holds_deit(board):
 
 def test_versions_are_written_once():
     """The workflow and the recipes read versions.toml."""
-    texts = [*BOARDS.rglob("*"), ROOT / "host_sim/esp32.py", ROOT / ".github/workflows/release.yml", ROOT / "justfile"]
+    sources = ("host_sim/esp32.py", "host_sim/unix_port.py", ".github/workflows/release.yml", "justfile")
+    texts = [*BOARDS.rglob("*"), *(ROOT / name for name in sources)]
     for name, version in esp32.versions().items():
         found = [path.name for path in texts if path.is_file() and version in path.read_text()]
         assert found == ["versions.toml"], name
@@ -254,13 +255,25 @@ def toolchain(tmp_path, monkeypatch):
     )
     libraries = ("lib/berkeley-db-1.xx/README", "lib/micropython-lib/README")
     tree = fake_tree(tmp_path / "mpy", "ports/esp32/CMakeLists.txt", "mpy-cross/Makefile", "py/mpconfig.h", *libraries)
-    for name in ("CAMERA_DIR", "IDF_PATH", "MPY_DIR"):
+    stand_in_python(tmp_path / "python_env")
+    for name in ("CAMERA_DIR", "IDF_PATH", "IDF_TOOLS_PATH", "MPY_DIR", "PYTHON", "VIRTUAL_ENV"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IDF_PYTHON_ENV_PATH", str(tmp_path / "python_env"))
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("IDF_PATH", str(idf))
     monkeypatch.setenv("MPY_DIR", str(tree))
     monkeypatch.setattr(esp32, "OUTPUT", tmp_path / "firmware")
+    # tests/host_sim/test_esp32_check.py checks ELF files, of which this `make` makes none.
+    monkeypatch.setattr(esp32, "check", lambda elf: [f"checked {elf}"])
     return tmp_path
+
+
+def stand_in_python(folder: Path) -> Path:
+    """A virtual environment as ESP-IDF makes it: only there can `esp_idf_package` be imported."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "esp_idf_package.py").touch()
+    return folder
 
 
 def test_build_calls_the_port(board, toolchain, capfd):
@@ -271,7 +284,9 @@ def test_build_calls_the_port(board, toolchain, capfd):
     assert port == f": -C {toolchain}/mpy/ports/esp32 {settings}"
     assert image == toolchain / "firmware" / board.name / "firmware.bin"
     # The tree is empty, so its version is unknown; that of ESP-IDF is right.
-    assert "note: micropython is ?" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "note: micropython is ?" in said and "note: idf" not in said
+    assert f"checked {image.parent}/micropython.elf\n" in said
 
 
 def test_build_with_a_camera(toolchain, monkeypatch):
@@ -300,6 +315,109 @@ def test_other_versions_are_named(toolchain, capfd):
         f"note: idf is {wanted['idf'].rpartition('.')[0]}.99; the boards are made for {wanted['idf']}",
         f"note: micropython is 1.24.0; the boards are made for {wanted['micropython']}",
     ]
+
+
+# ESP-IDF's idf.py begins with the first line, and imports packages of its own environment.
+IDF_PY = """\
+#!/usr/bin/env python
+import sys, os, pathlib
+import esp_idf_package
+output = pathlib.Path(sys.argv[sys.argv.index("-B") + 1])
+for name in ("bootloader/bootloader.bin", "partition_table/partition-table.bin", "micropython.bin"):
+    (output / name).parent.mkdir(parents=True, exist_ok=True)
+    (output / name).write_bytes(b"1234")
+(output / "sdkconfig").write_text('CONFIG_IDF_TARGET="esp32s3"\\nCONFIG_BOOTLOADER_OFFSET_IN_FLASH=0x0\\n')
+(output / "micropython.elf").touch()
+print(sys.prefix, os.environ.get("VIRTUAL_ENV"), os.environ["PYTHON"])
+"""
+# makeimg.py of MicroPython's port reads the partition table by ESP-IDF's module of this name.
+GEN_ESP32PART = """\
+import esp_idf_package
+from types import SimpleNamespace as Part
+APP_TYPE = 0
+class PartitionTable:
+    def from_binary(data):
+        nvs = Part(name="nvs", type=1, offset=0x9000, size=0x6000)
+        return [nvs, Part(name="factory", type=0, offset=65536, size=99)]
+"""
+COMPILER = "#!/bin/sh\necho 'xtensa-esp-elf-gcc (crosstool-NG esp-14.2.0_20241119) 14.2.0'\n"
+
+
+def executable(path: Path, text: str) -> None:
+    """Write a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def stand_in_idf(toolchain, micropython, monkeypatch):
+    """Real `make` and the port's own Makefile, behind them an idf.py that needs ESP-IDF's packages, as the real one."""
+    executable(toolchain / "tools/idf.py", IDF_PY)
+    executable(toolchain / f"tools/{esp32.COMPILER}", COMPILER)
+    (toolchain / "tools/make").unlink()
+    for name in ("bin", "espressif/python_env"):
+        (toolchain / name).mkdir(parents=True)
+    (toolchain / "idf/components/partition_table").mkdir(parents=True)
+    (toolchain / "idf/components/partition_table/gen_esp32part.py").write_text(GEN_ESP32PART)
+    tree = toolchain / "mpy"
+    (tree / "mpy-cross/Makefile").write_text("all:\n\t$(PYTHON) -c 'import esp_idf_package'\n")
+    for name in ("ports", "py", "tools"):
+        shutil.rmtree(tree / name, ignore_errors=True)
+        (tree / name).symlink_to(micropython / name)
+    monkeypatch.setattr("host_sim.environment.LOGS", toolchain / "log")
+    return toolchain
+
+
+def failing_shim(folder: Path, *names: str) -> None:
+    """As pyenv's, for a version that has no such program."""
+    for name in names:
+        executable(folder / name, f"#!/bin/sh\necho 'pyenv: {name}: command not found' >&2\nexit 127\n")
+
+
+@pytest.mark.parametrize("first", ["pyenv shim", "virtual environment"])
+@pytest.mark.parametrize("known", ["by IDF_PYTHON_ENV_PATH", "by its place"])
+def test_another_python_first_on_path(stand_in_idf, monkeypatch, capfd, first, known):
+    root, own = stand_in_idf, stand_in_idf / "python_env"
+    if first == "pyenv shim":
+        failing_shim(root / "bin", "python", "python3")
+    else:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "venv"], check=True)
+        (root / "bin").rmdir()
+        (root / "bin").symlink_to(root / "venv/bin")
+        monkeypatch.setenv("VIRTUAL_ENV", str(root / "venv"))
+    if known == "by its place":
+        series = esp32.versions()["idf"].rpartition(".")[0]
+        own = root / f"espressif/python_env/idf{series}_py3.11_env"
+        own.symlink_to(root / "python_env")
+        monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
+        monkeypatch.setenv("IDF_TOOLS_PATH", str(root / "espressif"))
+    monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
+    # The first `python` is as it failed: it does not run idf.py.
+    assert subprocess.run(["idf.py", "-B", root / "x"], capture_output=True).returncode != 0
+    image = esp32.build("FTERVIT_S3_N16R8")
+    assert image.read_bytes()[65536:] == b"1234"
+    assert f"\n{own} {own} {own}/bin/python\n" in (root / "log/firmware-FTERVIT_S3_N16R8.log").read_text()
+    said = capfd.readouterr().err
+    assert f"ESP-IDF {esp32.versions()['idf']} ({root}/idf)" in said
+    assert f"{esp32.COMPILER} 14.2.0, cmake " in said
+    assert f"{own}/bin/python {sys.version.split()[0]}\n" in said
+
+
+def test_no_environment_of_idf(stand_in_idf, monkeypatch):
+    """Where packages come otherwise, the first `python` is the one, as long as it runs."""
+    root = stand_in_idf
+    monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
+    monkeypatch.setenv("IDF_TOOLS_PATH", str(root / "espressif"))
+    monkeypatch.setenv("PATH", f"{root}/python_env/bin:{os.environ['PATH']}")
+    esp32.build("FTERVIT_S3_N16R8")
+    failing_shim(root / "bin", "python", "python3")
+    monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
+    with pytest.raises(Failure, match=rf"^{root}/bin/python does not run, .*: run ESP-IDF's install\.sh"):
+        esp32.build("FTERVIT_S3_N16R8")
+    monkeypatch.setenv("IDF_PYTHON_ENV_PATH", str(root / "absent"))
+    with pytest.raises(Failure, match=rf"^IDF_PYTHON_ENV_PATH={root}/absent has no bin/python: run ESP-IDF's"):
+        esp32.build("FTERVIT_S3_N16R8")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from host_sim import board as board_module
+from host_sim import esp32s3_board
 from host_sim.board import Board
 from host_sim.environment import Failure
 from tests.boards import Terminal, children, running, wait_until
@@ -25,7 +26,13 @@ unix_only = pytest.mark.parametrize("kind", ["unix"], indirect=True, scope="modu
 
 @pytest.fixture(scope="module", params=list(board_module.KINDS))
 def kind(request) -> str:
-    """Every kind of board in turn."""
+    """Every kind of board in turn; the ESP32-S3 where its emulator and a firmware are."""
+    if request.param == "esp32s3":
+        try:
+            esp32s3_board.emulator()
+            esp32s3_board.firmware()
+        except Failure as reason:
+            pytest.skip(str(reason))
     return request.param
 
 
