@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 from trainer.errors import TrainerError
-from trainer.files import BUILD, CHECKPOINTS, CONFIGS, MODEL, ROOT, Files
+from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, ROOT, Files
 
 CONFIG = CONFIGS / "fashion_mnist.toml"
 CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
@@ -174,22 +174,22 @@ def opened(arguments: argparse.Namespace):
 
 def run_train(arguments: argparse.Namespace) -> None:
     """`trainer train`."""
-    from trainer import ship
+    from trainer.training import pipeline as ship
 
     ship.train(*opened(arguments))
 
 
 def run_control(arguments: argparse.Namespace) -> None:
     """`trainer control`."""
-    from trainer import ship
+    from trainer.training import pipeline as ship
 
     ship.control(*opened(arguments))
 
 
 def run_export(arguments: argparse.Namespace) -> None:
     """`trainer export`."""
-    from trainer.export import export
-    from trainer.restore import load_student
+    from trainer.modelfile.export import export
+    from trainer.training.restore import load_student
 
     files = Files(arguments.model, arguments.checkpoints)
     size = export(load_student(files.student), files.model)
@@ -198,12 +198,12 @@ def run_export(arguments: argparse.Namespace) -> None:
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
     """`trainer evaluate`."""
-    from trainer.checkpoint import write_atomically
     from trainer.config import load_config
     from trainer.data import open_test
-    from trainer.evaluate import evaluate
-    from trainer.restore import load_student, load_teacher
-    from trainer.ship import files_of
+    from trainer.modelfile.evaluate import evaluate
+    from trainer.training.checkpoint import write_atomically
+    from trainer.training.pipeline import files_of
+    from trainer.training.restore import load_student, load_teacher
 
     if arguments.images is not None and arguments.images < 1:
         raise TrainerError(f"--images {arguments.images}: must be at least 1")
@@ -226,7 +226,7 @@ def run_evaluate(arguments: argparse.Namespace) -> None:
 
 def run_inspect(arguments: argparse.Namespace) -> None:
     """`trainer inspect`."""
-    from trainer.inspect import inspect
+    from trainer.modelfile.inspect import inspect
 
     found = inspect(arguments.model)
     print(json.dumps(found.as_json(), indent=1) if arguments.json else found.text())
@@ -234,14 +234,14 @@ def run_inspect(arguments: argparse.Namespace) -> None:
 
 def run_report(arguments: argparse.Namespace) -> None:
     """`trainer report`."""
-    from trainer.report import write_report
+    from trainer.report.sections import write_report
 
     print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
 
 
 def run_image(arguments: argparse.Namespace) -> None:
     """`trainer image`."""
-    from trainer.images import photo_to_ppm
+    from trainer.data.pnm import photo_to_ppm
 
     if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
         raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
@@ -251,7 +251,7 @@ def run_image(arguments: argparse.Namespace) -> None:
 
 def run_images(arguments: argparse.Namespace) -> None:
     """`trainer images`."""
-    from trainer.images import write_demo_images
+    from trainer.data.pnm import write_demo_images
 
     for path in write_demo_images(arguments.folder, arguments.data):
         print(path)
@@ -259,14 +259,14 @@ def run_images(arguments: argparse.Namespace) -> None:
 
 def run_sizes(arguments: argparse.Namespace) -> None:
     """`trainer sizes`."""
-    from trainer.sizes import measure
+    from trainer.experiments.sizes import measure
 
     measure(arguments.output, arguments.keep)
 
 
 def run_ablate(arguments: argparse.Namespace) -> None:
     """`trainer ablate`."""
-    from trainer.ablate import Plan, ablate
+    from trainer.experiments.ablate import Plan, ablate
 
     plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
     print(ablate(plan, arguments.only))
@@ -274,8 +274,8 @@ def run_ablate(arguments: argparse.Namespace) -> None:
 
 def run_starts(arguments: argparse.Namespace) -> None:
     """`trainer starts`."""
-    from trainer.starts import measure, trained_control
-    from trainer.train import Recipe, calibration_pictures
+    from trainer.training.output_aware import measure, trained_control
+    from trainer.training.phases import Recipe, calibration_pictures
 
     config, run = opened(arguments)
     recipe = Recipe.load(config, run)
@@ -288,8 +288,8 @@ def run_starts(arguments: argparse.Namespace) -> None:
 
 def run_bench(arguments: argparse.Namespace) -> None:
     """`trainer bench`."""
-    from trainer.bench import bench
     from trainer.config import load_config
+    from trainer.experiments.bench import bench
 
     if arguments.classes < 1 or arguments.rounds < 1:
         raise TrainerError("--classes and --rounds must be at least 1")
@@ -300,7 +300,7 @@ def run_bench(arguments: argparse.Namespace) -> None:
 
 def run_numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
-    from trainer.numbers import write_all
+    from trainer.report.tables import write_all
 
     write_all(ROOT / "README.md", BUILD, CHECKPOINTS)
 

@@ -12,8 +12,8 @@ import timm.optim
 
 from trainer.data import DataSettings
 from trainer.errors import TrainerError, require
-from trainer.layers import TernarySettings
-from trainer.models import ModelSettings
+from trainer.model.layers import TernarySettings
+from trainer.model.vit import ModelSettings
 from trainer.settings import build
 
 

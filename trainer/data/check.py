@@ -12,9 +12,9 @@ from typing import Any
 import PIL
 from tqdm import tqdm
 
-from trainer.checkpoint import write_atomically
 from trainer.data.decode import UnreadableError, decode, read_file
 from trainer.errors import TrainerError
+from trainer.training.checkpoint import write_atomically
 
 CHUNK = 256  # files in flight: an interruption waits for no more
 

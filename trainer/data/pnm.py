@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainer.checkpoint import write_atomically
 from trainer.data import FASHION_MNIST_LABELS, load_fashion_mnist
 from trainer.data.decode import read_picture, square
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
+from trainer.training.checkpoint import write_atomically
 
 PHOTO_SIDE = 512  # of a photo for the board, unless another is asked for: 768 kB
 

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoint import write_atomically, write_json
 from trainer.config import Config, load_config
 from trainer.errors import TrainerError
-from trainer.fit import accuracy
-from trainer.train import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.training.checkpoint import write_atomically, write_json
+from trainer.training.loop import accuracy
+from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 
 ROWS: dict[str, tuple[str, ...]] = {
     "base: TWN per channel, KL + 0.3 label, all ternary": (),

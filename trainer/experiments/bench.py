@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from trainer.calibrate import calibrate
-from trainer.checkpoint import write_json
 from trainer.config import Config
 from trainer.data import Batch
-from trainer.fit import device, limited_threads
-from trainer.student import Blueprint, Pixels, Student
-from trainer.teacher import Teacher, TeacherBlueprint
+from trainer.integer.calibrate import calibrate
+from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.training.checkpoint import write_json
+from trainer.training.loop import device, limited_threads
 
 
 def forward_backward(student: Student, batch: Batch) -> None:

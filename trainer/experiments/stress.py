@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: MIT
 """What the method costs where weights and activations are worse than small models have them, before any training.
 
-`python -m trainer.stress` prints two tables as markdown and writes build/stress.json. All inputs are made up: gammas
-that spread as a log-normal distribution, and a random transformer some of whose channels are many times larger.
+`python -m trainer.experiments.stress` prints two tables as markdown and writes build/stress.json. All inputs are made
+up: gammas that spread as a log-normal distribution, and a random transformer some of whose channels are many times
+larger.
 Errors are relative: root mean square of the difference, divided by that of the exact output.
 """
 
 import torch
 from torch import Tensor, nn
 
-from trainer.calibrate import calibrate
-from trainer.checkpoint import write_json
-from trainer.files import BUILD
-from trainer.layers import TernaryBitLinear, TernaryLayerNorm, TernarySettings, ternary_modules
-from trainer.models import ModelSettings
-from trainer.quantize import Rule
-from trainer.student import Blueprint, Pixels, Student
+from trainer.integer.calibrate import calibrate
+from trainer.model.layers import TernaryBitLinear, TernaryLayerNorm, TernarySettings, ternary_modules
+from trainer.model.quantize import Rule
+from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.vit import ModelSettings
+from trainer.paths import BUILD
+from trainer.training.checkpoint import write_json
 
 SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FACTORS = (1, 3, 10, 30, 100)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
-from trainer.integer import (
+from trainer.integer.network import (
     STAGE,
     IntegerNetwork,
     Place,
@@ -19,7 +19,7 @@ from trainer.integer import (
     positions,
     qkv_limits,
 )
-from trainer.student import Student
+from trainer.model.student import Student
 
 CANDIDATES = range(-4, 13)
 RESIDUAL_HEADROOM = 2.0  # pictures beyond the calibration set may go this far past its largest value

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer import gradients
 from trainer.errors import TrainerError
-from trainer.layers import Ternary, TernaryBitLinear, TernaryLayerNorm
-from trainer.quantize import straight_through
+from trainer.integer import gradients
+from trainer.model.layers import Ternary, TernaryBitLinear, TernaryLayerNorm
+from trainer.model.quantize import straight_through
 
 if TYPE_CHECKING:
-    from trainer.student import Pixels, Student
+    from trainer.model.student import Pixels, Student
 
 MAX_ACCUMULATOR = 524287  # SPEC 4.3
 LANES = 16

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import TrainerError
-from trainer.quantize import LearnedScale, Rule, learned_trits, straight_through, ternary_weight
+from trainer.model.quantize import LearnedScale, Rule, learned_trits, straight_through, ternary_weight
 
 ACTIVATIONS = ("static", "per_token")
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import require
-from trainer.integer import IntegerNetwork
-from trainer.layers import TernarySettings, convert_to_ternary, dampen, set_full_precision, start_learned_scales
-from trainer.models import ModelSettings, architecture_of, create_vit
+from trainer.integer.network import IntegerNetwork
+from trainer.model.layers import TernarySettings, convert_to_ternary, dampen, set_full_precision, start_learned_scales
+from trainer.model.vit import ModelSettings, architecture_of, create_vit
 
 
 @dataclass(frozen=True)

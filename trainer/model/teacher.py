@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from trainer.errors import TrainerError
-from trainer.models import ModelSettings, create_timm
-from trainer.student import Pixels
+from trainer.model.student import Pixels
+from trainer.model.vit import ModelSettings, create_timm
 
 
 @register_model

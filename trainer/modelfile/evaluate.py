@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from trainer.data import Pictures
 from trainer.errors import TrainerError
-from trainer.fit import predictions
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
 from trainer.package import import_ftervit
-from trainer.student import Student
-from trainer.teacher import Teacher
+from trainer.training.loop import predictions
 
 
 def open_model(path: Path):

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from trainer.checkpoint import write_atomically
 from trainer.errors import TrainerError
-from trainer.integer import (
+from trainer.integer.network import (
     STAGE,
     IntegerNetwork,
     activation_table,
@@ -27,9 +26,10 @@ from trainer.integer import (
     score_shift,
     value_gain,
 )
+from trainer.model.quantize import pack_matrix, pack_vector
+from trainer.model.student import Student
 from trainer.package import import_ftervit
-from trainer.quantize import pack_matrix, pack_vector
-from trainer.student import Student
+from trainer.training.checkpoint import write_atomically
 
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 

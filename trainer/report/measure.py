@@ -11,12 +11,12 @@ from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from trainer.calibrate import record
 from trainer.data import Pictures
-from trainer.integer import STAGE, class_token, positions
-from trainer.layers import Ternary, ternary_modules
-from trainer.student import Student
-from trainer.teacher import Teacher
+from trainer.integer.calibrate import record
+from trainer.integer.network import STAGE, class_token, positions
+from trainer.model.layers import Ternary, ternary_modules
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
 
 MOST_PICTURES = 128  # through which activations are recorded
 MOST_VALUES = 1 << 19  # of one layer over all of them, about; DeiT-tiny gets 13 pictures and about 1 GB

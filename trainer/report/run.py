@@ -8,13 +8,13 @@ from typing import Any
 
 from trainer.config import Config, load_config
 from trainer.errors import TrainerError, require
-from trainer.files import Files
-from trainer.restore import load_student, load_teacher
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
+from trainer.paths import Files
 from trainer.settings import build
-from trainer.ship import files_of
-from trainer.student import Student
-from trainer.teacher import Teacher
-from trainer.train import PHASES
+from trainer.training.phases import PHASES
+from trainer.training.pipeline import files_of
+from trainer.training.restore import load_student, load_teacher
 
 SETTINGS = "settings.json"
 Log = list[dict[str, float]]
@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_log(path: Path) -> Log | None:
-    """The rows that trainer.fit wrote, one for each epoch; None where there are none."""
+    """The rows that trainer.training.loop wrote, one for each epoch; None where there are none."""
     if not path.exists():
         return None
     try:

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.checkpoint import write_atomically
 from trainer.data import Pictures, open_data, open_test
 from trainer.errors import TrainerError
-from trainer.evaluate import all_logits, confusion_matrix, percent
-from trainer.files import BUILD
-from trainer.inspect import architecture_text, inspect
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
+from trainer.modelfile.evaluate import all_logits, confusion_matrix, percent
+from trainer.modelfile.inspect import architecture_text, inspect
+from trainer.paths import BUILD
 from trainer.report import figures, measure
 from trainer.report.page import Section, gallery, page, table, wide
 from trainer.report.run import RunFolder
-from trainer.student import Student
-from trainer.teacher import Teacher
+from trainer.training.checkpoint import write_atomically
 
 EXAMPLES = 16
 EXAMPLE_PICTURES = 500  # test pictures that examples are looked for in, where not all are computed anyway

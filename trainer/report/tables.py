@@ -96,7 +96,7 @@ def bench_table(bench: dict) -> str:
 
 def ablation_table(results: dict) -> str:
     """What each choice is worth."""
-    from trainer.ablate import table
+    from trainer.experiments.ablate import table
 
     counts = sorted({len(row["trained"]) for row in results["rows"]})
     title = (
@@ -115,7 +115,7 @@ def starts_table(found: dict[str, float]) -> str:
 
 def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
     """All tables, from the JSON in build/ and beside the checkpoints."""
-    from trainer.stress import table as stress_table
+    from trainer.experiments.stress import table as stress_table
 
     evaluation = read(build / "eval.json", "eval")
     record, control = read(checkpoints / "record.json", "train"), read(checkpoints / "control.json", "control")

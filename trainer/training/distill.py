@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
-from trainer.student import Student
-from trainer.teacher import Teacher
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
 
 TABLE_CHUNK = 64  # pictures of one forward; a small convolutional net is fastest in chunks that fit the cache
 

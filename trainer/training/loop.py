@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from trainer.checkpoint import load_if_present, save_state, write_atomically
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
 from trainer.errors import TrainerError
+from trainer.training.checkpoint import load_if_present, save_state, write_atomically
 
 STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
 

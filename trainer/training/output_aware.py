@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from trainer.checkpoint import load_if_present, write_json
 from trainer.data import Pictures
 from trainer.errors import TrainerError
-from trainer.fit import accuracy, checkpoint_path, limited_threads
-from trainer.integer import patches
-from trainer.layers import Ternary, TernaryBitConv2d, TernaryLayerNorm, ternary_modules
-from trainer.models import convolution_sizes
-from trainer.quantize import GRANULARITIES, RULES, Rule, least_squares
-from trainer.student import Student
+from trainer.integer.network import patches
+from trainer.model.layers import Ternary, TernaryBitConv2d, TernaryLayerNorm, ternary_modules
+from trainer.model.quantize import GRANULARITIES, RULES, Rule, least_squares
+from trainer.model.student import Student
+from trainer.model.vit import convolution_sizes
+from trainer.training.checkpoint import load_if_present, write_json
+from trainer.training.loop import accuracy, checkpoint_path, limited_threads
 
 DAMPING = 0.01  # of the mean of the inputs' second moments, added to each
 OUTPUT_AWARE = "output-aware rounding"

@@ -10,18 +10,18 @@ import torch
 from timm.task import ClassificationTask
 from torch import Tensor, nn
 
-from trainer.calibrate import calibrate
-from trainer.checkpoint import write_atomically
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
-from trainer.distill import DistillationTask, LiveTeacher, table_path, teacher_table
 from trainer.errors import TrainerError
-from trainer.files import BUILD, ROOT, TABLES
-from trainer.fit import Processes, Progress, Run, checkpoint_path, device, fit
-from trainer.restore import load_teacher
-from trainer.starts import output_aware
-from trainer.student import Blueprint, Pixels, Student
-from trainer.teacher import Teacher, TeacherBlueprint
+from trainer.integer.calibrate import calibrate
+from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.paths import BUILD, ROOT, TABLES
+from trainer.training.checkpoint import write_atomically
+from trainer.training.distill import DistillationTask, LiveTeacher, table_path, teacher_table
+from trainer.training.loop import Processes, Progress, Run, checkpoint_path, device, fit
+from trainer.training.output_aware import output_aware
+from trainer.training.restore import load_teacher
 
 PHASES = ("teacher", "control", "student", "recovery")
 # What was made from a phase, and is stale once that phase runs anew.

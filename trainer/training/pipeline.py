@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainer.checkpoint import save_weights, write_json
 from trainer.config import Config
 from trainer.data import open_test
 from trainer.errors import TrainerError
-from trainer.export import export
-from trainer.files import BUILD, ROOT, Files
-from trainer.fit import Progress, accuracy
-from trainer.integer import round_embeddings
-from trainer.restore import load_student
-from trainer.student import Student
-from trainer.train import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.integer.network import round_embeddings
+from trainer.model.student import Student
+from trainer.modelfile.export import export
+from trainer.paths import BUILD, ROOT, Files
+from trainer.training.checkpoint import save_weights, write_json
+from trainer.training.loop import Progress, accuracy
+from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.training.restore import load_student
 
 RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
 

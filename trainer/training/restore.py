@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from trainer.checkpoint import checkpoint_metadata, load_weights
 from trainer.errors import TrainerError
+from trainer.model.student import Blueprint, Student
+from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.settings import build
-from trainer.student import Blueprint, Student
-from trainer.teacher import Teacher, TeacherBlueprint
+from trainer.training.checkpoint import checkpoint_metadata, load_weights
 
 
 def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str) -> nn.Module:

@@ -11,8 +11,8 @@ from PIL import Image
 from tests import oracle
 from tests.photos import CLASSES, photograph, save_turned, write_broken
 from trainer.data.decode import UnreadableError, decode, fitted, read_picture, square
-from trainer.data.resampling import WAYS, resampling_difference
 from trainer.errors import TrainerError
+from trainer.experiments.resampling import WAYS, resampling_difference
 
 RAMP = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
 

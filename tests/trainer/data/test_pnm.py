@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""trainer.images: any photo becomes a file that the board reads."""
+"""trainer.data.pnm: any photo becomes a file that the board reads."""
 
 import ftervit
 import numpy as np
@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.photos import photograph, save_turned
 from trainer.data.decode import read_picture, square
+from trainer.data.pnm import photo_to_ppm
 from trainer.errors import TrainerError
-from trainer.images import photo_to_ppm
 
 
 def read(path):

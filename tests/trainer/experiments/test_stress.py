@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""trainer.stress: errors that grow where they must, and the table of them."""
+"""trainer.experiments.stress: errors that grow where they must, and the table of them."""
 
 import json
 
 import pytest
 import torch
 
-from trainer import stress
+from trainer.experiments import stress
 
 
 def test_errors_grow_with_the_spread_of_gammas():

@@ -9,9 +9,10 @@ from torch import nn
 
 from tests import oracle
 from tests.tiny import ODD, SCALED, STEM, calibrated, images_for, untrained
-from trainer.calibrate import best_frac, calibrate
 from trainer.errors import TrainerError
-from trainer.integer import (
+from trainer.experiments.stress import spread_layernorm, ternary_twin
+from trainer.integer.calibrate import best_frac, calibrate
+from trainer.integer.network import (
     MAX_ACCUMULATOR,
     Affine,
     Effective,
@@ -29,9 +30,8 @@ from trainer.integer import (
     layernorm_frac,
     patches,
 )
-from trainer.layers import TernaryBitLinear
-from trainer.stress import spread_layernorm, ternary_twin
-from trainer.student import Pixels
+from trainer.model.layers import TernaryBitLinear
+from trainer.model.student import Pixels
 
 RNG = np.random.default_rng(5)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""trainer.layers: conversion of timm models by name, and that every forward is ternary."""
+"""trainer.model.layers: conversion of timm models by name, and that every forward is ternary."""
 
 import pytest
 import timm
@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.tiny import STEM
 from trainer.errors import TrainerError
-from trainer.layers import (
+from trainer.model.layers import (
     TernaryBitConv2d,
     TernaryBitLinear,
     TernaryLayerNorm,
@@ -21,8 +21,8 @@ from trainer.layers import (
     start_learned_scales,
     ternary_modules,
 )
-from trainer.models import create_vit
-from trainer.quantize import RULES, Rule
+from trainer.model.quantize import RULES, Rule
+from trainer.model.vit import create_vit
 
 BLOCK = {
     "norm1": TernaryLayerNorm,

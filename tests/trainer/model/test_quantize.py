@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""trainer.quantize: the rules against their papers' definitions, the packing against the oracle."""
+"""trainer.model.quantize: the rules against their papers' definitions, the packing against the oracle."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 
 from tests import oracle
 from trainer.errors import TrainerError
-from trainer.quantize import RULES, LearnedScale, Rule, learned_trits, pack_matrix, pack_vector, ternary_weight
+from trainer.model.quantize import RULES, LearnedScale, Rule, learned_trits, pack_matrix, pack_vector, ternary_weight
 
 ALL_RULES = [Rule(name, per) for name in RULES for per in ("channel", "tensor")]
 

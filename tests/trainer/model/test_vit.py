@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""trainer.models: which of timm's models have a form in SPEC, and the words for those that have none."""
+"""trainer.model.vit: which of timm's models have a form in SPEC, and the words for those that have none."""
 
 import re
 from dataclasses import replace
@@ -11,8 +11,8 @@ from timm.models.vision_transformer import ResPostBlock
 
 from tests.tiny import ODD, SCALED, STEM, small
 from trainer.errors import TrainerError
-from trainer.models import ModelSettings, architecture_of, create_vit
-from trainer.student import Pixels, Student
+from trainer.model.student import Pixels, Student
+from trainer.model.vit import ModelSettings, architecture_of, create_vit
 
 
 def create(name, options=None, img_size=32):

@@ -12,17 +12,17 @@ from torch import nn
 
 from tests import oracle
 from tests.tiny import BLUEPRINTS, LEARNED, ODD, SCALED, calibrated, images_for, untrained
-from trainer.calibrate import calibrate
-from trainer.checkpoint import save_weights
 from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
-from trainer.evaluate import evaluate, exported_logits, open_model
-from trainer.export import export, padded
-from trainer.integer import MAX_ACCUMULATOR, IntegerNetwork, fold_linear
-from trainer.layers import TernaryBitConv2d, TernaryBitLinear, TernarySettings, ternary_modules
-from trainer.models import ModelSettings
-from trainer.restore import load_student, load_teacher
-from trainer.teacher import Teacher, TeacherBlueprint
+from trainer.integer.calibrate import calibrate
+from trainer.integer.network import MAX_ACCUMULATOR, IntegerNetwork, fold_linear
+from trainer.model.layers import TernaryBitConv2d, TernaryBitLinear, TernarySettings, ternary_modules
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import ModelSettings
+from trainer.modelfile.evaluate import evaluate, exported_logits, open_model
+from trainer.modelfile.export import export, padded
+from trainer.training.checkpoint import save_weights
+from trainer.training.restore import load_student, load_teacher
 
 
 def integers(student, images):

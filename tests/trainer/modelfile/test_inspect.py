@@ -10,15 +10,15 @@ import torch
 from safetensors.numpy import save_file
 
 from tests.conftest import ROOT
-from trainer.__main__ import main
-from trainer.calibrate import calibrate
+from trainer.cli import main
 from trainer.errors import TrainerError
-from trainer.export import Entry, Exporter, model_file_bytes
-from trainer.inspect import Forward, aligned, group_of, inspect
-from trainer.integer import IntegerNetwork
-from trainer.layers import TernaryLayerNorm, ternary_modules
-from trainer.models import ModelSettings
-from trainer.student import Blueprint, Pixels, Student
+from trainer.integer.calibrate import calibrate
+from trainer.integer.network import IntegerNetwork
+from trainer.model.layers import TernaryLayerNorm, ternary_modules
+from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.vit import ModelSettings
+from trainer.modelfile.export import Entry, Exporter, model_file_bytes
+from trainer.modelfile.inspect import Forward, aligned, group_of, inspect
 
 # Sizes that are no multiples of 16 or 5, a stem, two heads.
 BLUEPRINT = Blueprint(

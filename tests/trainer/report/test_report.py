@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.__main__ import main
-from trainer.calibrate import calibrate
-from trainer.checkpoint import save_weights
+from trainer.cli import main
 from trainer.config import load_config
 from trainer.data import MemoryPictures, open_test
 from trainer.errors import TrainerError
-from trainer.export import export
-from trainer.layers import ternary_modules
-from trainer.models import ModelSettings
-from trainer.report import Report, figures, measure, most_confused, write_report
+from trainer.integer.calibrate import calibrate
+from trainer.model.layers import ternary_modules
+from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import ModelSettings
+from trainer.modelfile.export import export
+from trainer.report import figures, measure
 from trainer.report.page import Section, gallery, png, table
 from trainer.report.run import RunFolder
-from trainer.restore import load_student
-from trainer.student import Blueprint, Pixels, Student
-from trainer.teacher import Teacher, TeacherBlueprint
+from trainer.report.sections import Report, most_confused, write_report
+from trainer.training.checkpoint import save_weights
+from trainer.training.restore import load_student
 
 CONFIG = """
 seed = 5

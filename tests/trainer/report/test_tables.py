@@ -7,8 +7,8 @@ import pytest
 
 from tests.conftest import ROOT
 from trainer.errors import TrainerError
-from trainer.files import Files
-from trainer.numbers import (
+from trainer.paths import Files
+from trainer.report.tables import (
     ablation_table,
     accuracy_table,
     bench_table,

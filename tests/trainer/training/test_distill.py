@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""trainer.distill: the loss against numpy, and the teacher's table against the teacher."""
+"""trainer.training.distill: the loss against numpy, and the teacher's table against the teacher."""
 
 import copy
 import json
@@ -10,15 +10,21 @@ import torch
 
 from tests.runs import PIXELS, data, settings, tiny_recipe, tiny_student, tiny_teacher
 from tests.tiny import images
-from trainer.checkpoint import save_weights
 from trainer.config import DistillationSettings
 from trainer.data import MemoryPictures
-from trainer.distill import DistillationTask, LiveTeacher, TeacherTable, similarity_loss, table_path, teacher_table
 from trainer.errors import TrainerError
-from trainer.models import ModelSettings
-from trainer.restore import load_teacher
-from trainer.teacher import Teacher, TeacherBlueprint
-from trainer.train import (
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import ModelSettings
+from trainer.training.checkpoint import save_weights
+from trainer.training.distill import (
+    DistillationTask,
+    LiveTeacher,
+    TeacherTable,
+    similarity_loss,
+    table_path,
+    teacher_table,
+)
+from trainer.training.phases import (
     Recipe,
     calibrate_student,
     distillation,
@@ -26,6 +32,7 @@ from trainer.train import (
     recover,
     train_student,
 )
+from trainer.training.restore import load_teacher
 
 
 def numpy_log_softmax(logits):

@@ -12,12 +12,19 @@ import torch
 
 from tests.conftest import ROOT
 from tests.runs import DEATHS, FOREVER, PIXELS, data, settings, tiny_recipe, tiny_student, tiny_teacher, weights
-from trainer import fit as fitting
-from trainer.checkpoint import load_if_present, save_state, write_atomically
 from trainer.errors import TrainerError
-from trainer.fit import Trainer, accuracy
-from trainer.student import Blueprint, Student
-from trainer.train import SupervisedTask, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.model.student import Blueprint, Student
+from trainer.training import loop as fitting
+from trainer.training.checkpoint import load_if_present, save_state, write_atomically
+from trainer.training.loop import Trainer, accuracy
+from trainer.training.phases import (
+    SupervisedTask,
+    calibrate_student,
+    prepare_teacher,
+    recover,
+    train_control,
+    train_student,
+)
 
 EVERY_STEP = "compute.checkpoint_minutes=1e-9"
 NEVER = f"compute.checkpoint_minutes={FOREVER}"

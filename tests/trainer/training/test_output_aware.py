@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional
 
 from tests.tiny import COLOUR, LEARNED, SCALED, STEM, images_for, untrained
-from trainer.layers import TernaryBitConv2d, TernaryBitLinear, TernaryLayerNorm, ternary_modules
-from trainer.quantize import Rule, twn
-from trainer.starts import fitted, output_aware, rounded, seen_by, set_bias, set_layer
+from trainer.model.layers import TernaryBitConv2d, TernaryBitLinear, TernaryLayerNorm, ternary_modules
+from trainer.model.quantize import Rule, twn
+from trainer.training.output_aware import fitted, output_aware, rounded, seen_by, set_bias, set_layer
 
 
 def correlated(rows, width, generator):

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A run as one HTML page, and README's tables of measured numbers."""
