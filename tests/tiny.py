@@ -7,8 +7,9 @@ import torch
 
 from trainer.integer.calibrate import calibrate
 from trainer.model.layers import TernarySettings
+from trainer.model.pixels import Pixels
 from trainer.model.quantize import Rule
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.student import Blueprint, Student
 from trainer.model.vit import ModelSettings
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Command line of the trainer: `python -m trainer COMMAND`, see --help.
+"""Command line of the trainer: every command with its options, see `python -m trainer --help`.
 
 Each command imports what it needs when it runs, so that --help does not wait for torch.
 """
@@ -9,15 +9,19 @@ import json
 import re
 import sys
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from trainer.errors import TrainerError
-from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, ROOT, Files
+from trainer.errors import Failure, TrainerError
+from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, READABLE, ROOT, Files
 
-CONFIG = CONFIGS / "fashion_mnist.toml"
-CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
+if TYPE_CHECKING:
+    from trainer.config import Config
+
 EXAMPLES = """\
-a folder of your own photos, one subfolder for each class:
+a folder of your own photos, with a subfolder for each class:
   trainer train --config trainer/configs/my_pictures.toml data.path=~/pictures
   trainer evaluate build/train/my_pictures/my_pictures.safetensors --config trainer/configs/my_pictures.toml
   trainer report build/train/my_pictures
@@ -28,19 +32,277 @@ several processes (or machines):
 """
 
 
-def add_config(command: argparse.ArgumentParser) -> None:
-    """Options of the commands that read a configuration."""
-    command.add_argument("--config", type=Path, default=CONFIG, help="the run's settings (default: %(default)s)")
-    command.add_argument(
-        "--run", type=Path, help="folder of checkpoints and logs (default: build/train/NAME of the configuration)"
-    )
+@dataclass(frozen=True)
+class Option:
+    """Arguments of argparse's add_argument."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
 
 
-def add_changes(command: argparse.ArgumentParser) -> None:
-    """Settings changed on the command line."""
-    command.add_argument(
-        "changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change settings, e.g. student.epochs=10"
+@dataclass(frozen=True)
+class Command:
+    """help: its line in --help; run: called with the parsed options."""
+
+    help: str
+    options: tuple[Option, ...]
+    run: Callable[[argparse.Namespace], None]
+
+
+COMMANDS: dict[str, Command] = {}  # by name; the decorator below adds them
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """An option, or an argument without dashes."""
+    return Option(names, settings)
+
+
+def command(name: str, text: str, *options: Option) -> Callable[[Callable], Callable]:
+    """Declare a command above the function that runs it."""
+
+    def declare(run: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+        COMMANDS[name] = Command(text, options, run)
+        return run
+
+    return declare
+
+
+def json_output(path: Path) -> Option:
+    """--output of a command that writes JSON."""
+    return option("--output", type=Path, default=path, help="JSON file to write (default: %(default)s)")
+
+
+CONFIG = option("--config", type=Path, default=CONFIGS / "fashion_mnist.toml", help="settings (default: %(default)s)")
+RUN = option("--run", type=Path, help="folder of checkpoints and logs (default: build/train/NAME of the configuration)")
+CHANGES = option("changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change settings, e.g. student.epochs=10")
+MODEL_FILE = option("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
+
+
+def opened(arguments: argparse.Namespace) -> tuple["Config", Path]:
+    """The configuration that a command names, with its changes, and the run's folder."""
+    from trainer.config import load_config
+
+    config = load_config(arguments.config, arguments.changes)
+    return config, arguments.run or BUILD / "train" / config.name
+
+
+@command("train", "train teacher and ternary student, recover, export; resumes when interrupted", CONFIG, RUN, CHANGES)
+def train(arguments: argparse.Namespace) -> None:
+    """`trainer train`."""
+    from trainer.training import pipeline
+
+    pipeline.train(*opened(arguments))
+
+
+@command("control", "train the FP32 twin of a run: same teacher, pictures and epochs", CONFIG, RUN, CHANGES)
+def control(arguments: argparse.Namespace) -> None:
+    """`trainer control`."""
+    from trainer.training import pipeline
+
+    pipeline.control(*opened(arguments))
+
+
+@command(
+    "export",
+    "write the model file from a student's checkpoint",
+    option("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the checkpoint (default: %(default)s)"),
+    option("--model", type=Path, default=MODEL, help="file to write (default: %(default)s)"),
+)
+def export(arguments: argparse.Namespace) -> None:
+    """`trainer export`."""
+    from trainer.modelfile import export
+    from trainer.training.restore import load_student
+
+    files = Files(arguments.model, arguments.checkpoints)
+    size = export.export(load_student(files.student), files.model)
+    print(f"{files.model}: {size} bytes")
+
+
+@command(
+    "evaluate",
+    "measure the accuracy of a model file on the test pictures",
+    MODEL_FILE,
+    CONFIG,
+    option(
+        "--on",
+        choices=("host_sim", "torch", "both"),
+        default="both",
+        help="host_sim: the file on the shipped kernels; torch: teacher and student; both: also how well they agree",
+    ),
+    option("--checkpoints", type=Path, help="folder of teacher and student (default: from the configuration)"),
+    json_output(BUILD / "eval.json"),
+    option("--images", type=int, help="number of test pictures, from the first on (default: all)"),
+    CHANGES,
+)
+def evaluate(arguments: argparse.Namespace) -> None:
+    """`trainer evaluate`."""
+    from trainer.config import load_config
+    from trainer.data import open_test
+    from trainer.files import write_json
+    from trainer.modelfile import evaluate
+    from trainer.training.pipeline import files_of
+    from trainer.training.restore import load_student, load_teacher
+
+    if arguments.images is not None and arguments.images < 1:
+        raise TrainerError(f"--images {arguments.images}: must be at least 1")
+    config = load_config(arguments.config, arguments.changes)
+    files = files_of(config, BUILD / "train" / config.name)
+    if arguments.checkpoints:
+        files = Files(files.model, arguments.checkpoints)
+    pictures = open_test(config.data, READABLE)
+    if arguments.images:
+        pictures = pictures.subset(None, arguments.images)
+    result = evaluate.evaluate(
+        pictures,
+        model=None if arguments.on == "torch" else arguments.model,
+        student=None if arguments.on == "host_sim" else load_student(files.student),
+        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
     )
+    write_json(result.as_json(), arguments.output)
+    print(result.table())
+
+
+@command(
+    "inspect",
+    "count the trits, zeros and bytes of a model file",
+    MODEL_FILE,
+    option("--json", action="store_true", help="print JSON instead of a table"),
+)
+def inspect(arguments: argparse.Namespace) -> None:
+    """`trainer inspect`."""
+    from trainer.modelfile import inspect
+
+    found = inspect.inspect(arguments.model)
+    print(json.dumps(found.as_json(), indent=1) if arguments.json else found.text())
+
+
+@command(
+    "report",
+    "write a run's HTML page: curves, weights, activations, mistakes",
+    option("run", type=Path, metavar="RUN", help="folder of a run, or of checkpoints with their record"),
+    option("--config", type=Path, help="settings (default: those noted in RUN)"),
+    option("--checkpoints", type=Path, help="folder of teacher and student (default: from the settings, or RUN)"),
+    option("--output", type=Path, help="page to write (default: RUN/report.html)"),
+)
+def report(arguments: argparse.Namespace) -> None:
+    """`trainer report`."""
+    from trainer.report.sections import write_report
+
+    print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
+
+
+@command(
+    "image",
+    "convert photos to the binary PPM that the board reads",
+    option("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ..."),
+    option("--out", type=Path, help="file or folder to write to (default: the photo's folder)"),
+    option("--size", type=int, help="side in pixels (default: the photo's own, at most 512)"),
+    option("--grey", action="store_true", help="write a grey PGM"),
+)
+def image(arguments: argparse.Namespace) -> None:
+    """`trainer image`."""
+    from trainer.data.pnm import photo_to_ppm
+
+    if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
+        raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
+    for photo in arguments.photos:
+        photo_to_ppm(photo, arguments.out, arguments.size, arguments.grey)
+
+
+@command(
+    "images",
+    "write the demo's ten pictures, the first of each class",
+    option("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)"),
+    option("--folder", type=Path, default=ROOT / "firmware" / "images", help="where to (default: %(default)s)"),
+)
+def images(arguments: argparse.Namespace) -> None:
+    """`trainer images`."""
+    from trainer.data.pnm import write_demo_images
+
+    for path in write_demo_images(arguments.folder, arguments.data):
+        print(path)
+
+
+@command(
+    "sizes",
+    "measure the model files of ImageNet's networks, exported with random weights",
+    json_output(BUILD / "sizes.json"),
+    option("--keep", type=Path, metavar="FOLDER", help="keep the files, whose weights are random, in FOLDER"),
+)
+def sizes(arguments: argparse.Namespace) -> None:
+    """`trainer sizes`."""
+    from trainer.experiments.sizes import measure
+
+    measure(arguments.output, arguments.keep)
+
+
+@command(
+    "ablate",
+    "measure what each choice of the method contributes; resumes when interrupted",
+    option("--config", type=Path, default=CONFIGS / "ablation.toml", help="the base (default: %(default)s)"),
+    option("--run", type=Path, default=BUILD / "ablation", help="folder of the runs (default: %(default)s)"),
+    json_output(CHECKPOINTS / "ablation.json"),
+    option("--seeds", type=int, default=2, help="runs of each row (default: %(default)s)"),
+    option("--only", default="", metavar="TEXT", help="only rows whose name contains TEXT"),
+    CHANGES,
+)
+def ablate(arguments: argparse.Namespace) -> None:
+    """`trainer ablate`."""
+    from trainer.experiments.ablate import Plan, ablate
+
+    plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
+    print(ablate(plan, arguments.only))
+
+
+@command(
+    "starts",
+    "measure a run's FP32 control under each ternarization rule, without training",
+    CONFIG,
+    RUN,
+    json_output(CHECKPOINTS / "starts.json"),
+    CHANGES,
+)
+def starts(arguments: argparse.Namespace) -> None:
+    """`trainer starts`."""
+    from trainer.experiments.post_training import measure
+
+    print(measure(*opened(arguments), arguments.output))
+
+
+@command("stress", "measure the errors of ternary gammas and static scales on hard, made-up models")
+def stress(arguments: argparse.Namespace) -> None:
+    """`trainer stress`."""
+    from trainer.experiments.stress import measure
+
+    print(measure(BUILD / "stress.json"))
+
+
+@command(
+    "bench",
+    "time a training step, and the FP32 step of the same model",
+    CONFIG,
+    option("--classes", type=int, default=10, help="(default: %(default)s)"),
+    option("--rounds", type=int, default=10, help="(default: %(default)s)"),
+    json_output(BUILD / "bench-train.json"),
+    CHANGES,
+)
+def bench(arguments: argparse.Namespace) -> None:
+    """`trainer bench`."""
+    from trainer.config import load_config
+    from trainer.experiments.bench import bench
+
+    if arguments.classes < 1 or arguments.rounds < 1:
+        raise TrainerError("--classes and --rounds must be at least 1")
+    config = load_config(arguments.config, arguments.changes)
+    print(bench(config, arguments.classes, arguments.rounds, arguments.output))
+
+
+@command("numbers", "write README's tables from the JSON files of the other commands")
+def numbers(arguments: argparse.Namespace) -> None:
+    """`trainer numbers`."""
+    from trainer.report.tables import write_all
+
+    write_all(ROOT / "README.md", BUILD, CHECKPOINTS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,100 +314,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    train = commands.add_parser("train", help="teacher, ternary student, recovery, export; resumes when interrupted")
-    add_config(train)
-    add_changes(train)
-    train.set_defaults(run_command=run_train)
-
-    control = commands.add_parser("control", help="the FP32 twin of a run: same teacher, pictures and epochs")
-    add_config(control)
-    add_changes(control)
-    control.set_defaults(run_command=run_control)
-
-    export = commands.add_parser("export", help="write the model file from a student's checkpoint")
-    export.add_argument("--checkpoints", type=Path, default=CHECKPOINTS, help="its folder (default: %(default)s)")
-    export.add_argument("--model", type=Path, default=MODEL, help="the file to write (default: %(default)s)")
-    export.set_defaults(run_command=run_export)
-
-    evaluate = commands.add_parser("evaluate", help="accuracy of a model file on the test pictures")
-    evaluate.add_argument("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
-    evaluate.add_argument("--config", type=Path, default=CONFIG, help="says which pictures (default: %(default)s)")
-    evaluate.add_argument(
-        "--on",
-        choices=("host_sim", "torch", "both"),
-        default="both",
-        help="host_sim: the file on the shipped kernels; torch: teacher and student; both: and how well they agree",
-    )
-    evaluate.add_argument(
-        "--checkpoints", type=Path, help="folder of teacher and student (default: as the configuration says)"
-    )
-    evaluate.add_argument("--output", type=Path, default=BUILD / "eval.json", help="JSON result (default: %(default)s)")
-    evaluate.add_argument("--images", type=int, help="only the first IMAGES test pictures (default: all)")
-    add_changes(evaluate)
-    evaluate.set_defaults(run_command=run_evaluate)
-
-    inspect = commands.add_parser("inspect", help="what a model file holds: trits, zeros, bytes, counted from the file")
-    inspect.add_argument("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
-    inspect.add_argument("--json", action="store_true", help="write JSON instead of a table")
-    inspect.set_defaults(run_command=run_inspect)
-
-    report = commands.add_parser("report", help="a run as one HTML page: curves, weights, activations, mistakes")
-    report.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or of checkpoints with their record")
-    report.add_argument("--config", type=Path, help="its configuration (default: the settings noted in RUN)")
-    report.add_argument(
-        "--checkpoints", type=Path, help="folder of teacher and student (default: as the settings say, or RUN)"
-    )
-    report.add_argument("--output", type=Path, help="the page to write (default: RUN/report.html)")
-    report.set_defaults(run_command=run_report)
-
-    image = commands.add_parser("image", help="make any photo a picture that the board reads (binary PPM)")
-    image.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ...")
-    image.add_argument("--out", type=Path, help="file or folder to write to (default: beside the photo)")
-    image.add_argument("--size", type=int, help="side in pixels (default: the photo's own, at most 512)")
-    image.add_argument("--grey", action="store_true", help="write a grey PGM")
-    image.set_defaults(run_command=run_image)
-
-    images = commands.add_parser("images", help="write the demo's ten pictures, the first of each class")
-    images.add_argument("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)")
-    images.add_argument("--folder", type=Path, default=ROOT / "firmware" / "images", help="(default: %(default)s)")
-    images.set_defaults(run_command=run_images)
-
-    sizes = commands.add_parser(
-        "sizes", help="sizes of whole model files for ImageNet's models, exported with random weights"
-    )
-    sizes.add_argument("--output", type=Path, default=BUILD / "sizes.json", help="JSON result (default: %(default)s)")
-    sizes.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the files, whose weights are random, there")
-    sizes.set_defaults(run_command=run_sizes)
-
-    ablate = commands.add_parser("ablate", help="what each choice of the method is worth; resumes when interrupted")
-    ablate.add_argument(
-        "--config", type=Path, default=CONFIGS / "ablation.toml", help="the base (default: %(default)s)"
-    )
-    ablate.add_argument("--run", type=Path, default=BUILD / "ablation", help="a folder a row (default: %(default)s)")
-    ablate.add_argument("--output", type=Path, default=CHECKPOINTS / "ablation.json", help="(default: %(default)s)")
-    ablate.add_argument("--seeds", type=int, default=2, help="runs of each row (default: %(default)s)")
-    ablate.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")
-    add_changes(ablate)
-    ablate.set_defaults(run_command=run_ablate)
-
-    starts = commands.add_parser("starts", help="what each ternarization rule makes of a run's FP32 control, untrained")
-    add_config(starts)
-    starts.add_argument("--output", type=Path, default=CHECKPOINTS / "starts.json", help="(default: %(default)s)")
-    add_changes(starts)
-    starts.set_defaults(run_command=run_starts)
-
-    bench = commands.add_parser("bench", help="what a training step costs beside the FP32 step of the same model")
-    bench.add_argument("--config", type=Path, default=CONFIG, help="says which model (default: %(default)s)")
-    bench.add_argument("--classes", type=int, default=10, help="(default: %(default)s)")
-    bench.add_argument("--rounds", type=int, default=10, help="(default: %(default)s)")
-    bench.add_argument("--output", type=Path, default=BUILD / "bench-train.json", help="JSON (default: %(default)s)")
-    add_changes(bench)
-    bench.set_defaults(run_command=run_bench)
-
-    numbers = commands.add_parser("numbers", help="write README's tables from the JSON that the recipes make")
-    numbers.set_defaults(run_command=run_numbers)
+    for name, declared in COMMANDS.items():
+        added = commands.add_parser(name, help=declared.help)
+        for one in declared.options:
+            added.add_argument(*one.names, **one.settings)
     return top
+
+
+CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -164,155 +340,14 @@ def parse(words: list[str]) -> argparse.Namespace:
     return arguments
 
 
-def opened(arguments: argparse.Namespace):
-    """The configuration that a command names, with its changes, and the run's folder."""
-    from trainer.config import load_config
-
-    config = load_config(arguments.config, arguments.changes)
-    return config, arguments.run or BUILD / "train" / config.name
-
-
-def run_train(arguments: argparse.Namespace) -> None:
-    """`trainer train`."""
-    from trainer.training import pipeline as ship
-
-    ship.train(*opened(arguments))
-
-
-def run_control(arguments: argparse.Namespace) -> None:
-    """`trainer control`."""
-    from trainer.training import pipeline as ship
-
-    ship.control(*opened(arguments))
-
-
-def run_export(arguments: argparse.Namespace) -> None:
-    """`trainer export`."""
-    from trainer.modelfile.export import export
-    from trainer.training.restore import load_student
-
-    files = Files(arguments.model, arguments.checkpoints)
-    size = export(load_student(files.student), files.model)
-    print(f"{files.model}: {size} bytes")
-
-
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    """`trainer evaluate`."""
-    from trainer.config import load_config
-    from trainer.data import open_test
-    from trainer.modelfile.evaluate import evaluate
-    from trainer.training.checkpoint import write_atomically
-    from trainer.training.pipeline import files_of
-    from trainer.training.restore import load_student, load_teacher
-
-    if arguments.images is not None and arguments.images < 1:
-        raise TrainerError(f"--images {arguments.images}: must be at least 1")
-    config = load_config(arguments.config, arguments.changes)
-    files = files_of(config, BUILD / "train" / config.name)
-    if arguments.checkpoints:
-        files = Files(files.model, arguments.checkpoints)
-    pictures = open_test(config.data, BUILD / "readable")
-    if arguments.images:
-        pictures = pictures.subset(None, arguments.images)
-    result = evaluate(
-        pictures,
-        model=None if arguments.on == "torch" else arguments.model,
-        student=None if arguments.on == "host_sim" else load_student(files.student),
-        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
-    )
-    write_atomically((json.dumps(result.as_json(), indent=2) + "\n").encode(), arguments.output)
-    print(result.table())
-
-
-def run_inspect(arguments: argparse.Namespace) -> None:
-    """`trainer inspect`."""
-    from trainer.modelfile.inspect import inspect
-
-    found = inspect(arguments.model)
-    print(json.dumps(found.as_json(), indent=1) if arguments.json else found.text())
-
-
-def run_report(arguments: argparse.Namespace) -> None:
-    """`trainer report`."""
-    from trainer.report.sections import write_report
-
-    print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
-
-
-def run_image(arguments: argparse.Namespace) -> None:
-    """`trainer image`."""
-    from trainer.data.pnm import photo_to_ppm
-
-    if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
-        raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
-    for photo in arguments.photos:
-        photo_to_ppm(photo, arguments.out, arguments.size, arguments.grey)
-
-
-def run_images(arguments: argparse.Namespace) -> None:
-    """`trainer images`."""
-    from trainer.data.pnm import write_demo_images
-
-    for path in write_demo_images(arguments.folder, arguments.data):
-        print(path)
-
-
-def run_sizes(arguments: argparse.Namespace) -> None:
-    """`trainer sizes`."""
-    from trainer.experiments.sizes import measure
-
-    measure(arguments.output, arguments.keep)
-
-
-def run_ablate(arguments: argparse.Namespace) -> None:
-    """`trainer ablate`."""
-    from trainer.experiments.ablate import Plan, ablate
-
-    plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
-    print(ablate(plan, arguments.only))
-
-
-def run_starts(arguments: argparse.Namespace) -> None:
-    """`trainer starts`."""
-    from trainer.training.output_aware import measure, trained_control
-    from trainer.training.phases import Recipe, calibration_pictures
-
-    config, run = opened(arguments)
-    recipe = Recipe.load(config, run)
-    student = trained_control(recipe.new_student(), run)
-    threads = config.compute.threads
-    found = measure(student, calibration_pictures(recipe), recipe.validation, arguments.output, threads)
-    for name, top1 in found.items():
-        print(f"{name:28} {top1:6.2f} %")
-
-
-def run_bench(arguments: argparse.Namespace) -> None:
-    """`trainer bench`."""
-    from trainer.config import load_config
-    from trainer.experiments.bench import bench
-
-    if arguments.classes < 1 or arguments.rounds < 1:
-        raise TrainerError("--classes and --rounds must be at least 1")
-    print(
-        bench(load_config(arguments.config, arguments.changes), arguments.classes, arguments.rounds, arguments.output)
-    )
-
-
-def run_numbers(arguments: argparse.Namespace) -> None:
-    """`trainer numbers`."""
-    from trainer.report.tables import write_all
-
-    write_all(ROOT / "README.md", BUILD, CHECKPOINTS)
-
-
 def main() -> int:
-    """Entry point; problems that the user can mend become one line."""
-    # The torchvision that imports beside a CPU-only torch misses an image extension that nothing here uses.
+    """Entry point; errors that the user can correct become one line."""
+    # torchvision beside a CPU-only torch lacks an image extension that nothing here uses.
     warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     arguments = parse(sys.argv[1:])
     try:
-        arguments.run_command(arguments)
-    except (TrainerError, OSError) as error:
+        COMMANDS[arguments.command].run(arguments)
+    except (Failure, OSError) as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -320,7 +355,3 @@ def main() -> int:
         print(f"trainer: interrupted{more}", file=sys.stderr)
         return 130
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

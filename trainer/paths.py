@@ -9,7 +9,8 @@ MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 CHECKPOINTS = ROOT / "trainer" / "checkpoints"
 CONFIGS = ROOT / "trainer" / "configs"
 BUILD = ROOT / "build"
-TABLES = BUILD / "teacher_tables"  # see distill.teacher_table; any run may use them
+TABLES = BUILD / "teacher_tables"  # see training.distill.teacher_table; any run may use them
+READABLE = BUILD / "readable"  # which files of a folder are readable pictures, see data.check
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from trainer.data.decode import UnreadableError, decode, read_file
 from trainer.errors import TrainerError
-from trainer.training.checkpoint import write_atomically
+from trainer.files import write_atomically
 
 CHUNK = 256  # files in flight: an interruption waits for no more
 

@@ -10,7 +10,7 @@ from trainer.data import FASHION_MNIST_LABELS, load_fashion_mnist
 from trainer.data.decode import read_picture, square
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
-from trainer.training.checkpoint import write_atomically
+from trainer.files import write_atomically
 
 PHOTO_SIDE = 512  # of a photo for the board, unless another is asked for: 768 kB
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from host_sim.tables import markdown
 from trainer.config import Config, load_config
 from trainer.errors import TrainerError
-from trainer.training.checkpoint import write_atomically, write_json
-from trainer.training.loop import accuracy
+from trainer.files import write_atomically, write_json
+from trainer.model.predict import accuracy
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 
 ROWS: dict[str, tuple[str, ...]] = {
@@ -105,11 +106,9 @@ def cell(values: list[float | None]) -> str:
 
 def table(results: dict) -> str:
     """Markdown: a row for each change, validation top-1 in percent, mean and half range over the seeds."""
-    lines = ["| one change a row | trained | int8, before recovery | after recovery |", "|---|---|---|---|"]
-    for row in results["rows"]:
-        cells = " | ".join(cell(row[key]) for key in ("trained", "calibrated", "recovered"))
-        lines.append(f"| {row['name']} | {cells} |")
-    return "\n".join(lines)
+    head = ("one change a row", "trained", "int8, before recovery", "after recovery")
+    keys = ("trained", "calibrated", "recovered")
+    return markdown(head, ((row["name"], *(cell(row[key]) for key in keys)) for row in results["rows"]))
 
 
 @dataclass(frozen=True)

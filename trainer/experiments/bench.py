@@ -10,13 +10,22 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from host_sim.tables import aligned
 from trainer.config import Config
 from trainer.data import Batch
+from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.predict import device, limited_threads
+from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
-from trainer.training.checkpoint import write_json
-from trainer.training.loop import device, limited_threads
+
+TITLES = {
+    "fp32": "FP32",
+    "ternary": "ternary weights (phase 1)",
+    "integer": "SPEC's integers (phase 2)",
+    "teacher": "teacher's forward alone, not part of the others",
+}
 
 
 def forward_backward(student: Student, batch: Batch) -> None:
@@ -89,13 +98,5 @@ def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
         "steps": rows,
     }
     write_json(result, output)
-    titles = {
-        "fp32": "FP32, forward and backward",
-        "ternary": "ternary weights (phase 1)",
-        "integer": "SPEC's integers (phase 2)",
-        "teacher": "teacher's forward alone",
-    }
-    lines = [f"{config.name}, batch {config.student.batch}, {rounds} rounds"]
-    for name, row in rows.items():
-        lines.append(f"  {titles[name]:28} {1000 * row['median_s']:8.1f} ms   {row['ratio']:5.2f} x")
-    return "\n".join(lines)
+    rows = [(TITLES[name], f"{1000 * row['median_s']:.1f} ms", f"{row['ratio']:.2f} x") for name, row in rows.items()]
+    return f"{config.name}, batch {config.student.batch}, {rounds} rounds\n{aligned(rows)}"

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from trainer.data.listing import readable_names
+from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.student import Blueprint, Student
 from trainer.model.vit import ModelSettings
 from trainer.modelfile.export import export
-from trainer.training.checkpoint import write_json
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

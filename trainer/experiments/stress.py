@@ -7,16 +7,19 @@ larger.
 Errors are relative: root mean square of the difference, divided by that of the exact output.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from host_sim.tables import markdown
+from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
 from trainer.model.layers import TernaryBitLinear, TernaryLayerNorm, TernarySettings, ternary_modules
+from trainer.model.pixels import Pixels
 from trainer.model.quantize import Rule
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.student import Blueprint, Student
 from trainer.model.vit import ModelSettings
-from trainer.paths import BUILD
-from trainer.training.checkpoint import write_json
 
 SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FACTORS = (1, 3, 10, 30, 100)
@@ -111,13 +114,10 @@ def outlier_row(factor: float, seed: int = 0) -> dict[str, float]:
     }
 
 
-def markdown(rows: list[dict[str, float]], first: str, columns: dict[str, str]) -> str:
-    """A table: `first` heads the first column, `columns` gives heads by key; all but the first are percentages."""
-    lines = [f"| {first} | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
-    for row in rows:
-        key = next(iter(row))
-        lines.append(f"| {row[key]:g} | " + " | ".join(f"{100 * row[name]:.1f} %" for name in columns) + " |")
-    return "\n".join(lines)
+def percentages(rows: list[dict[str, float]], key: str, first: str, columns: dict[str, str]) -> str:
+    """Markdown: column `key` under the head `first`, then percentages, whose heads `columns` gives by key."""
+    cells = ((f"{row[key]:g}", *(f"{100 * row[name]:.1f} %" for name in columns)) for row in rows)
+    return markdown((first, *columns.values()), cells)
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
@@ -130,8 +130,8 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
         "same_class_static": "same class, static",
         "same_class_per_token": "same class, per token",
     }
-    gammas = markdown(results["gammas"], "sigma of log gamma", rules | behind)
-    outliers = markdown(results["outliers"], f"{OUTLIERS} channels larger by", columns)
+    gammas = percentages(results["gammas"], "sigma", "sigma of log gamma", rules | behind)
+    outliers = percentages(results["outliers"], "factor", f"{OUTLIERS} channels larger by", columns)
     return (
         "**Ternary gammas that spread: relative error of a layer's output, before any training (`just stress`)**\n\n"
         f"{gammas}\n\n"
@@ -140,12 +140,8 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     )
 
 
-def main() -> None:
-    """Measure, print, and write build/stress.json."""
+def measure(output: Path) -> str:
+    """Measure, write JSON to `output`, and return both tables."""
     results = {"gammas": [gamma_row(sigma) for sigma in SIGMAS], "outliers": [outlier_row(f) for f in FACTORS]}
-    write_json(results, BUILD / "stress.json")
-    print(table(results))
-
-
-if __name__ == "__main__":
-    main()
+    write_json(results, output)
+    return table(results)

@@ -2,27 +2,22 @@
 """Choose the static power-of-two scale of every activation from a few training pictures."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
-from trainer.integer.network import (
-    STAGE,
-    IntegerNetwork,
-    Place,
-    class_token,
-    fold_linear,
-    head_frac,
-    layernorm_frac,
-    positions,
-    qkv_limits,
-)
-from trainer.model.student import Student
+from trainer.integer.attention import qkv_limits
+from trainer.integer.head import head_frac
+from trainer.integer.layernorm import layernorm_frac
+from trainer.integer.linear import Place, fold_linear
+from trainer.integer.network import IntegerNetwork
+from trainer.integer.operations import LAST_NORM, RESIDUAL, Kind, Operation, Walker
+from trainer.model.student import FloatArithmetic, Student
 
 CANDIDATES = range(-4, 13)
-RESIDUAL_HEADROOM = 2.0  # pictures beyond the calibration set may go this far past its largest value
+RESIDUAL_HEADROOM = 2.0  # pictures beyond the calibration set may exceed its largest value by this factor
 
 
 def squared_error(x: Tensor, frac: int, low: Tensor | float, high: Tensor | float) -> float:
@@ -38,44 +33,81 @@ def best_frac(x: Tensor, limits: Callable[[int], tuple[Tensor | float, Tensor | 
     return min(CANDIDATES, key=lambda frac: squared_error(x, frac, *limits(frac)))
 
 
-def record(student: Student, images: Tensor) -> dict[str, Tensor]:
-    """Float activations of every layer on `images`, by timm name: ".in" and ".out" of each ternary layer and block."""
-    seen: dict[str, Tensor] = {}
-    hooks = []
-    for name, module in student.vit.named_modules():
-        if not name:
-            continue
+class Recording:
+    """Float activations of a student on uint8 pictures [count, height, width, channels].
 
-        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, name: str = name) -> None:
-            seen[f"{name}.in"], seen[f"{name}.out"] = inputs[0].detach(), output.detach()
-
-        hooks.append(module.register_forward_hook(keep))
-    try:
-        with torch.no_grad():
-            student.eval()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
-
-
-class Calibration:
-    """Fills `fracs` layer by layer, in the order of the forward pass."""
+    seen: what enters and leaves each of timm's modules, under its name and ".in" or ".out".
+    """
 
     def __init__(self, student: Student, images: Tensor):
-        if student.fracs:
+        self.network = IntegerNetwork.of(student, {})
+        self.input = student.pixels.normalize(images).permute(0, 2, 3, 1)
+        self.seen: dict[str, Tensor] = {}
+        hooks = [
+            module.register_forward_hook(self.keeper(name)) for name, module in student.vit.named_modules() if name
+        ]
+        student.eval()
+        try:
+            with torch.no_grad():
+                FloatArithmetic(student.vit, student.pixels)(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def keeper(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        """The hook of a module."""
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self.seen[f"{name}.in"], self.seen[f"{name}.out"] = inputs[0].detach(), output.detach()
+
+        return keep
+
+    def output(self, operation: Operation) -> Tensor:
+        """What an operation's output stands for, with SPEC's dimensions."""
+        if operation.kind == Kind.INPUT:
+            return self.input
+        if operation.kind == Kind.EMBEDDING:
+            return self.network.embedding(operation.name).detach()
+        x = self.seen[operation.recorded]
+        if operation.name == LAST_NORM:
+            return x[:, 0]
+        return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+
+    def qkv(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v [count, heads, T, d] of the attention `name`."""
+        return self.seen[f"{name}.qkv.out"].unflatten(-1, (3, self.network.sizes.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def scores(self, name: str) -> Tensor:
+        """q . k of the attention `name`, [count, heads, T, T]."""
+        q, k, _ = self.qkv(name)
+        return q @ k.transpose(-1, -2)
+
+    def int8(self, operation: Operation) -> Iterator[tuple[str, Tensor]]:
+        """Every int8 value of an operation with a frac of its own: its name in `fracs`, and the float values."""
+        name = operation.name
+        if operation.kind == Kind.ATTENTION:
+            yield from ((f"{name}.{part}", x) for part, x in zip("qkv", self.qkv(name), strict=True))
+            yield f"{name}.scores", self.scores(name)
+        qkv = operation.kind == Kind.LINEAR and name.endswith(".qkv")
+        if not qkv and operation.kind not in (Kind.RESIDUAL_START, Kind.RESIDUAL_ADD, Kind.HEAD):
+            yield name, self.output(operation)
+
+
+class Calibration(Walker):
+    """Fills `fracs` operation by operation, in the order of the forward pass."""
+
+    def __init__(self, student: Student, images: Tensor):
+        if student.calibrated:
             raise TrainerError("the student is calibrated already")
-        self.seen = record(student, images)
-        self.student, self.vit = student, student.vit
+        self.recording, self.pixels = Recording(student, images), student.pixels
         # The network reads the fracs that are being filled in.
-        student.fracs = self.fracs = {}
-        self.network = IntegerNetwork(student)
-        levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, -1, -1, len(student.pixels.mean))
-        self.fracs["input"] = best_frac(student.pixels.normalize(levels))
+        self.fracs: dict[str, int] = {}
+        self.network = IntegerNetwork.of(student, self.fracs)
+        self.branches: list[str] = []
 
     def limits(self, name: str, largest: Tensor, part: slice) -> Callable[[int], tuple[Tensor, Tensor]]:
         """limits() for best_frac: what the outputs `part` of a linear layer can reach, given its multipliers."""
-        layer, in_frac = self.network.effective(name), self.fracs[self.network.input_of(name)]
+        layer, in_frac = self.network.effective(name), self.fracs[self.network.inputs[name]]
 
         def at(frac: int) -> tuple[Tensor, Tensor]:
             multiplier = fold_linear(layer, Place(in_frac, torch.full_like(largest, frac), largest)).multiplier[part]
@@ -83,82 +115,89 @@ class Calibration:
 
         return at
 
-    def linear(self, name: str, out: Tensor) -> None:
-        """Frac of a linear layer from its outputs [..., N], what folds into it included."""
+    def input(self, operation: Operation) -> None:
+        """From all values that a pixel can have."""
+        levels = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, -1, -1, len(self.pixels.mean))
+        self.fracs["input"] = best_frac(self.pixels.normalize(levels))
+
+    def linear(self, operation: Operation) -> None:
+        """One frac, or those of q, k and v."""
+        name, out = operation.name, self.recording.output(operation)
+        if name.endswith(".qkv"):
+            self.qkv(name, out)
+        else:
+            self.outputs(name, out)
+
+    def outputs(self, name: str, out: Tensor) -> None:
+        """The frac of a layer from its outputs [..., N], which include what folds into it."""
         largest = torch.full((out.shape[-1],), 127.0)
         self.fracs[name] = best_frac(out, self.limits(name, largest, slice(None)))
 
-    def layernorm(self, name: str, out: Tensor) -> None:
-        """Frac of a LayerNorm's output."""
-        self.fracs[name] = min(best_frac(out), layernorm_frac(self.network.layer(name)))
-
-    def embedding(self) -> None:
-        """Fracs of the stem, of the patch embedding, and of class token and positions."""
-        for index in range(len(self.student.architecture.stem)):
-            stage = f"{STAGE}.{index}"
-            self.linear(f"{stage}.conv", self.seen[f"{stage}.bn.act.in"].permute(0, 2, 3, 1))
-            self.fracs[f"{stage}.act"] = best_frac(self.seen[f"{stage}.bn.act.out"])
-        self.linear("patch_embed.proj", self.seen["patch_embed.proj.out"].permute(0, 2, 3, 1))
-        self.fracs["cls_token"] = best_frac(class_token(self.vit).detach())
-        self.fracs["pos_embed"] = best_frac(positions(self.vit).detach())
-
-    def attention(self, name: str) -> None:
-        """Fracs of q, k, v, of the scores and of the attention's output."""
-        sizes = self.student.architecture
-        width, heads = sizes.embed_dim, sizes.num_heads
-        largest = qkv_limits(width, width // heads)
-        qkv = self.seen[f"{name}.qkv.out"]
+    def qkv(self, name: str, out: Tensor) -> None:
+        """The fracs of q, k and v from [..., 3 D]."""
+        sizes = self.network.sizes
+        largest = qkv_limits(sizes.embed_dim, sizes.embed_dim // sizes.num_heads)
         for index, part in enumerate("qkv"):
-            where = slice(index * width, (index + 1) * width)
-            self.fracs[f"{name}.{part}"] = best_frac(qkv[..., where], self.limits(f"{name}.qkv", largest, where))
-        q, k, _ = qkv.unflatten(-1, (3, heads, width // heads)).permute(2, 0, 3, 1, 4)
-        sum_frac = self.fracs[f"{name}.q"] + self.fracs[f"{name}.k"]
-        score_frac = best_frac(q @ k.transpose(-1, -2))
-        self.fracs[f"{name}.scores"] = min(max(score_frac, sum_frac - 15), sum_frac)
-        # The multiplier of SPEC 7.5 takes up to half the range away.
-        out_frac = best_frac(self.seen[f"{name}.proj.in"], lambda frac: (-96.0, 95.0))
-        value_frac = self.fracs[f"{name}.v"]
-        self.fracs[name] = min(max(out_frac, value_frac - 1), value_frac + 6)
+            where = slice(index * sizes.embed_dim, (index + 1) * sizes.embed_dim)
+            frac = best_frac(out[..., where], self.limits(name, largest, where))
+            self.fracs[f"{name.removesuffix('qkv')}{part}"] = frac
 
-    def residual(self, branches: list[str]) -> None:
-        """Frac of the residual stream, and those of its branches brought within the shift 0..8 of SPEC 5.1."""
-        blocks = range(self.student.architecture.depth)
-        stream = [self.seen[f"blocks.{i}.{side}"] for i in blocks for side in ("in", "out")]
+    def convolution(self, operation: Operation) -> None:
+        """As a linear layer."""
+        self.outputs(operation.name, self.recording.output(operation))
+
+    def embedding(self, operation: Operation) -> None:
+        """From the parameter."""
+        self.fracs[operation.name] = best_frac(self.recording.output(operation))
+
+    def lookup(self, operation: Operation) -> None:
+        """From the outputs."""
+        self.fracs[operation.name] = best_frac(self.recording.output(operation))
+
+    def layernorm(self, operation: Operation) -> None:
+        """From the outputs, as far as the gain of SPEC 6 goes."""
+        best = best_frac(self.recording.output(operation))
+        self.fracs[operation.name] = min(best, layernorm_frac(self.network.layer(operation.name)))
+
+    def attention(self, operation: Operation) -> None:
+        """The fracs of the scores and of the output."""
+        name, fracs = operation.name, self.fracs
+        sum_frac = fracs[f"{name}.q"] + fracs[f"{name}.k"]
+        score_frac = best_frac(self.recording.scores(name))
+        fracs[f"{name}.scores"] = min(max(score_frac, sum_frac - 15), sum_frac)
+        # The multiplier of SPEC 7.5 may halve the range.
+        out_frac = best_frac(self.recording.output(operation), lambda frac: (-96.0, 95.0))
+        fracs[name] = min(max(out_frac, fracs[f"{name}.v"] - 1), fracs[f"{name}.v"] + 6)
+
+    def residual_start(self, operation: Operation) -> None:
+        """Its branches; their shifts are known once the frac of the stream is."""
+        self.branches += operation.sources
+
+    def residual_add(self, operation: Operation) -> None:
+        """As residual_start."""
+        self.branches += operation.sources
+
+    def head(self, operation: Operation) -> None:
+        """The finest frac that its multipliers allow."""
+        self.fracs["head"] = head_frac(self.network.layer("head"), self.fracs[LAST_NORM])
+
+    def residual(self) -> None:
+        """The frac of the residual stream, and those of its branches brought within the shift 0..8 of SPEC 5.1."""
+        blocks = range(self.network.sizes.depth)
+        stream = [self.recording.seen[f"blocks.{i}.{side}"] for i in blocks for side in ("in", "out")]
         largest = max(x.abs().max().item() for x in stream)
-        finest = min(self.fracs[name] for name in branches) + 8
-        self.fracs["residual"] = min(math.floor(math.log2(32767 / (RESIDUAL_HEADROOM * largest))), finest)
-        for name in branches:
-            self.fracs[name] = min(self.fracs[name], self.fracs["residual"])
-
-    def run(self) -> dict[str, int]:
-        """All fracs."""
-        fracs, seen = self.fracs, self.seen
-        self.embedding()
-        branches = ["cls_token", "pos_embed", "patch_embed.proj"]
-        for index in range(self.student.architecture.depth):
-            block = f"blocks.{index}"
-            self.layernorm(f"{block}.norm1", seen[f"{block}.norm1.out"])
-            self.attention(f"{block}.attn")
-            self.linear(f"{block}.attn.proj", seen[f"{block}.ls1.out"])
-            self.layernorm(f"{block}.norm2", seen[f"{block}.norm2.out"])
-            self.linear(f"{block}.mlp.fc1", seen[f"{block}.mlp.fc1.out"])
-            fracs[f"{block}.mlp.act"] = best_frac(seen[f"{block}.mlp.act.out"])
-            self.linear(f"{block}.mlp.fc2", seen[f"{block}.ls2.out"])
-            branches += [f"{block}.attn.proj", f"{block}.mlp.fc2"]
-        self.residual(branches)
-        self.layernorm("norm", seen["norm.out"][:, 0])
-        fracs["head"] = head_frac(self.network.layer("head"), fracs["norm"])
-        return fracs
+        finest = min(self.fracs[name] for name in self.branches) + 8
+        self.fracs[RESIDUAL] = min(math.floor(math.log2(32767 / (RESIDUAL_HEADROOM * largest))), finest)
+        for name in self.branches:
+            self.fracs[name] = min(self.fracs[name], self.fracs[RESIDUAL])
 
 
 def calibrate(student: Student, images: Tensor) -> None:
-    """Fill `student.fracs` from uint8 pictures [count, height, width, channels]; it computes in integers from then on.
+    """Choose all fracs from uint8 pictures [count, height, width, channels]; the student then computes in integers.
 
-    Raises TrainerError that names a layer which SPEC has no form for; whatever is raised, the student keeps its fracs.
+    Raises TrainerError that names a layer which SPEC has no form for; whatever is raised, the student stays as it is.
     """
-    before = student.fracs
-    try:
-        Calibration(student, images).run()
-    except BaseException:
-        student.fracs = before
-        raise
+    calibration = Calibration(student, images)
+    calibration.walk(calibration.network.operations)
+    calibration.residual()
+    student.arithmetic = calibration.network

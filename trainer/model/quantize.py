@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Ternarization rules with straight-through gradients, and the packing of trits (SPEC 2)."""
+"""Ternarization rules with straight-through gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -132,31 +131,3 @@ class LearnedScale(torch.autograd.Function):
         # A scale of 0, as that of a beta that starts at 0, must be able to grow.
         sign = torch.where(scale < 0, -1.0, 1.0)
         return gradient * inside, slope.sum_to_size(scale.shape) * sign / shared**0.5
-
-
-def pack_tile_rows(trits: np.ndarray) -> np.ndarray:
-    """Pack rows of 16 trits (int8 [..., rows, 16]) into uint8 [..., ceil(rows / 5), 16] (SPEC 2.2-2.5)."""
-    *outer, rows, lanes = trits.shape
-    vectors = -(-rows // 5)
-    digits = np.ones((*outer, vectors * 5, lanes), np.int64)
-    digits[..., :rows, :] = trits.astype(np.int64) + 1
-    digits = digits.reshape(*outer, vectors, 5, lanes)
-    value = np.tensordot(digits, np.array([81, 27, 9, 3, 1]), axes=([-2], [0]))
-    return ((256 * value + 242) // 243).astype(np.uint8)
-
-
-def pack_matrix(trits: np.ndarray) -> np.ndarray:
-    """Pack a weight [N, K] of trits into uint8 [ceil(N / 16), ceil(K / 5), 16] (SPEC 2.6)."""
-    outputs, inputs = trits.shape
-    tiles = -(-outputs // 16)
-    padded = np.zeros((tiles * 16, inputs), np.int8)
-    padded[:outputs] = trits
-    return pack_tile_rows(padded.reshape(tiles, 16, inputs).transpose(0, 2, 1))
-
-
-def pack_vector(trits: np.ndarray) -> np.ndarray:
-    """Pack a gamma or beta [D] of trits into uint8 [ceil(ceil(D / 16) / 5), 16] (SPEC 2.7)."""
-    rows = -(-len(trits) // 16)
-    padded = np.zeros(rows * 16, np.int8)
-    padded[: len(trits)] = trits
-    return pack_tile_rows(padded.reshape(rows, 16))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from trainer.errors import TrainerError
-from trainer.model.student import Pixels
+from trainer.model.pixels import Pixels
 from trainer.model.vit import ModelSettings, create_timm
 
 

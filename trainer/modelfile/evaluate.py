@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from trainer.data import Pictures
 from trainer.errors import TrainerError
+from trainer.model.predict import predictions
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 from trainer.package import import_ftervit
-from trainer.training.loop import predictions
 
 
 def open_model(path: Path):
@@ -141,7 +141,7 @@ def evaluate(
         fake = all_logits(student, pictures, "student")
         result["student_top1"] = percent(fake.argmax(1) == targets)
         result.setdefault("confusion", confusion_matrix(targets, fake.argmax(1), classes))
-        if model is not None and student.fracs:
+        if model is not None and student.calibrated:
             fake = fake * 2.0 ** student.fracs["head"]
             result["agreement"] = percent(exported.argmax(1) == fake.argmax(1))
             result["equal_logits"] = int((fake == exported).all(1).sum())

@@ -12,24 +12,18 @@ import numpy as np
 from torch import Tensor
 
 from trainer.errors import TrainerError
-from trainer.integer.network import (
-    STAGE,
-    IntegerNetwork,
-    activation_table,
-    class_token,
-    embedding,
-    exponential_table,
-    fold_head,
-    fold_layernorm,
-    fold_linear,
-    positions,
-    score_shift,
-    value_gain,
-)
-from trainer.model.quantize import pack_matrix, pack_vector
+from trainer.files import write_atomically
+from trainer.integer.attention import exponential_table, score_shift, value_gain
+from trainer.integer.head import fold_head
+from trainer.integer.layernorm import fold_layernorm
+from trainer.integer.linear import fold_linear
+from trainer.integer.lookup import activation_table
+from trainer.integer.network import IntegerNetwork
+from trainer.integer.operations import LAST_NORM, RESIDUAL, Operation, Walker
+from trainer.integer.residual import embedding
 from trainer.model.student import Student
+from trainer.modelfile.packing import pack_matrix, pack_vector
 from trainer.package import import_ftervit
-from trainer.training.checkpoint import write_atomically
 
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 
@@ -53,104 +47,91 @@ def padded(values: Tensor, dtype: str) -> Entry:
     return Entry(list(array.shape), np.pad(flat, (0, -len(flat) % per_block)))
 
 
-class Exporter:
-    """Collects tensors and scales of a student, layer by layer."""
+class Exporter(Walker):
+    """Collects tensors and scales of a calibrated student, operation by operation."""
 
     def __init__(self, student: Student):
-        if not student.fracs:
+        if not isinstance(student.arithmetic, IntegerNetwork):
             raise TrainerError("the student has no activation scales; calibrate it first")
-        self.student, self.vit, self.fracs = student, student.vit, student.fracs
-        self.network = IntegerNetwork(student)
+        self.student, self.network, self.fracs = student, student.arithmetic, student.fracs
         self.tensors: dict[str, Entry] = {}
         self.scales: dict[str, dict[str, int | list[int]]] = {}
 
-    def linear(self, name: str) -> None:
+    def run(self) -> None:
+        """Collect everything."""
+        self.walk(self.network.operations)
+
+    def frac(self, name: str) -> None:
+        """The frac of an output."""
+        self.scales[name] = {"frac": self.fracs[name]}
+
+    def input(self, operation: Operation) -> None:
+        """SPEC 3.5 is in `preprocessing`: fracs alone."""
+        self.frac("input")
+        self.frac(RESIDUAL)
+
+    def linear(self, operation: Operation) -> None:
         """SPEC 4.1."""
+        name = operation.name
         folded = fold_linear(self.network.effective(name), self.network.place(name))
         trits = folded.trits.numpy()
         self.tensors[f"{name}.weight"] = Entry(list(trits.shape), pack_matrix(trits))
         self.tensors[f"{name}.bias"] = padded(folded.bias, "int16")
         self.tensors[f"{name}.multiplier"] = padded(folded.multiplier, "int8")
         self.tensors[f"{name}.shift"] = padded(folded.shift, "uint8")
-        if not name.endswith("qkv"):
-            self.scales[name] = {"frac": self.fracs[name]}
+        if not name.endswith(".qkv"):  # whose fracs are those of q, k and v
+            self.frac(name)
 
-    def activation(self, name: str, in_name: str) -> None:
+    convolution = linear
+
+    def lookup(self, operation: Operation) -> None:
         """SPEC 8.1's table."""
-        table = activation_table(self.network.act(name), self.fracs[in_name], self.fracs[name])
+        name, (source,) = operation.name, operation.sources
+        table = activation_table(self.network.act(name), self.fracs[source], self.fracs[name])
         self.tensors[f"{name}.table"] = padded(table, "int8")
-        self.scales[name] = {"frac": self.fracs[name]}
+        self.frac(name)
 
-    def branch(self, name: str) -> None:
-        """SPEC 5.1's shift of a branch."""
-        self.scales[name] = {"frac": self.fracs[name], "residual_shift": self.network.residual_shift(name)}
-
-    def layernorm(self, name: str) -> None:
+    def layernorm(self, operation: Operation) -> None:
         """SPEC 6."""
+        name = operation.name
         folded = fold_layernorm(self.network.layer(name), self.fracs[name])
         for part, trits in (("weight", folded.gamma), ("bias", folded.beta_trits)):
             self.tensors[f"{name}.{part}"] = Entry(list(trits.shape), pack_vector(trits.numpy()))
-        self.scales[name] = {
-            "frac": self.fracs[name],
-            "gain": folded.gain,
-            "gain_shift": folded.gain_shift,
-            "beta": folded.beta,
-        }
+        self.frac(name)
+        self.scales[name] |= {"gain": folded.gain, "gain_shift": folded.gain_shift, "beta": folded.beta}
 
-    def attention(self, name: str) -> None:
+    def attention(self, operation: Operation) -> None:
         """SPEC 7's table and integers."""
-        sizes, fracs = self.student.architecture, self.fracs
+        name, sizes, fracs = operation.name, self.student.architecture, self.fracs
         table = exponential_table(fracs[f"{name}.scores"], sizes.embed_dim // sizes.num_heads)
         self.tensors[f"{name}.softmax.table"] = padded(table, "int8")
         self.scales[f"{name}.qkv"] = {"frac": [fracs[f"{name}.{part}"] for part in "qkv"]}
-        self.scales[name] = {
-            "frac": fracs[name],
-            "score_shift": score_shift(fracs, name),
-            "value_gain": value_gain(fracs, name),
-        }
+        self.frac(name)
+        self.scales[name] |= {"score_shift": score_shift(fracs, name), "value_gain": value_gain(fracs, name)}
 
-    def embed(self) -> None:
-        """SPEC 9.1's tensors."""
-        for index in range(len(self.student.architecture.stem)):
-            self.linear(f"{STAGE}.{index}.conv")
-            self.activation(f"{STAGE}.{index}.act", f"{STAGE}.{index}.conv")
-        self.linear("patch_embed.proj")
-        self.branch("patch_embed.proj")
-        for name, values in (("cls_token", class_token(self.vit)[0, 0]), ("pos_embed", positions(self.vit)[0])):
-            self.tensors[name] = padded(embedding(values, self.fracs[name]), "int8")
-            self.branch(name)
+    def embedding(self, operation: Operation) -> None:
+        """SPEC 5.2's constants."""
+        name = operation.name
+        values = self.network.embedding(name)[0]
+        values = values[0] if name == "cls_token" else values
+        self.tensors[name] = padded(embedding(values, self.fracs[name]), "int8")
+        self.frac(name)
 
-    def block(self, name: str) -> None:
-        """SPEC 9.2's tensors."""
-        self.layernorm(f"{name}.norm1")
-        self.linear(f"{name}.attn.qkv")
-        self.attention(f"{name}.attn")
-        self.linear(f"{name}.attn.proj")
-        self.branch(f"{name}.attn.proj")
-        self.layernorm(f"{name}.norm2")
-        self.linear(f"{name}.mlp.fc1")
-        self.activation(f"{name}.mlp.act", f"{name}.mlp.fc1")
-        self.linear(f"{name}.mlp.fc2")
-        self.branch(f"{name}.mlp.fc2")
+    def residual_start(self, operation: Operation) -> None:
+        """SPEC 5.2's shift of each branch."""
+        for name in operation.sources:
+            self.scales[name]["residual_shift"] = self.network.residual_shift(name)
 
-    def head(self) -> None:
+    residual_add = residual_start
+
+    def head(self, operation: Operation) -> None:
         """SPEC 4.7."""
-        folded = fold_head(self.network.effective("head"), self.fracs["norm"], self.fracs["head"])
+        folded = fold_head(self.network.effective("head"), self.fracs[LAST_NORM], self.fracs["head"])
         trits = folded.trits.numpy()
         self.tensors["head.weight"] = Entry(list(trits.shape), pack_matrix(trits))
         self.tensors["head.bias"] = padded(folded.bias, "int32")
         self.tensors["head.multiplier"] = padded(folded.multiplier, "int16")
-        self.scales["head"] = {"frac": self.fracs["head"]}
-
-    def run(self) -> None:
-        """All layers, in the order of the forward pass."""
-        self.scales["input"] = {"frac": self.fracs["input"]}
-        self.scales["residual"] = {"frac": self.fracs["residual"]}
-        self.embed()
-        for index in range(self.student.architecture.depth):
-            self.block(f"blocks.{index}")
-        self.layernorm("norm")
-        self.head()
+        self.frac("head")
 
     def metadata(self) -> dict[str, str]:
         """SPEC 10.4, with the CRC still zero."""

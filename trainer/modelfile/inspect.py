@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from host_sim.tables import aligned
 from trainer.errors import TrainerError, require
 from trainer.package import import_ftervit
 
@@ -226,7 +227,7 @@ class Inspection:
 
     def text(self) -> str:
         """Table and facts as lines for people."""
-        return "\n".join([*aligned(self.rows()), "", *self.facts()])
+        return "\n".join([ruled(self.rows()), "", *self.facts()])
 
 
 def shown_percent(share: float) -> str:
@@ -246,15 +247,11 @@ def architecture_text(sizes: dict[str, Any]) -> str:
     )
 
 
-def aligned(rows: list[list[str]]) -> list[str]:
-    """Rows of texts as lines: the first column to the left, numbers to the right, rules around the body."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *numbers in rows:
-        cells = [first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+def ruled(rows: list[list[str]]) -> str:
+    """Rows of texts as lines, with rules under the headings and above the sum."""
+    head, *body, total = aligned(rows).splitlines()
+    rule = "-" * max(map(len, (head, *body, total)))
+    return "\n".join([head, rule, *body, rule, total])
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], list[Tensor]]:

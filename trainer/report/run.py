@@ -109,7 +109,7 @@ class RunFolder:
             f"{path}: not found; `trainer train` makes it when all phases are done, --checkpoints names its folder",
         )
         student = load_student(path)
-        require(bool(student.fracs), f"{path}: has no activation scales; `trainer train` makes one that has")
+        require(student.calibrated, f"{path}: has no activation scales; `trainer train` makes one that has")
         return student
 
     def teacher(self) -> Teacher | None:

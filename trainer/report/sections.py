@@ -13,15 +13,15 @@ from torch import Tensor
 
 from trainer.data import Pictures, open_data, open_test
 from trainer.errors import TrainerError
+from trainer.files import write_atomically
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 from trainer.modelfile.evaluate import all_logits, confusion_matrix, percent
 from trainer.modelfile.inspect import architecture_text, inspect
-from trainer.paths import BUILD
+from trainer.paths import BUILD, READABLE
 from trainer.report import figures, measure
 from trainer.report.page import Section, gallery, page, table, wide
 from trainer.report.run import RunFolder
-from trainer.training.checkpoint import write_atomically
 
 EXAMPLES = 16
 EXAMPLE_PICTURES = 500  # test pictures that examples are looked for in, where not all are computed anyway
@@ -45,7 +45,7 @@ class Report:
     def open(cls, run: RunFolder, evaluation: Path) -> "Report":
         """Checkpoints and pictures; TrainerError names what is missing."""
         student, data = run.student(), run.config.data
-        validation, test = open_data(data, BUILD / "readable")[1], open_test(data, BUILD / "readable")
+        validation, test = open_data(data, READABLE)[1], open_test(data, READABLE)
         labels = student.blueprint.labels
         if (test.labels, test.size, test.channels) != (labels, student.architecture.img_size, student.in_chans):
             raise TrainerError(f"{run.files.student}: is for other classes or sizes than the data of {run.config.name}")

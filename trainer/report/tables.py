@@ -8,6 +8,8 @@ from typing import Any
 
 from host_sim.tables import markdown, write_between
 from trainer.errors import TrainerError
+from trainer.experiments import ablate, stress
+from trainer.experiments.bench import TITLES
 
 START = "<!-- numbers: written by `just numbers` -->"
 END = "<!-- /numbers -->"
@@ -80,14 +82,8 @@ def sizes_table(sizes: dict[str, int]) -> str:
 
 def bench_table(bench: dict) -> str:
     """Training steps beside the FP32 step."""
-    titles = {
-        "fp32": "FP32",
-        "ternary": "ternary weights (phase 1)",
-        "integer": "SPEC's integers (phase 2)",
-        "teacher": "teacher's forward alone, not part of the others",
-    }
     rows = [
-        (titles[name], f"{1000 * row['median_s']:.0f} ms", f"{row['ratio']:.2f}")
+        (TITLES[name], f"{1000 * row['median_s']:.0f} ms", f"{row['ratio']:.2f}")
         for name, row in bench["steps"].items()
     ]
     title = f"Forward and backward of a training step, batch {bench['batch']}, side by side (`just bench-train`)"
@@ -96,15 +92,13 @@ def bench_table(bench: dict) -> str:
 
 def ablation_table(results: dict) -> str:
     """What each choice is worth."""
-    from trainer.experiments.ablate import table
-
     counts = sorted({len(row["trained"]) for row in results["rows"]})
     title = (
         f"What each choice is worth: a small sibling, {results['epochs']} epochs and {results['recovery_epochs']} of "
         f"recovery, {' or '.join(map(str, counts))} seeds, validation top-1 in percent, mean and half the range "
         "(`just ablate`)"
     )
-    return f"**{title}**\n\n{table(results)}"
+    return f"**{title}**\n\n{ablate.table(results)}"
 
 
 def starts_table(found: dict[str, float]) -> str:
@@ -115,8 +109,6 @@ def starts_table(found: dict[str, float]) -> str:
 
 def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
     """All tables, from the JSON in build/ and beside the checkpoints."""
-    from trainer.experiments.stress import table as stress_table
-
     evaluation = read(build / "eval.json", "eval")
     record, control = read(checkpoints / "record.json", "train"), read(checkpoints / "control.json", "control")
     parts = [
@@ -125,7 +117,7 @@ def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
         sizes_table(read(build / "sizes.json", "sizes")),
         ablation_table(read(checkpoints / "ablation.json", "ablate")),
         starts_table(read(checkpoints / "starts.json", "starts")),
-        stress_table(read(build / "stress.json", "stress")),
+        stress.table(read(build / "stress.json", "stress")),
         bench_table(read(build / "bench-train.json", "bench-train")),
     ]
     write_between(readme, START, END, "\n\n".join(parts))

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Checkpoints that a power cut cannot spoil, and the committed copies of models."""
+"""Checkpoints: training states, and the committed weights of models."""
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from trainer.errors import TrainerError
-
-
-def write_atomically(content: bytes, path: Path) -> None:
-    """Write a file so that `path` always holds either the old or the new content, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half_written = path.with_name(f".{path.name}.tmp")
-    with open(half_written, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(half_written, path)
-
-
-def write_json(values: Any, path: Path) -> None:
-    """Write plain values as JSON for people and tools, whole or not at all."""
-    write_atomically((json.dumps(values, indent=1) + "\n").encode(), path)
+from trainer.files import write_atomically
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:

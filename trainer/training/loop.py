@@ -3,18 +3,14 @@
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.task import TrainingTask
@@ -26,7 +22,10 @@ from tqdm import tqdm
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
 from trainer.errors import TrainerError
-from trainer.training.checkpoint import load_if_present, save_state, write_atomically
+from trainer.files import write_atomically
+from trainer.model.predict import accuracy, device, limited_threads
+from trainer.training.checkpoint import load_if_present, save_state
+from trainer.training.processes import Processes
 
 STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
 
@@ -34,61 +33,6 @@ STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged we
 def checkpoint_path(directory: Path, name: str) -> Path:
     """Where the state of the run `name` lies."""
     return directory / f"{name}.pt"
-
-
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together (torchrun's environment); rank 0 validates, writes and prints."""
-
-    rank: int = 0
-    world: int = 1
-
-    @classmethod
-    def join(cls) -> "Processes":
-        """Join the others, if torchrun started this process."""
-        if "RANK" not in os.environ:
-            return cls()
-        if not torch.distributed.is_initialized():
-            # Long: the others wait while the first one fills a teacher's table or validates.
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
-            torch.distributed.init_process_group(backend, timeout=timedelta(hours=12))
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes."""
-        return self.rank == 0
-
-    def say(self, text: str) -> None:
-        """Print once, not once for each process."""
-        if self.first:
-            print(text, flush=True)
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world > 1:
-            torch.distributed.barrier()
-
-    def share(self, model: nn.Module) -> None:
-        """Give all processes the first one's parameters and statistics: those of BatchNorm differ between them."""
-        if self.world > 1:
-            for tensor in model.state_dict().values():
-                torch.distributed.broadcast(tensor, 0)
-
-    def mean(self, value: float) -> float:
-        """Mean of a number over all processes."""
-        if self.world == 1:
-            return value
-        total = torch.tensor(value, dtype=torch.float64, device=device())
-        torch.distributed.all_reduce(total)
-        return total.item() / self.world
-
-
-def device() -> torch.device:
-    """Where models compute: a GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass
@@ -295,33 +239,6 @@ class Trainer:
             f"{run.name} {progress.epoch}/{run.phase.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %, "
             f"{row['seconds']:.0f} s" + (f", {math.ceil(left / 60)} min left" if left else "")
         )
-
-
-def predictions(model: nn.Module, pictures: Pictures, batch: int = 500, label: str = "") -> Iterator[Tensor]:
-    """Logits [batch, classes] of all pictures in order, in evaluation mode, on the CPU."""
-    where = device()
-    model.eval().to(where)
-    steps = math.ceil(len(pictures) / batch)
-    for part in tqdm(pictures.ordered(batch), label, steps, leave=False, disable=None if label else True):
-        with torch.no_grad(), where:
-            yield model(part.images.to(where)).cpu()
-
-
-def accuracy(model: nn.Module, pictures: Pictures) -> float:
-    """Top-1 accuracy in percent."""
-    hits = torch.cat(list(predictions(model, pictures))).argmax(1) == pictures.targets
-    return 100 * hits.double().mean().item()
-
-
-@contextmanager
-def limited_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads (0: as many as it likes)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit(run: Run) -> Progress:

@@ -1,28 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Ternary weights without training: how far each rule gets from a trained FP32 model, and one that looks at outputs.
+"""Output-aware rounding: ternary weights whose outputs, not values, are close to those of an FP32 model.
 
-The last one goes through the layers in the order of the forward pass. Each layer's weights are rounded column by
-column, what a column loses being made up for by the columns after it as far as the layer's inputs allow (GPTQ, arXiv
-2210.17323, here to trits); then each channel's scale and bias are fitted to the FP32 model's outputs by least squares,
-on the inputs that the ternary layers before it really give.
+Goes through the layers in the order of the forward pass. Each layer's weights are rounded column by column; the later
+columns compensate the error of a column as far as the layer's inputs allow (GPTQ, arXiv 2210.17323, here to trits).
+Then least squares fits each channel's scale and bias to the FP32 model's outputs, on the inputs that the ternary layers
+before it produce.
 """
 
 import copy
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from trainer.data import Pictures
-from trainer.errors import TrainerError
-from trainer.integer.network import patches
+from trainer.integer.patches import patches
 from trainer.model.layers import Ternary, TernaryBitConv2d, TernaryLayerNorm, ternary_modules
-from trainer.model.quantize import GRANULARITIES, RULES, Rule, least_squares
+from trainer.model.quantize import least_squares
 from trainer.model.student import Student
 from trainer.model.vit import convolution_sizes
-from trainer.training.checkpoint import load_if_present, write_json
-from trainer.training.loop import accuracy, checkpoint_path, limited_threads
 
 DAMPING = 0.01  # of the mean of the inputs' second moments, added to each
 OUTPUT_AWARE = "output-aware rounding"
@@ -72,12 +67,8 @@ def fitted(trits: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tenso
 
 def set_layer(layer: Ternary, trits: Tensor, scale: Tensor) -> None:
     """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales."""
-    latent = (trits * scale[:, None]).float()
-    if isinstance(layer, TernaryBitConv2d):
-        channels, *kernel = layer.weight.shape[1:]
-        latent = latent.view(-1, *kernel, channels).permute(0, 3, 1, 2)
     with torch.no_grad():
-        layer.weight.copy_(latent)
+        layer.weight.copy_(layer.as_weight((trits * scale[:, None]).float()))
 
 
 def set_bias(student: Student, name: str, bias: Tensor) -> None:
@@ -105,35 +96,3 @@ def output_aware(student: Student, images: Tensor) -> None:
             set_layer(layer, trits, scale)
             set_bias(student, name, bias)
         layer.full_precision = False
-
-
-def trained_control(student: Student, run: Path) -> Student:
-    """`student` with the weights of the FP32 control that lies in the folder `run`."""
-    path = checkpoint_path(run, "control")
-    state = load_if_present(path)
-    if state is None:
-        raise TrainerError(f"{path}: not found; `trainer control` makes it")
-    student.load_state_dict(state["progress"]["best_weights"])
-    student.full_precision(True)
-    return student
-
-
-def measure(
-    student: Student, calibration: Tensor, validation: Pictures, output: Path, threads: int
-) -> dict[str, float]:
-    """Validation top-1 in percent of an FP32 model and of what each rule makes of it; also written as JSON."""
-    with limited_threads(threads):
-        found = {"FP32": accuracy(student, validation)}
-        for name in RULES:
-            for per in GRANULARITIES:
-                made = copy.deepcopy(student)
-                made.full_precision(False)
-                for layer in ternary_modules(made.vit).values():
-                    layer.rule = Rule(name, "channel" if isinstance(layer, TernaryLayerNorm) else per)
-                if name != "learned":  # which starts where least squares ends
-                    found[f"{name}, per {per}"] = accuracy(made, validation)
-        made = copy.deepcopy(student)
-        output_aware(made, calibration)
-        found[OUTPUT_AWARE] = accuracy(made, validation)
-    write_json(found, output)
-    return found

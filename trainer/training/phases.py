@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
 from trainer.errors import TrainerError
+from trainer.files import write_atomically
 from trainer.integer.calibrate import calibrate
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.predict import device
+from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
-from trainer.paths import BUILD, ROOT, TABLES
-from trainer.training.checkpoint import write_atomically
+from trainer.paths import READABLE, ROOT, TABLES
 from trainer.training.distill import DistillationTask, LiveTeacher, table_path, teacher_table
-from trainer.training.loop import Processes, Progress, Run, checkpoint_path, device, fit
+from trainer.training.loop import Progress, Run, checkpoint_path, fit
 from trainer.training.output_aware import output_aware
+from trainer.training.processes import Processes
 from trainer.training.restore import load_teacher
 
 PHASES = ("teacher", "control", "student", "recovery")
@@ -55,7 +58,7 @@ class Recipe:
     def load(cls, config: Config, directory: Path) -> "Recipe":
         """Open the data; note the settings in `directory`."""
         processes = Processes.join()
-        training, validation = open_data(config.data, BUILD / "readable")
+        training, validation = open_data(config.data, READABLE)
         directory.mkdir(parents=True, exist_ok=True)
         if processes.first:
             keep_settings(config, directory / "settings.json")

@@ -12,12 +12,14 @@ from torch import nn
 from trainer.config import Config
 from trainer.data import open_test
 from trainer.errors import TrainerError
-from trainer.integer.network import round_embeddings
+from trainer.files import write_json
+from trainer.integer.residual import round_embeddings
+from trainer.model.predict import accuracy
 from trainer.model.student import Student
 from trainer.modelfile.export import export
-from trainer.paths import BUILD, ROOT, Files
-from trainer.training.checkpoint import save_weights, write_json
-from trainer.training.loop import Progress, accuracy
+from trainer.paths import READABLE, ROOT, Files
+from trainer.training.checkpoint import save_weights
+from trainer.training.loop import Progress
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 from trainer.training.restore import load_student
 
@@ -105,7 +107,7 @@ def control(config: Config, run: Path) -> Files | None:
 
 def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, float]:
     """Top-1 on the test pictures in percent: looked at once, when everything is trained."""
-    test = open_test(recipe.config.data, BUILD / "readable")
+    test = open_test(recipe.config.data, READABLE)
     return {name: accuracy(model, test) for name, model in models.items()}
 
 

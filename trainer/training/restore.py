@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from trainer.errors import TrainerError
+from trainer.integer.network import IntegerNetwork
 from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.settings import build
@@ -37,7 +38,8 @@ def load_student(path: Path) -> Student:
 
     def make(metadata: dict[str, Any]) -> Student:
         student = Student(without_weights(Blueprint, metadata["blueprint"]))
-        student.fracs = metadata["fracs"]
+        if metadata["fracs"]:
+            student.arithmetic = IntegerNetwork.of(student, metadata["fracs"])
         return student
 
     return restored(path, make, "blueprint", "fracs")

@@ -41,11 +41,10 @@ def test_table_is_markdown():
     assert "| 10 | 20.0 % | 10.0 % | 90.0 % | 100.0 % |" in text
 
 
-def test_main_prints_and_writes(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(stress, "BUILD", tmp_path)
+def test_measure_writes_and_returns_the_table(monkeypatch, tmp_path):
     monkeypatch.setattr(stress, "SIGMAS", (0.1,))
     monkeypatch.setattr(stress, "FACTORS", ())
-    stress.main()
+    text = stress.measure(tmp_path / "stress.json")
     results = json.loads((tmp_path / "stress.json").read_text())
     assert results["gammas"][0]["sigma"] == pytest.approx(0.1)
-    assert capsys.readouterr().out.strip() == stress.table(results)
+    assert text == stress.table(results)

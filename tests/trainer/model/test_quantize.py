@@ -7,7 +7,8 @@ import torch
 
 from tests import oracle
 from trainer.errors import TrainerError
-from trainer.model.quantize import RULES, LearnedScale, Rule, learned_trits, pack_matrix, pack_vector, ternary_weight
+from trainer.model.quantize import RULES, LearnedScale, Rule, learned_trits, ternary_weight
+from trainer.modelfile.packing import pack_matrix, pack_vector
 
 ALL_RULES = [Rule(name, per) for name in RULES for per in ("channel", "tensor")]
 

@@ -11,7 +11,8 @@ from timm.models.vision_transformer import ResPostBlock
 
 from tests.tiny import ODD, SCALED, STEM, small
 from trainer.errors import TrainerError
-from trainer.model.student import Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.student import Student
 from trainer.model.vit import ModelSettings, architecture_of, create_vit
 
 

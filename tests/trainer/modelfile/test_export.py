@@ -15,7 +15,8 @@ from tests.tiny import BLUEPRINTS, LEARNED, ODD, SCALED, calibrated, images_for,
 from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
-from trainer.integer.network import MAX_ACCUMULATOR, IntegerNetwork, fold_linear
+from trainer.integer.linear import fold_linear
+from trainer.integer.numbers import MAX_ACCUMULATOR
 from trainer.model.layers import TernaryBitConv2d, TernaryBitLinear, TernarySettings, ternary_modules
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.model.vit import ModelSettings
@@ -106,7 +107,7 @@ def test_a_class_tokens_position_is_part_of_it(student, model_file):
 
 
 def test_accumulators_stay_within_bounds(student):
-    network = IntegerNetwork(student)
+    network = student.arithmetic
     for name, layer in ternary_modules(student.vit).items():
         if isinstance(layer, TernaryBitLinear | TernaryBitConv2d) and name != "head":
             folded = fold_linear(network.effective(name), network.place(name))

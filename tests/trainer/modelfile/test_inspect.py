@@ -13,12 +13,12 @@ from tests.conftest import ROOT
 from trainer.cli import main
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
-from trainer.integer.network import IntegerNetwork
 from trainer.model.layers import TernaryLayerNorm, ternary_modules
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.student import Blueprint, Student
 from trainer.model.vit import ModelSettings
 from trainer.modelfile.export import Entry, Exporter, model_file_bytes
-from trainer.modelfile.inspect import Forward, aligned, group_of, inspect
+from trainer.modelfile.inspect import Forward, group_of, inspect, ruled
 
 # Sizes that are no multiples of 16 or 5, a stem, two heads.
 BLUEPRINT = Blueprint(
@@ -58,9 +58,9 @@ def path(exporter, tmp_path_factory):
 
 def expected(student):
     """(elements, zeros) of each group, from the student's layers."""
-    counts, network = {}, IntegerNetwork(student)
+    counts, network = {}, student.arithmetic
     for name, layer in ternary_modules(student.vit).items():
-        # What folds into a layer may turn or silence channels, see integer.Effective.
+        # What folds into a layer may turn or silence channels, see integer.linear.Effective.
         trits = layer.trits()[0] if isinstance(layer, TernaryLayerNorm) else network.effective(name).trits
         size, zeros = counts.get(group_of(f"{name}.weight"), (0, 0))
         counts[group_of(f"{name}.weight")] = size + trits.numel(), zeros + int((trits == 0).sum())
@@ -148,7 +148,7 @@ def test_shipped_model():
 
 
 def test_columns_line_up():
-    assert aligned([["a", "n"], ["long", "1"], ["sum", "10"]]) == [
+    assert ruled([["a", "n"], ["long", "1"], ["sum", "10"]]).splitlines() == [
         "a      n",
         "--------",
         "long   1",

@@ -19,7 +19,8 @@ from trainer.data import MemoryPictures, open_test
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
 from trainer.model.layers import ternary_modules
-from trainer.model.student import Blueprint, Pixels, Student
+from trainer.model.pixels import Pixels
+from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.model.vit import ModelSettings
 from trainer.modelfile.export import export

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.runs import DEATHS, FOREVER, PIXELS, data, settings, tiny_recipe, tiny_student, tiny_teacher, weights
+from tests.runs import DEATHS, FOREVER, PIXELS, settings, tiny_recipe, tiny_student, tiny_teacher, weights
 from trainer.errors import TrainerError
+from trainer.files import write_atomically
+from trainer.model.predict import accuracy
 from trainer.model.student import Blueprint, Student
-from trainer.training import loop as fitting
-from trainer.training.checkpoint import load_if_present, save_state, write_atomically
-from trainer.training.loop import Trainer, accuracy
+from trainer.training.checkpoint import load_if_present, save_state
+from trainer.training.loop import Trainer
 from trainer.training.phases import (
     SupervisedTask,
     calibrate_student,
@@ -411,17 +412,6 @@ def test_threads_are_limited_only_while_training(tmp_path, monkeypatch):
 def test_other_settings_of_speed_are_no_other_run():
     assert settings("compute.threads=2").shaping() == settings("compute.checkpoint_minutes=3").shaping()
     assert settings("student.ema=0.5").shaping() != settings().shaping()
-
-
-def test_predictions_are_in_order_and_without_gradient(tmp_path):
-    _, student, _ = supervised(tmp_path)
-    pictures = data(11, 4)
-    logits = torch.cat(list(fitting.predictions(student, pictures, batch=4)))
-    assert not logits.requires_grad and not student.training
-    with torch.no_grad():
-        assert torch.allclose(logits, student(pictures.images), atol=1e-6)
-    hits = (logits.argmax(1) == pictures.targets).double().mean().item()
-    assert accuracy(student, pictures) == 100 * hits
 
 
 def test_a_checkpoint_holds_all_that_resume_takes(tmp_path):
