@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where files lie."""
+"""Paths of files and folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ READABLE = BUILD / "readable"  # which files of a folder are readable pictures, 
 
 @dataclass(frozen=True)
 class Files:
-    """What a run makes: the model file (SPEC 10), and in `checkpoints` what it was made from."""
+    """Files of a run: the model file (SPEC 10), and the folder of checkpoints that it was made from."""
 
     model: Path = MODEL
     checkpoints: Path = CHECKPOINTS

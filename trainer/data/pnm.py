@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures as the board reads them, binary PGM and PPM: of the demo, and from any photo."""
+"""Write pictures in the formats that the board reads, binary PGM and PPM: the demo's, and any photo."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
 from trainer.files import write_atomically
 
-PHOTO_SIDE = 512  # of a photo for the board, unless another is asked for: 768 kB
+PHOTO_SIDE = 512  # default side of a photo in pixels: 768 kB
 
 
 def write_pnm(pixels: np.ndarray, path: Path) -> None:
@@ -40,10 +40,10 @@ def write_demo_images(folder: Path, data: Path | None = None) -> list[Path]:
 
 
 def photo_to_ppm(photo: Path, out: Path | None = None, size: int | None = None, grey: bool = False) -> Path:
-    """Write a photo's middle square as the board reads it; prints what it wrote and returns its path.
+    """Write a photo's middle square in a format that the board reads; prints and returns the file's path.
 
-    out: a file or a folder, otherwise beside the photo; size: side in pixels, otherwise the photo's own, at most 512.
-    Resized as on the board (SPEC 3.4): with the network's size the board computes on exactly these pixels.
+    out: a file or folder, by default the photo's folder; size: side in pixels, by default the photo's own, at most 512.
+    Resized as on the board (SPEC 3.4): at the network's own size the board computes on exactly these pixels.
     """
     require(size is None or 1 <= size <= LARGEST_SIDE, f"size {size}: must be 1 to {LARGEST_SIDE}")
     image = read_picture(photo)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What each choice of the method is worth: one change a row, at equal budgets, over several seeds."""
+"""Ablation: what each choice of the method contributes; one change a row, equal budgets, several seeds."""
 
 import fcntl
 import json
@@ -43,8 +43,10 @@ CONTROL = "FP32 control"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Validation top-1 in percent of one seed; recovered: after recovery, on SPEC's integers; None where SPEC has no
-    form for the row."""
+    """Validation top-1 in percent of one seed.
+
+    calibrated, recovered: in SPEC's integers, before and after recovery; None where SPEC has no form for the row.
+    """
 
     trained: float
     calibrated: float | None
@@ -53,7 +55,7 @@ class Outcome:
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[bool]:
-    """Whether this process has `directory` to itself; several that ablate at once share the rows so."""
+    """Whether this process locked `directory`; this is how processes that run at the same time share the rows."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "claim", "w") as file:
         try:
@@ -80,7 +82,7 @@ def run_row(config: Config, directory: Path, control: bool) -> Outcome:
 
 
 def write_results(results: dict[str, list[Outcome]], config: Config, output: Path) -> None:
-    """JSON of what is known so far: for each row its changes, and a number for each seed."""
+    """Write the results so far as JSON: for each row its changes, and a number for each seed."""
     rows = [
         {
             "name": name,
@@ -113,7 +115,7 @@ def table(results: dict) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """config: the base; directory: gets a folder for each row and seed; output: JSON; changes: for all rows."""
+    """config: the base; directory: of a folder for each row and seed; output: JSON file; changes: for all rows."""
 
     config: Path
     directory: Path
@@ -128,10 +130,10 @@ class Plan:
 
 
 def ablate(plan: Plan, only: str = "") -> str:
-    """Run all rows (or those whose name holds `only`), write JSON and return the table as markdown.
+    """Run all rows (or those whose name contains `only`), write JSON and return the table as markdown.
 
-    Interrupted, it goes on where it stopped. Several calls at once share the rows; what they have found is in the table
-    of each.
+    Resumes after an interruption. Processes that run at the same time share the rows, and the table of each holds the
+    results of all.
     """
     rows = {**ROWS, CONTROL: ()}
     chosen = [name for name in rows if only.lower() in name.lower()]

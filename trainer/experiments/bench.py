@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a training step costs beside the FP32 step of the same model on the same batch, measured in one run."""
+"""Time of a training step relative to the FP32 step of the same model on the same batch, in one run."""
 
 import statistics
 import time
@@ -29,7 +29,7 @@ TITLES = {
 
 
 def forward_backward(student: Student, batch: Batch) -> None:
-    """A student's own part of a step: forward, cross-entropy, backward."""
+    """A step without the teacher and the optimizer: forward, cross-entropy, backward."""
     student.zero_grad(set_to_none=True)
     nn.functional.cross_entropy(student(batch.images).float(), batch.labels).backward()
 

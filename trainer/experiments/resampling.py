@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How far the board's resize (SPEC 3.4) is from the ones that timm's models were trained and measured with.
+"""How the board's resize (SPEC 3.4) differs from those that timm's models were trained and evaluated with.
 
 Measured on one picture of each of tests/photos.py's classes, 1024 x 768 to 224 x 224, in steps of 1 / 255:
 
@@ -8,8 +8,8 @@ Measured on one picture of each of tests/photos.py's classes, 1024 x 768 to 224 
     bicubic                     18     0.46    at edges, which bicubic sharpens
     bicubic, crop_pct 0.9      221     9.23    another part of the picture
 
-So a teacher that was trained with bilinear sees on the board what it saw in training, and a crop_pct below 1 matters
-far more than the interpolation.
+So a model trained with bilinear interpolation sees on the board what it saw in training, and a crop_pct below 1
+matters far more than the interpolation.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ WAYS = {
 def resampling_difference(image: Image.Image, size: int = 224) -> dict[str, dict[str, float]]:
     """max and mean absolute difference, in steps of 1 / 255, of an RGB picture's square by SPEC 3 from timm's.
 
-    Both start from the middle square. By name of the way (see WAYS).
+    Both start from the middle square. Keys: see WAYS.
     """
     board = square(image, size, 3).astype(np.int16)
     differences = {}

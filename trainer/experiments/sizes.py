@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Sizes of whole model files, header and labels included, for timm's models by name.
 
-Sizes do not depend on weights or scales' values, so these are exported with random ones.
+Sizes do not depend on the values of weights and scales, which are random here.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ IMAGENET = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1,000 names that a folder of ImageNet gives."""
+    """The 1,000 labels of ImageNet's folders."""
     from timm.data import ImageNetInfo
 
     return tuple(readable_names(ImageNetInfo().label_names()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the method costs where weights and activations are worse than small models have them, before any training.
+"""Errors of ternary gammas and static scales on harder weights and activations than small models have, untrained.
 
 `python -m trainer.experiments.stress` prints two tables as markdown and writes build/stress.json. All inputs are made
 up: gammas that spread as a log-normal distribution, and a random transformer some of whose channels are many times
@@ -77,7 +77,7 @@ def random_student(activations: str, factor: float, seed: int = 0) -> Student:
     student = Student(Blueprint("stress", MODEL, 28, labels, PIXELS, TernarySettings(activations=activations))).eval()
     with torch.no_grad():
         for name, part in ternary_modules(student.vit).items():
-            # timm starts layers much smaller than training leaves them.
+            # timm initialises layers much smaller than trained ones are.
             if isinstance(part, TernaryBitLinear):
                 part.weight.normal_(std=part.in_features**-0.5)
             if name == "patch_embed.proj":
@@ -92,8 +92,8 @@ def random_student(activations: str, factor: float, seed: int = 0) -> Student:
 
 def outlier_row(factor: float, seed: int = 0) -> dict[str, float]:
     """Relative errors of the logits, ternary weights with float activations being exact: "static", SPEC's integers
-    with their fixed powers of two; "per_token", int8 with a scale for each token at every layer's input. What all
-    pictures have in common is taken off first: it says nothing, and the large channels make most of it.
+    with their fixed powers of two; "per_token", int8 with a scale for each token at every layer's input. The mean
+    over all pictures is subtracted first: it carries no information, and the large channels dominate it.
     """
     generator = torch.Generator().manual_seed(seed)
     light = torch.rand(2 * PICTURES, 1, 1, 1, generator=generator)

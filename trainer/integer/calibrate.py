@@ -85,12 +85,12 @@ class Recording:
     def int8(self, operation: Operation) -> Iterator[tuple[str, Tensor]]:
         """Every int8 value of an operation with a frac of its own: its name in `fracs`, and the float values."""
         name = operation.name
+        if operation.kind in (Kind.RESIDUAL_START, Kind.RESIDUAL_ADD, Kind.HEAD) or name.endswith(".qkv"):
+            return
         if operation.kind == Kind.ATTENTION:
             yield from ((f"{name}.{part}", x) for part, x in zip("qkv", self.qkv(name), strict=True))
             yield f"{name}.scores", self.scores(name)
-        qkv = operation.kind == Kind.LINEAR and name.endswith(".qkv")
-        if not qkv and operation.kind not in (Kind.RESIDUAL_START, Kind.RESIDUAL_ADD, Kind.HEAD):
-            yield name, self.output(operation)
+        yield name, self.output(operation)
 
 
 class Calibration(Walker):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Gradients beside SPEC's exact integers: the value is exact, the gradient that of the float counterpart.
+"""Exact integer values with the gradients of their float counterparts.
 
-Each function computes the exact value once and its gradient from what that left behind, without computing the float
-counterpart's value; outputs at the ends of their range pass no gradient.
+Each function computes the exact value once and derives the gradient from it, without computing the float counterpart's
+value; clipped outputs pass no gradient.
 """
 
 from collections.abc import Callable

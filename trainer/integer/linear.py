@@ -35,7 +35,7 @@ class Effective:
 
     @classmethod
     def of(cls, layer: Ternary, after: Affine | None = None) -> Effective:
-        """trits [N, K], scale [N], bias [N]; a negative gain turns the trits of its channel around."""
+        """trits [N, K], scale [N], bias [N]; a negative gain inverts the trits of its channel."""
         with torch.no_grad():
             trits, scale = layer.trits()
             bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
@@ -48,7 +48,7 @@ class Effective:
             return cls(trits, scale, bias).without(dead)
 
     def without(self, faint: Tensor) -> Effective:
-        """The same, but the channels `faint` (bool [N]) give their bias alone."""
+        """The same layer, but the channels `faint` (bool [N]) give their bias alone."""
         return Effective(self.trits * ~faint[:, None], torch.where(faint, 0.0, self.scale), self.bias)
 
 
@@ -86,9 +86,13 @@ class Place:
 def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     """Turn scale and bias of a layer into SPEC 4.1's integers.
 
-    A tile's shift is the largest that keeps its multipliers within their bound. The bias carries what each of the two
-    truncations takes away on average. A channel that gives its bias alone gets the multiplier at which v keeps most of
-    its bits.
+    With x an integer of in_frac and y one of out_frac, the layer y = 2^out_frac (scale t (x 2^-in_frac) + bias) is
+    y = unit_y (t x) + 2^out_frac bias, unit_y = scale 2^(out_frac - in_frac). SPEC 4.4 and 4.5 multiply the sum by
+    m / (128 2^s), so m = 128 unit_y 2^s; a tile's s is the largest that keeps its m within their bounds. In units of
+    the sum, the bias is bias / (scale 2^-in_frac), plus what the two truncations take away on average: (2^s - 1) / 2
+    for >> s, and half a unit of y for >> 7, which is 64 2^s / m. It is stored in steps of 2^max(s - 6, 0).
+
+    A channel that gives its bias alone gets the m at which v keeps most of its bits.
     """
     largest, unit_in = place.largest.double(), 2.0**-place.in_frac
     unit_out = torch.exp2(place.out_frac.double())
@@ -124,7 +128,7 @@ def surrogate(layer: Ternary, after: Affine | None, place: Place) -> tuple[Tenso
 
 
 def folded(layer: Ternary, after: Affine | None, place: Place) -> FoldedLinear:
-    """SPEC 4.1's integers of a layer in its place."""
+    """SPEC 4.1's integers of a layer."""
     with torch.no_grad():
         return fold_linear(Effective.of(layer, after), place)
 

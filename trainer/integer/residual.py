@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SPEC 5: the residual stream, and the class token and positions that it starts from."""
+"""SPEC 5: the residual stream, and the class token and positions in its start."""
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ def positions(vit: nn.Module) -> Tensor:
 
 
 def round_embeddings(vit: nn.Module, fracs: dict[str, int]) -> None:
-    """Put class token and positions of a float model to the values that their int8 forms stand for."""
+    """Set class token and positions of a float model to the values of their int8 forms."""
     with torch.no_grad():
         first = embedding(class_token(vit), fracs["cls_token"]) * 2.0 ** -fracs["cls_token"]
         others = embedding(positions(vit), fracs["pos_embed"]) * 2.0 ** -fracs["pos_embed"]

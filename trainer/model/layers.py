@@ -20,7 +20,7 @@ class TernarySettings:
 
     rule: for all weights; layernorm, patch_embed (the stem included), head: False leaves these in full precision;
     activations: "static" (float until calibration, then SPEC's fixed scales) or "per_token" (int8 with a scale for
-    each token, found as it passes, as an ablation).
+    each token, computed on the fly, for ablations).
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -46,10 +46,10 @@ def per_token_int8(x: Tensor) -> Tensor:
 
 
 class Ternary(nn.Module):
-    """What the ternary layers share; `latent()` gives their weights as one matrix, a scale to each of its rows."""
+    """Base of the ternary layers; `latent()` gives their weights as one matrix with a scale for each row."""
 
     rule = Rule()
-    full_precision = False  # True while training has not begun to ternarize
+    full_precision = False  # True before training ternarizes
     per_token = False
 
     def latent(self) -> Tensor:
@@ -57,7 +57,7 @@ class Ternary(nn.Module):
         raise NotImplementedError
 
     def start_learned_scale(self) -> None:
-        """Make the scales ([channels, 1], or [1, 1] for all) a parameter with the rule's values."""
+        """Make the scales ([channels, 1], or [1, 1] for a whole tensor) a parameter with the rule's values."""
         with torch.no_grad():
             scale = self.rule(self.latent())[1]
             scale = scale if self.rule.per == "channel" else scale[:1]
@@ -202,16 +202,16 @@ def set_full_precision(model: nn.Module, full_precision: bool) -> None:
 
 
 def start_learned_scales(model: nn.Module) -> None:
-    """Put learned scales to what the rule makes of the weights as they now are."""
+    """Set learned scales to what the rule gives for the current weights."""
     for module in ternary_modules(model).values():
         if module.rule.learned:
             module.start_learned_scale()
 
 
 def dampen(model: nn.Module, part: float) -> None:
-    """Move latent matrices towards what they are as ternary ones, by `part` (0 to 1) of the distance.
+    """Move latent matrices towards their ternary values, by `part` (0 to 1) of the distance.
 
-    After Nagel et al., arXiv 2203.08506, who add the distance to the loss. Gammas and betas stay.
+    After Nagel et al., arXiv 2203.08506, who add the distance to the loss. Gammas and betas do not move.
     """
     with torch.no_grad():
         for module in ternary_modules(model).values():

@@ -13,7 +13,7 @@ from trainer.data import Pictures
 
 
 def device() -> torch.device:
-    """Where models compute: a GPU if there is one."""
+    """The device that models compute on: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -35,7 +35,7 @@ def accuracy(model: nn.Module, pictures: Pictures) -> float:
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Let torch use `count` threads (0: as many as it likes)."""
+    """Let torch use `count` threads (0: its default)."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

@@ -15,7 +15,7 @@ from trainer.model.vit import ModelSettings, architecture_of, create_vit
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that an untrained student is made from; `name` is what its model file calls it."""
+    """What an untrained student is made from; name: in the model file."""
 
     name: str
     model: ModelSettings
@@ -105,5 +105,5 @@ class Student(nn.Module):
         start_learned_scales(self.vit)
 
     def description(self) -> dict[str, str]:
-        """Metadata for a checkpoint: all that restore needs."""
+        """Metadata of a checkpoint: what training.restore needs."""
         return {"blueprint": json.dumps(asdict(self.blueprint)), "fracs": json.dumps(self.fracs)}

@@ -36,7 +36,7 @@ def small_resnet(
 
 @dataclass(frozen=True)
 class TeacherBlueprint:
-    """All that an untrained teacher is made from; img_size only where the model asks for one (0: not)."""
+    """What an untrained teacher is made from; img_size: 0 for a model that takes none."""
 
     model: ModelSettings
     classes: int
@@ -58,7 +58,7 @@ class Teacher(nn.Module):
         self.fused: tuple[nn.Module, ...] = ()  # no submodule: state_dict() holds the weights once
 
     def description(self) -> dict[str, str]:
-        """Metadata for a checkpoint: all that the constructor needs."""
+        """Metadata of a checkpoint: what the constructor needs."""
         return {"teacher": json.dumps(asdict(self.blueprint))}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Teacher(nn.Module):
         return net(self.pixels.normalize(images))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
-        """As nn.Module, which goes through all .to(): the fused copy follows."""
+        """As nn.Module, whose .to() and the like end here: the fused copy follows."""
         for net in self.fused:
             net._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -79,10 +79,10 @@ class Teacher(nn.Module):
         return pooled, self.net.get_classifier()(pooled)
 
     def freeze(self) -> "Teacher":
-        """Evaluation mode, no gradients; BatchNorms go into their convolutions where torch.fx can trace the model."""
+        """Evaluation mode, no gradients; BatchNorms are fused into convolutions if torch.fx can trace the model."""
         self.eval().requires_grad_(False)
         if any(isinstance(module, nn.BatchNorm2d) for module in self.net.modules()):
-            # torch.fx has many ways to refuse a model, which then stays as it is.
+            # torch.fx fails in many ways; the model then stays unfused.
             with contextlib.suppress(Exception):
                 self.fused = (fuse(self.net),)
         return self

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""timm's vision transformers by name, with a convolutional stem where wanted, and what SPEC has a form for."""
+"""timm's vision transformers by name, with an optional convolutional stem, and which of them SPEC has a form for."""
 
 import difflib
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ class ConvEmbed(HybridEmbed):
         inputs, stages = arguments["in_chans"], []
         for channels, kernel, stride, padding in stem:
             stage = ConvNormAct(inputs, channels, kernel, stride, padding)
-            stage.bn.act = nn.ReLU()  # not in place: calibration looks at what enters it
+            stage.bn.act = nn.ReLU()  # not in place: calibration records its input
             stages.append(stage)
             inputs = channels
         kept = {key: arguments[key] for key in ("img_size", "in_chans", "embed_dim")}
@@ -58,7 +58,7 @@ class ConvEmbed(HybridEmbed):
 
 
 def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
-    """timm's model of that name; raises TrainerError that says what timm has against it."""
+    """timm's model of that name; raises TrainerError with timm's error message."""
     if not timm.is_model(settings.name):
         near = difflib.get_close_matches(settings.name, timm.list_models(), 5)
         raise TrainerError(f"{settings.name} is no timm model" + (f"; near it: {', '.join(near)}" if near else ""))
@@ -71,14 +71,14 @@ def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
             checkpoint_path=settings.checkpoint,
             **{**arguments, **settings.options},
         )
-    except Exception as error:  # of timm, torch, or whatever reads or fetches the weights
+    except Exception as error:  # from timm, torch, or the libraries that read or fetch the weights
         raise TrainerError(f"{settings.name}: {str(error) or type(error).__name__}") from None
 
 
 def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: int) -> VisionTransformer:
-    """A timm VisionTransformer that SPEC has a form for; anything else is refused by the layer's name."""
+    """A timm VisionTransformer that SPEC has a form for; otherwise TrainerError names the layer."""
     embed = {"embed_layer": partial(ConvEmbed, settings.stem, settings.patch)} if settings.stem else {}
-    # A VisionTransformer alone takes img_size: what else timm builds is refused below, by its class.
+    # Only a VisionTransformer takes img_size; other classes are refused below.
     model = create_timm(settings, img_size=img_size, in_chans=in_chans, num_classes=classes, **embed)
     for problem in unsupported(model):
         raise TrainerError(f"{settings.name}: {problem}")
@@ -86,12 +86,12 @@ def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: i
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a part does nothing, or nothing once training is over."""
+    """Whether a module does nothing in evaluation mode."""
     return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ == "DropPath"
 
 
 def unsupported(vit: nn.Module) -> Iterator[str]:
-    """What SPEC has no form for in a timm model, each as "layer: why"."""
+    """The parts of a timm model that SPEC has no form for, each as "layer: why"."""
     if type(vit) is not VisionTransformer:
         yield f"{type(vit).__name__} is not timm's VisionTransformer"
         return

@@ -20,7 +20,7 @@ from trainer.package import import_ftervit
 
 
 def open_model(path: Path):
-    """The VisionTransformer of a model file; a file it refuses becomes a TrainerError."""
+    """The VisionTransformer of a model file; TrainerError for a file that the reader refuses."""
     try:
         return import_ftervit().VisionTransformer.load(str(path))
     except (OSError, ValueError) as error:
@@ -30,8 +30,7 @@ def open_model(path: Path):
 def exported_logits(model, pictures: Pictures, label: str = "exported file") -> np.ndarray:
     """int32 logits [count, classes] of pictures in order, one by one as on the board.
 
-    model: what `open_model` gives. The pictures come through SPEC 3.2 to 3.4 already (Pictures.ordered), the rest of
-    SPEC is computed here by the shipped kernels.
+    model: from `open_model`. Pictures.ordered has applied SPEC 3.2 to 3.4; the shipped kernels compute the rest.
     """
     image = import_ftervit().Image
     logits = np.empty((len(pictures), len(model.labels)), np.int32)
@@ -49,7 +48,7 @@ def exported_logits(model, pictures: Pictures, label: str = "exported file") -> 
 
 
 def check_fits(model, path: Path, pictures: Pictures) -> None:
-    """Refuse to measure a model on pictures of other classes, sizes or channels than its own."""
+    """Raise TrainerError unless the pictures have the model's classes, size and channels."""
     found = (tuple(model.labels), model.img_size, model.in_chans)
     if found != (pictures.labels, pictures.size, pictures.channels):
         wanted = (pictures.labels, pictures.size, pictures.channels)
@@ -62,7 +61,7 @@ def check_fits(model, path: Path, pictures: Pictures) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracies in percent on `images` pictures, None where there was nothing to measure.
+    """Accuracies in percent on `images` pictures, None for what was not measured.
 
     agreement: the exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
     largest_logit_difference: in units of the file's last bit; confusion: [class][taken for], of the exported file or,
@@ -123,7 +122,7 @@ def confusion_matrix(targets: np.ndarray, found: np.ndarray, classes: int) -> li
 def evaluate(
     pictures: Pictures, model: Path | None = None, student: Student | None = None, teacher: Teacher | None = None
 ) -> Evaluation:
-    """Measure whatever of the three is given; with file and student, also how well they agree."""
+    """Measure those of the three that are given; with file and student, also how well they agree."""
     targets, classes = pictures.targets.numpy(), len(pictures.labels)
     result: dict[str, Any] = {"images": len(pictures), "labels": list(pictures.labels)}
     if model is not None:
@@ -138,12 +137,12 @@ def evaluate(
     if teacher is not None:
         result["teacher_top1"] = percent(all_logits(teacher, pictures, "teacher").argmax(1) == targets)
     if student is not None:
-        fake = all_logits(student, pictures, "student")
-        result["student_top1"] = percent(fake.argmax(1) == targets)
-        result.setdefault("confusion", confusion_matrix(targets, fake.argmax(1), classes))
+        logits = all_logits(student, pictures, "student")
+        result["student_top1"] = percent(logits.argmax(1) == targets)
+        result.setdefault("confusion", confusion_matrix(targets, logits.argmax(1), classes))
         if model is not None and student.calibrated:
-            fake = fake * 2.0 ** student.fracs["head"]
-            result["agreement"] = percent(exported.argmax(1) == fake.argmax(1))
-            result["equal_logits"] = int((fake == exported).all(1).sum())
-            result["largest_logit_difference"] = int(np.abs(fake - exported).max())
+            logits = logits * 2.0 ** student.fracs["head"]
+            result["agreement"] = percent(exported.argmax(1) == logits.argmax(1))
+            result["equal_logits"] = int((logits == exported).all(1).sum())
+            result["largest_logit_difference"] = int(np.abs(logits - exported).max())
     return Evaluation(**result)

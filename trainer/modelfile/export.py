@@ -30,7 +30,7 @@ DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: its logical shape and the array that is stored."""
+    """One tensor: its logical shape and the stored array."""
 
     shape: list[int]
     stored: np.ndarray
@@ -174,7 +174,7 @@ def model_file_bytes(tensors: dict[str, Entry], metadata: dict[str, str]) -> byt
 
 
 def check_readable(content: bytes, path: Path) -> None:
-    """Let the package that ships read a model file before it takes the place of another."""
+    """Let the shipped package read a model file before it replaces another."""
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         file.write(content)
         file.flush()

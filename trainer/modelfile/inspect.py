@@ -18,7 +18,7 @@ from trainer.package import import_ftervit
 
 EMBEDDINGS, NORMS, INTEGERS, TABLES = "cls_token + pos_embed", "layer norms", "bias, multiplier, shift", "tables"
 HEADER, PADDING, OTHER = "header and labels", "padding", "other"
-# What a tensor is, by its name; the first that fits. Norms come before the other biases: theirs are trits.
+# Group of a tensor by its name; the first match counts. Norms come before the other biases: theirs are trits.
 NORM = r"(blocks\.\d+\.norm\d+|norm)"
 GROUPS = (
     ("stem", r"patch_embed\.backbone\.\d+\.conv\.weight"),
@@ -34,7 +34,7 @@ GROUPS = (
     (TABLES, r".*\.table"),
     (OTHER, r".*"),
 )
-UNTERNARY = (EMBEDDINGS, INTEGERS, TABLES)  # groups whose form in SPEC is integers
+UNTERNARY = (EMBEDDINGS, INTEGERS, TABLES)  # groups that SPEC stores as integers
 
 
 def group_of(name: str) -> str:
@@ -126,21 +126,25 @@ class Forward:
         over T tokens of width D costs T * (3 D^2 + D^2 + 2 D * mlp_hidden) for its linear layers and 2 T^2 D for
         attention (q k and weights v). The head costs D * num_classes. Additions, norms and tables are not counted.
         """
-        kernel, width = sizes["patch_size"], sizes["embed_dim"]
-        patch = [width, kernel, sizes.get("patch_stride", kernel), sizes.get("patch_padding", 0)]
-        side, inputs, macs = sizes["img_size"], sizes["in_chans"], 0
-        for channels, kernel, stride, padding in [*sizes.get("stem", []), patch]:
-            side = (side + 2 * padding - kernel) // stride + 1
+        reader, sizes, macs = import_ftervit().modelfile, completed(sizes), 0
+        grids = reader.grids(sizes)
+        for index, (_, kernel, *_) in enumerate(reader.convolutions(sizes)):
+            (_, inputs), (side, channels) = grids[index : index + 2]
             macs += side**2 * channels * kernel**2 * inputs
-            inputs = channels
+        side, width = grids[-1]
         tokens = 1 + side**2
         block = tokens * width * (4 * width + 2 * sizes["mlp_hidden"]) + 2 * tokens**2 * width
         return cls(tokens, macs + sizes["depth"] * block + width * sizes["num_classes"])
 
 
+def completed(sizes: dict[str, Any]) -> dict[str, Any]:
+    """The metadata `architecture` with the sizes that version 1 of the format did not have."""
+    return {"stem": [], "patch_stride": sizes["patch_size"], "patch_padding": 0} | sizes
+
+
 @dataclass(frozen=True)
 class Inspection:
-    """All that `trainer inspect` prints. refused: what the shipped reader has against the file, "" for nothing;
+    """The result of `trainer inspect`. refused: error of the shipped reader, "" if it accepts the file;
     unternary: matrices and norms that are not stored as trits."""
 
     path: str
@@ -165,7 +169,7 @@ class Inspection:
 
     @property
     def ternary_share(self) -> float:
-        """Of the elements of matrices and norms, those that are stored as trits."""
+        """Fraction of the elements of matrices and norms that is stored as trits."""
         return self.total.ternary / self.weights if self.weights else 0.0
 
     @property
@@ -236,12 +240,13 @@ def shown_percent(share: float) -> str:
 
 
 def architecture_text(sizes: dict[str, Any]) -> str:
-    """The sizes of a network in words."""
-    stem = "".join(f"conv {c} of {k} x {k} / {s}, " for c, k, s, _ in sizes.get("stem", []))
+    """The metadata `architecture` in words."""
+    sizes = completed(sizes)
+    stem = "".join(f"conv {c} of {k} x {k} / {s}, " for c, k, s, _ in sizes["stem"])
     kernel = sizes["patch_size"]
     return (
         f"{sizes['img_size']} x {sizes['img_size']} x {sizes['in_chans']}, {stem}"
-        f"patches of {kernel} x {kernel} / {sizes.get('patch_stride', kernel)}, width {sizes['embed_dim']}, "
+        f"patches of {kernel} x {kernel} / {sizes['patch_stride']}, width {sizes['embed_dim']}, "
         f"{sizes['depth']} blocks, {sizes['num_heads']} heads, MLP {sizes['mlp_hidden']}, "
         f"{sizes['num_classes']} classes"
     )
@@ -277,7 +282,7 @@ def header_rows(path: Path) -> Iterator[Group]:
 
 
 def reader_problem(path: Path) -> str:
-    """What the shipped reader has against a file, "" for nothing."""
+    """The error of the shipped reader for a file, "" if it accepts it."""
     try:
         import_ftervit().VisionTransformer.load(str(path))
     except (OSError, ValueError) as error:
@@ -286,10 +291,10 @@ def reader_problem(path: Path) -> str:
 
 
 def inspect(path: Path) -> Inspection:
-    """Count what a model file holds; a group that it does not have is left out.
+    """Count what a model file holds; groups that it lacks are left out.
 
-    Tensors are told by name and taken for trits by how they are stored, so a file that the reader refuses (an older
-    version, a matrix of int8) can be looked at, too. Raises TrainerError for anything that is no model file.
+    Tensors are identified by name, and trits by how they are stored, so files that the reader refuses (an older
+    version, a matrix of int8) can be inspected, too. Raises TrainerError for anything that is no model file.
     """
     require(path.is_file(), f"{path}: not found; `trainer train` or `trainer export` makes a model file")
     metadata, tensors = read_tensors(path)
@@ -302,7 +307,7 @@ def inspect(path: Path) -> Inspection:
     try:
         architecture = json.loads(metadata["architecture"])
         forward = Forward.of(architecture)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise TrainerError(f"{path}: architecture in the metadata cannot be read ({error})") from None
     return Inspection(
         path=str(path),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The numbers behind the report's pictures, from student, teacher and data; all of it without matplotlib."""
+"""The numbers behind the report's figures, from student, teacher and data, without matplotlib."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from trainer.model.layers import Ternary, ternary_modules
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
-MOST_PICTURES = 128  # through which activations are recorded
+MOST_PICTURES = 128  # whose activations are recorded
 MOST_VALUES = 1 << 19  # of one layer over all of them, about; DeiT-tiny gets 13 pictures and about 1 GB
 SAMPLE = 1 << 20  # values of a layer that its quantiles are taken from
 QUANTILES = (0.001, 0.999)
@@ -83,7 +83,7 @@ def some_latents(student: Student) -> list[Latent]:
 
 
 def pictures_to_record(student: Student, pictures: Pictures) -> Tensor:
-    """uint8 [count, height, width, channels]: as many at even distances as memory is good for."""
+    """uint8 [count, height, width, channels]: evenly spaced pictures, as many as memory allows."""
     tokens = student.vit.patch_embed.num_patches + 1
     count = max(8, min(MOST_PICTURES, MOST_VALUES // (tokens * student.architecture.embed_dim)))
     return torch.cat([batch.images for batch in pictures.spread(count).ordered(count)])
@@ -168,7 +168,7 @@ def grad_cam(net: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def teacher_map(teacher: Teacher, images: Tensor) -> tuple[str, Tensor] | None:
-    """Where the teacher looks, [batch, rows, columns], and what that shows; None for a model that has no such map."""
+    """The kind of map that the teacher has, and the map [batch, rows, columns]; None for a model without."""
     net, x = teacher.net, teacher.pixels.normalize(images)
     if isinstance(net, VisionTransformer):
         supported = net.has_class_token and type(net.blocks[-1].attn) is Attention
@@ -179,7 +179,7 @@ def teacher_map(teacher: Teacher, images: Tensor) -> tuple[str, Tensor] | None:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture uint8 [height, width, channels], its class, what the student takes it for and how surely (0 to 1)."""
+    """A picture uint8 [height, width, channels], its class, the student's answer and its probability."""
 
     pixels: np.ndarray
     target: int
@@ -201,7 +201,7 @@ def one_of_each(targets: np.ndarray, count: int) -> list[int]:
 
 
 def examples(pictures: Pictures, logits: np.ndarray, count: int) -> list[Example]:
-    """Some pictures, about three quarters of them wrong; wrong ones first, of each kind of mistake the surest.
+    """Some pictures, about three quarters of them wrong; wrong ones first, most probable ones of each kind of mistake.
 
     logits: [len(pictures), classes].
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run left behind: settings, logs, checkpoints, model file, evaluation."""
+"""The files of a run: settings, logs, checkpoints, model file, evaluation."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -45,7 +45,7 @@ def read_log(path: Path) -> Log | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as it lies on disk. record, control: what `trainer train` and `trainer control` wrote down, {} without."""
+    """A run on disk. record, control: written by `trainer train` and `trainer control`, {} without."""
 
     directory: Path
     config: Config
@@ -55,7 +55,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, directory: Path, checkpoints: Path | None = None, config: Path | None = None) -> "RunFolder":
-        """Settings come from `config` or else from what the run noted; a folder of checkpoints with a record will do.
+        """Settings come from `config`, by default from the run's record; a folder of checkpoints with a record will do.
 
         Raises TrainerError for a folder that is no run.
         """
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What people call the run."""
+        """The name of its configuration."""
         return self.config.name
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A run as one HTML page: how it learned, what became of its weights and activations, what it sees."""
+"""A run as one HTML page: learning curves, weights, activations, mistakes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +24,9 @@ from trainer.report.page import Section, gallery, page, table, wide
 from trainer.report.run import RunFolder
 
 EXAMPLES = 16
-EXAMPLE_PICTURES = 500  # test pictures that examples are looked for in, where not all are computed anyway
+EXAMPLE_PICTURES = 500  # test pictures that examples are chosen from, unless all are computed anyway
 ATTENTION_PICTURES = 6
-MATRIX_CLASSES = 30  # more than these, and the most confused pairs are listed instead
+MATRIX_CLASSES = 30  # with more, the most confused pairs are listed instead
 PAIRS = 30
 
 
@@ -88,8 +88,8 @@ class Report:
             anchor,
             title,
             "Look for a validation top-1 that still rises at the end (more epochs would help) and for a drop where "
-            "weights become ternary (dotted line) that is made up for soon; losses compare within a phase only, "
-            "as teacher and students minimise different ones.",
+            "weights become ternary (dotted line) that recovers soon; compare losses only within a phase, as phases "
+            "minimise different ones.",
             wide(figures.learning_curves(logs, self.run.config.student.full_precision_epochs)),
         )
 
@@ -103,7 +103,7 @@ class Report:
             "Ternary weights of each layer",
             f"{100 * counts.sum() / total:.4g} % of {total:,} matrix and norm weights are ternary and "
             f"{100 * counts[1] / max(counts.sum(), 1):.1f} % of those are 0 (white numbers: % of zeros); look for "
-            "layers whose zeros are far more than the others', which have died, or far fewer.",
+            "layers with far more zeros than the others, which have died, or far fewer.",
             wide(figures.trit_shares(layers)),
         )
 
@@ -127,7 +127,7 @@ class Report:
             "weights",
             "Weights before and after",
             "Latent weights, coloured by the trit they become: look for a dip at the thresholds (dashed, with the "
-            "range over all channels shaded), which tells of settled weights; those in a peak there keep flipping.",
+            "range over all channels shaded), which shows settled weights; weights in a peak there keep flipping.",
             wide(figures.histograms(measure.some_latents(self.student))),
         )
 
@@ -141,7 +141,7 @@ class Report:
             "Activations against their scales",
             f"Float activations on {len(images)} validation pictures (line: smallest to largest, bar: 0.1 % to "
             "99.9 %) in units of what int8 holds at the layer's scale (dashed): look for bars that end far inside, "
-            "which waste bits, or that leave it, red where over 0.1 % is clipped; most is in "
+            "which waste bits, or extend beyond, red where over 0.1 % is clipped; most in "
             f"{worst.name}, {100 * worst.saturated:.2g} %.",
             wide(figures.activation_ranges(ranges)),
         )
@@ -155,7 +155,7 @@ class Report:
         else:
             pictures, logits = self.predicted
             matrix = np.array(confusion_matrix(pictures.targets.numpy(), logits.argmax(1), len(labels)))
-            source = "as the student takes them"
+            source = "as the student classifies them"
         head = f"{matrix.sum():,} test pictures, {source}, {percent_right(matrix):.2f} % right: "
         if len(labels) > MATRIX_CLASSES:
             return Section(

@@ -63,7 +63,7 @@ def accuracy_table(evaluation: dict, record: dict, control: dict) -> str:
 
 
 def equality_line(evaluation: dict, demo: dict) -> str:
-    """How faithful the file is, and how fast."""
+    """Agreement of file and student, and speed."""
     equal, images = f"{evaluation['equal_logits']:,}", f"{evaluation['images']:,}"
     return (
         f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for "
@@ -91,7 +91,7 @@ def bench_table(bench: dict) -> str:
 
 
 def ablation_table(results: dict) -> str:
-    """What each choice is worth."""
+    """The ablation."""
     counts = sorted({len(row["trained"]) for row in results["rows"]})
     title = (
         f"What each choice is worth: a small sibling, {results['epochs']} epochs and {results['recovery_epochs']} of "
@@ -102,7 +102,7 @@ def ablation_table(results: dict) -> str:
 
 
 def starts_table(found: dict[str, float]) -> str:
-    """What rules make of a trained FP32 model."""
+    """Post-training ternarization."""
     title = "Ternary without training: the FP32 control's weights under each rule, validation top-1 (`trainer starts`)"
     return titled(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
 
@@ -120,4 +120,7 @@ def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
         stress.table(read(build / "stress.json", "stress")),
         bench_table(read(build / "bench-train.json", "bench-train")),
     ]
-    write_between(readme, START, END, "\n\n".join(parts))
+    try:
+        write_between(readme, START, END, "\n\n".join(parts))
+    except ValueError as error:
+        raise TrainerError(str(error)) from None

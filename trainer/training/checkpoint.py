@@ -16,7 +16,7 @@ from trainer.files import write_atomically
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write a training state, whole or not at all."""
+    """Write a training state atomically."""
     content = io.BytesIO()
     torch.save(state, content)
     write_atomically(content.getvalue(), path)

@@ -18,11 +18,11 @@ from trainer.data import DataSettings, Pictures
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
-TABLE_CHUNK = 64  # pictures of one forward; a small convolutional net is fastest in chunks that fit the cache
+TABLE_CHUNK = 64  # pictures of one forward; small convolutional nets are fastest in chunks that fit the cache
 
 
 class LiveTeacher(nn.Module):
-    """A teacher that computes: what timm's task expects of one, over uint8 pictures."""
+    """A teacher that computes its outputs, with the interface that timm's task expects, on uint8 pictures."""
 
     def __init__(self, teacher: Teacher, with_features: bool):
         super().__init__()
@@ -31,7 +31,7 @@ class LiveTeacher(nn.Module):
         self.pooled: Tensor | None = None
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
-        """Logits float [batch, classes]; where features are wanted, `pooled` then holds those of the batch."""
+        """Logits float [batch, classes]; with features, `pooled` then holds those of the batch."""
         if not self.with_features:
             return self.teacher(images)
         self.pooled, logits = self.teacher.features(images)
@@ -56,7 +56,7 @@ class TeacherTable(LiveTeacher):
 
 
 def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures) -> Path:
-    """Where the table of this teacher on these pictures lies: named by the digest of both."""
+    """Path of the table of this teacher on these pictures, named by the digest of both."""
     digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures)]).encode())
     for tensor in teacher.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
@@ -66,7 +66,7 @@ def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pic
 
 
 def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTable:
-    """Open the table at `path`; compute it, or what an interrupted run left of it, where it is not whole."""
+    """Open the table at `path`; compute it first, or the part that an interrupted run left."""
     if not path.exists():
         unfinished = path.with_suffix(".unfinished.npy")
         shape = pictures.variants, len(pictures), len(pictures.labels)
@@ -124,7 +124,7 @@ class DistillationTask(LogitDistillationTask):
         )
         self.teacher = teacher
         self.feature_weight = settings.feature_weight
-        # Kept beside the module that torch.compile or DistributedDataParallel may wrap.
+        # The module itself: torch.compile or DistributedDataParallel may wrap the one above.
         self.students = (student,)
         student.keep_features = self.feature_weight > 0
 
@@ -134,7 +134,7 @@ class DistillationTask(LogitDistillationTask):
         result = super().forward(images, target)
         if self.feature_weight:
             (student,) = self.students
-            # Not left behind: a student with them could not be copied.
+            # Cleared: a student that holds them cannot be deep-copied.
             features, student.features = student.features, None
             result["feature_loss"] = similarity_loss(features.float(), self.teacher.pooled.float())
             result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]

@@ -31,7 +31,7 @@ STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged we
 
 
 def checkpoint_path(directory: Path, name: str) -> Path:
-    """Where the state of the run `name` lies."""
+    """Path of the state of the run `name`."""
     return directory / f"{name}.pt"
 
 
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run's state lies."""
+        """Path of the run's state."""
         return checkpoint_path(self.directory, self.name)
 
     @property
@@ -71,8 +71,8 @@ class Run:
 
 @dataclass
 class Progress:
-    """How far a run has come: epochs done, steps and summed loss of the one under way; the best epoch's validation
-    top-1 in percent and weights; a row for each epoch."""
+    """Progress of a run: completed epochs, steps and summed loss of the current one; validation top-1 in percent and
+    weights of the best epoch; a log row for each epoch."""
 
     epoch: int = 0
     step: int = 0
@@ -95,12 +95,12 @@ class Trainer:
         if run.steps == 0 or warmup == 0:
             raise TrainerError(
                 f"[{run.name}] {total} steps are too few for batch {phase.batch} and warmup {phase.warmup}: "
-                f"{len(run.training)} training pictures; a smaller batch?"
+                f"{len(run.training)} training pictures; use a smaller batch"
             )
         self.optimizer = create_optimizer_v2(
             run.model, phase.optimizer, lr=phase.learning_rate, weight_decay=phase.weight_decay
         )
-        # Of the second cosine's first step, timm's rounding may make the first one's end: a learning rate of 0.
+        # timm's rounding may take the first step of the second cosine for the end of the first: a learning rate of 0.
         self.schedule = CosineLRScheduler(
             self.optimizer,
             total,
@@ -135,7 +135,7 @@ class Trainer:
         return {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(self.progress)}
 
     def resume(self) -> None:
-        """Go on from the run's last checkpoint, if there is one."""
+        """Continue from the run's last checkpoint, if there is one."""
         state = load_if_present(self.run.checkpoint)
         if state is None:
             return
@@ -150,7 +150,7 @@ class Trainer:
             self.run.processes.say(f"{self.run.name}: resuming after epoch {done} of {self.run.phase.epochs}{where}")
 
     def save(self) -> None:
-        """Write the checkpoint, and the log that people and tools read beside it."""
+        """Write the checkpoint, and the log beside it."""
         if self.run.processes.first:
             save_state(self.state(), self.run.checkpoint)
             rows = "".join(json.dumps(row) + "\n" for row in self.progress.log)
@@ -181,7 +181,7 @@ class Trainer:
         return loss.item()
 
     def start_epoch(self) -> bool:
-        """Whether the weights of the epoch that `progress` stands in may become the best ones."""
+        """Whether the weights of the current epoch may become the best ones."""
         # In the same order in all processes.
         models, progress = dict.fromkeys((self.run.model, self.kept_model)), self.progress
         eligible = [self.run.start_epoch(model, progress.epoch, progress.step) for model in models]
@@ -190,13 +190,13 @@ class Trainer:
         return all(eligible)
 
     def epoch(self) -> None:
-        """The rest of the epoch that `progress` stands in."""
+        """Train the rest of the current epoch."""
         run, progress = self.run, self.progress
         started = time.monotonic() - progress.seconds
         run.task.train()
         arguments = (run.phase.batch, run.seed, progress.epoch, progress.step, run.processes.rank, run.processes.world)
         title = f"{run.name} {progress.epoch + 1}/{run.phase.epochs}"
-        quiet = None if run.processes.first else True  # None: off where nobody watches
+        quiet = None if run.processes.first else True  # None: no bar unless stderr is a terminal
         with tqdm(total=run.steps, initial=progress.step, desc=title, leave=False, disable=quiet) as bar:
             for batch in run.training.batches(*arguments):
                 loss = self.step(batch, progress.step)
@@ -242,7 +242,7 @@ class Trainer:
 
 
 def fit(run: Run) -> Progress:
-    """Train to the end, or from the last checkpoint to the end; leaves the best epoch's weights in the model.
+    """Train from the start or the last checkpoint to the end; leaves the best epoch's weights in the model.
 
     The best epoch is the one with the highest validation accuracy.
     """

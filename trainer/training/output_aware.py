@@ -24,7 +24,7 @@ OUTPUT_AWARE = "output-aware rounding"
 
 
 def seen_by(student: Student, name: str, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What enters the ternary layer `name` as rows of its weight's order [rows, K], and what leaves it [rows, N]."""
+    """Inputs of the ternary layer `name` as rows in the order of its weight [rows, K], and its outputs [rows, N]."""
     seen: list[Tensor] = []
     layer = student.vit.get_submodule(name)
     hook = layer.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0], output)))
@@ -41,7 +41,7 @@ def seen_by(student: Student, name: str, images: Tensor) -> tuple[Tensor, Tensor
 
 
 def rounded(weight: Tensor, inputs: Tensor) -> Tensor:
-    """Trits [N, K] of `weight` under its least-squares scales, each column's loss moved to the columns after it."""
+    """Trits [N, K] of `weight` under its least-squares scales; later columns compensate the error of each column."""
     weight = weight.double().clone()
     scale = least_squares(weight)[1].clamp(min=1e-12)
     moments = inputs.double().T @ inputs.double() / len(inputs)
@@ -66,15 +66,15 @@ def fitted(trits: Tensor, inputs: Tensor, wanted: Tensor) -> tuple[Tensor, Tenso
 
 
 def set_layer(layer: Ternary, trits: Tensor, scale: Tensor) -> None:
-    """Give a layer latent weights that every rule of one scale a channel turns into these trits and scales."""
+    """Set latent weights from which every rule with a scale per channel gives these trits and scales."""
     with torch.no_grad():
         layer.weight.copy_(layer.as_weight((trits * scale[:, None]).float()))
 
 
 def set_bias(student: Student, name: str, bias: Tensor) -> None:
-    """Make `bias` that of a layer: without one, as the BatchNorm behind it in a stem sees it, or not at all.
+    """Set the bias of a layer. In a stem without one, shift the mean of the BatchNorm behind it; elsewhere do nothing.
 
-    No parameter is added: optimizers and checkpoints know those that the model has.
+    No parameter is added: optimizers and checkpoints depend on the model's parameters.
     """
     layer, stage = student.vit.get_submodule(name), name.removesuffix(".conv")
     with torch.no_grad():

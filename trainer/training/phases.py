@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From nothing to a trained student: teacher, ternary student, recovery under SPEC's integers; and its FP32 control."""
+"""The phases of training: teacher, ternary student, recovery under SPEC's integers; and the FP32 control."""
 
 import json
 from collections.abc import Callable
@@ -27,12 +27,12 @@ from trainer.training.processes import Processes
 from trainer.training.restore import load_teacher
 
 PHASES = ("teacher", "control", "student", "recovery")
-# What was made from a phase, and is stale once that phase runs anew.
+# Phases whose checkpoints are stale once a phase runs anew.
 MADE_FROM = {"teacher": ("control", "student", "recovery"), "student": ("recovery",)}
 
 
 def keep_settings(config: Config, path: Path) -> None:
-    """Note a run's settings beside its checkpoints; refuse to resume them with other settings."""
+    """Record a run's settings beside its checkpoints; TrainerError for a run that was started with other settings."""
     settings = json.dumps(config.shaping(), indent=1)
     if not path.exists():
         write_atomically(settings.encode(), path)
@@ -64,7 +64,7 @@ class Recipe:
             keep_settings(config, directory / "settings.json")
         processes.wait()
         mean, std = training.statistics()
-        # A channel that never changes says nothing, however it is scaled.
+        # A constant channel carries no information at any scale.
         pixels = Pixels(tuple(mean), tuple(value or 1.0 for value in std))
         return cls(config, training, validation, pixels, directory, processes)
 
@@ -74,7 +74,7 @@ class Recipe:
         return len(self.training.labels)
 
     def new_teacher(self) -> Teacher:
-        """A teacher as timm makes it: untrained, or with the weights that its settings name."""
+        """A teacher from timm: untrained, or with the weights that its settings name."""
         torch.manual_seed(self.config.seed)
         model, sized = self.config.teacher.model, False
         if model.name == "same":
@@ -120,7 +120,7 @@ class SupervisedTask(ClassificationTask):
 
 
 def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
-    """The frozen teacher: a saved one, the one that its model's own weights make, or one trained now."""
+    """The frozen teacher: from its checkpoint, from pretrained weights, or trained now."""
     settings = recipe.config.teacher
     path = ROOT / settings.checkpoint
     progress = None
@@ -139,7 +139,7 @@ def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
 
 
 def distillation(recipe: Recipe, teacher: Teacher, student: Student) -> DistillationTask:
-    """The task that both phases share; a teacher's table is computed where the data allows one."""
+    """The task that both phases share; the teacher's outputs come from a table if the data allows one."""
     settings, pictures = recipe.config.distillation, recipe.training
     source = LiveTeacher(teacher, with_features=settings.feature_weight > 0)
     if recipe.config.compute.table and pictures.variants is not None and not source.with_features:
@@ -183,20 +183,20 @@ def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
 
 
 def calibration_pictures(recipe: Recipe) -> Tensor:
-    """Training pictures at even distances, as the board sees them: uint8 [count, size, size, channels]."""
+    """Evenly spaced training pictures, as the board sees them: uint8 [count, size, size, channels]."""
     count = recipe.config.recovery.calibration
     return torch.cat([part.images for part in recipe.training.spread(count).ordered(count)])
 
 
 def calibrate_student(recipe: Recipe, student: Student) -> None:
-    """Choose the static scales; from then on the student computes in SPEC's integers.
+    """Choose the static scales; the student then computes in SPEC's integers.
 
-    The scales are not kept: choosing them takes seconds, and the same weights give the same.
+    The scales are not saved: choosing them takes seconds and is deterministic.
     """
     student.full_precision(False)
     calibrate(student.cpu(), calibration_pictures(recipe))
 
 
 def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
-    """Phase 2: train a calibrated student on under SPEC's integers."""
+    """Phase 2: continue to train a calibrated student, in SPEC's integers."""
     return recipe.fit("recovery", recipe.config.recovery, student, distillation(recipe, teacher, student))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The whole way to a model file: teacher, student, recovery, export and the record of how they were made."""
+"""From a configuration to a model file: teacher, student, recovery, export and a record of how they were made."""
 
 import copy
 import shlex
@@ -27,7 +27,7 @@ RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
 
 
 def files_of(config: Config, run: Path) -> Files:
-    """Where a configuration's results go: as its [output] says, otherwise into the run's folder."""
+    """Files of a configuration's results: from its [output], by default in the run's folder."""
     output = config.output
     return Files(
         model=ROOT / output.model if output.model else run / f"{config.name}.safetensors",
@@ -52,9 +52,9 @@ def train(config: Config, run: Path) -> Files | None:
 
     if teacher_progress is not None or not files.teacher.exists():
         save_weights(teacher, files.teacher, teacher.description())
-    # In fp32: latent weights gather where trits change, and rounded to fp16 enough of them do to cost up to 0.8 points.
+    # In fp32: latent weights gather at thresholds, and rounding to fp16 flips enough trits to cost up to 0.8 points.
     save_weights(student.cpu(), files.student, student.description(), torch.float32)
-    # That copy is what a fresh clone can evaluate, so the model file is made from it.
+    # A fresh clone evaluates that copy, so the model file is made from it.
     student = load_student(files.student)
     size = export(student, files.model)
     phases = {"teacher": teacher_progress, "student": student_progress, "recovery": recovery_progress}
@@ -78,7 +78,7 @@ def train(config: Config, run: Path) -> Files | None:
 
 
 def accuracy_of_forms(recipe: Recipe, before: Student, calibrated: Student) -> dict[str, float]:
-    """Validation top-1 in percent of what SPEC's integer forms alone make of a student, before it recovers."""
+    """Validation top-1 in percent of a student in SPEC's integer forms, before recovery."""
     embedded = copy.deepcopy(before)
     round_embeddings(embedded.vit, calibrated.fracs)
     return {
@@ -88,7 +88,7 @@ def accuracy_of_forms(recipe: Recipe, before: Student, calibrated: Student) -> d
 
 
 def control(config: Config, run: Path) -> Files | None:
-    """Train the FP32 control of a configuration, and write down how it did."""
+    """Train the FP32 control of a configuration, and record its accuracy."""
     recipe = Recipe.load(config, run)
     files = files_of(config, run)
     teacher, _ = prepare_teacher(recipe)
@@ -106,13 +106,13 @@ def control(config: Config, run: Path) -> Files | None:
 
 
 def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, float]:
-    """Top-1 on the test pictures in percent: looked at once, when everything is trained."""
+    """Top-1 on the test pictures in percent: measured once, after all training."""
     test = open_test(recipe.config.data, READABLE)
     return {name: accuracy(model, test) for name, model in models.items()}
 
 
 def command() -> str:
-    """The command line that runs."""
+    """The command line of this process."""
     return shlex.join(["python", "-m", "trainer", *sys.argv[1:]])
 
 

@@ -38,17 +38,17 @@ class Processes:
         return self.rank == 0
 
     def say(self, text: str) -> None:
-        """Print once, not once for each process."""
+        """Print in the first process only."""
         if self.first:
             print(text, flush=True)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes get here."""
         if self.world > 1:
             torch.distributed.barrier()
 
     def share(self, model: nn.Module) -> None:
-        """Give all processes the first one's parameters and statistics: those of BatchNorm differ between them."""
+        """Copy the first process's parameters and statistics to all: those of BatchNorm differ between processes."""
         if self.world > 1:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Students and teachers from the checkpoints that say what they are made of."""
+"""Students and teachers from checkpoints, whose metadata says how to build them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +28,7 @@ def restored(path: Path, make: Callable[[dict[str, Any]], nn.Module], *keys: str
 
 
 def without_weights(kind: type, values: Any) -> Any:
-    """The blueprint `kind` of a checkpoint, whose model needs no weights from elsewhere: the checkpoint holds all."""
+    """The blueprint `kind` of a checkpoint, without pretrained weights: the checkpoint holds all weights."""
     blueprint = build(kind, values)
     return replace(blueprint, model=replace(blueprint.model, pretrained=False, checkpoint=""))
 
