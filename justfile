@@ -76,7 +76,7 @@ starts *ARGS: (prepare "train")
 # What ternary gammas and static scales cost on unpleasant models (writes build/stress.json)
 [no-exit-message]
 stress: (prepare "train")
-    {{ python }} -m trainer.stress
+    {{ python }} -m trainer stress
 
 # What a training step costs beside the FP32 step of the same model (writes build/bench-train.json)
 [no-exit-message]

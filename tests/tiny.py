@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
-from trainer.calibrate import calibrate
-from trainer.layers import TernarySettings
-from trainer.models import ModelSettings
-from trainer.quantize import Rule
-from trainer.student import Blueprint, Pixels, Student
+from trainer.integer.calibrate import calibrate
+from trainer.model.layers import TernarySettings
+from trainer.model.pixels import Pixels
+from trainer.model.quantize import Rule
+from trainer.model.student import Blueprint, Student
+from trainer.model.vit import ModelSettings
 
 
 def small(

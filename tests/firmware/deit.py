@@ -68,8 +68,8 @@ def file_of(side: int) -> Path:
 def make_model(side: int) -> None:
     """Export the network with random weights, calibrated on one picture."""
     from tests.tiny import images, small, untrained
-    from trainer.calibrate import calibrate
-    from trainer.export import export
+    from trainer.integer.calibrate import calibrate
+    from trainer.modelfile.export import export
 
     name = NAME.format(side=side)
     student = untrained(small(name, name, img_size=side, channels=CHANNELS, classes=CLASSES))

@@ -9,7 +9,7 @@ import pytest
 from host_sim.board import Board
 from host_sim.romfs import build_image
 from tests.tiny import calibrated, small
-from trainer.export import export
+from trainer.modelfile.export import export
 
 LOAD = "from ftervit import Image, VisionTransformer as V, read_image; model = V.load('model.safetensors')"
 REPEAT = """

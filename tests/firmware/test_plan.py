@@ -13,7 +13,7 @@ from ftervit.plan import Plan
 
 from tests.firmware.test_layers import own_buffer, parts, some_picture
 from tests.tiny import calibrated, small
-from trainer.export import export
+from trainer.modelfile.export import export
 
 KB = 1024
 BUFFERS = {"stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden"}

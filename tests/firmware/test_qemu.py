@@ -19,9 +19,9 @@ from tests.boards import children
 from tests.conftest import ROOT
 from tests.firmware.test_equality import host_logits
 from tests.tiny import calibrated, images, small, untrained
-from trainer.calibrate import calibrate
 from trainer.data import load_fashion_mnist
-from trainer.export import export
+from trainer.integer.calibrate import calibrate
+from trainer.modelfile.export import export
 
 FIRMWARE = ROOT / "firmware"
 # Name, side and channels of the pictures, count.

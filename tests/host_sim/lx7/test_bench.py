@@ -7,7 +7,7 @@ import ternary
 from host_sim.lx7 import bench
 from host_sim.lx7.timing import CLOCK_HZ
 from tests.tiny import calibrated, small
-from trainer.export import export
+from trainer.modelfile.export import export
 
 KEYS = {"name", "macs", "cycles", "flash_cycles", "mac_per_cycle", "cores", "seconds"}
 
