@@ -5,7 +5,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
+#include "backends.h"
 
 // q, k and v of one head begin at `head_width` * head within the three thirds of a row of qkv.
 typedef struct {

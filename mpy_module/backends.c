@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "primitives.h"
+#include "backends.h"
 
 // The first one is in use until ternary_use.
 static const ternary_primitives *const rows[] = {

@@ -4,7 +4,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-#include "primitives.h"
+#include "backends.h"
 
 int32_t ternary_prefetch(const ternary_arg *arguments, ternary_error *error) {
     const ternary_prefetch_arguments *a = (const void *)arguments;

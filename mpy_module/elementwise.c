@@ -3,7 +3,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
+#include "backends.h"
 
 // Elements of an operation, cut into stretches of whole vectors.
 typedef struct {

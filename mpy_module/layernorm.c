@@ -3,7 +3,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
+#include "backends.h"
 
 static size_t vectors_of(int32_t width) {
     return (size_t)ternary_ceil_div((uint64_t)width, TERNARY_VECTOR_TRITS);

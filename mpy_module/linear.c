@@ -5,7 +5,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
+#include "backends.h"
 
 typedef struct {
     size_t rows, inputs, outputs;

@@ -2,7 +2,7 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-#include "primitives.h"
+#include "backends.h"
 
 // 4.6. Sides in pixels; all below 2^13.
 typedef struct {

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "numbers.h"
-#include "primitives.h"
+#include "backends.h"
 
 static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits) {
     for (size_t vector = 0; vector < vectors; vector++) {

@@ -7,7 +7,7 @@
 
 #include "kernels.h"
 #include "numbers.h"
-#include "primitives.h"
+#include "backends.h"
 
 enum { VECTOR = 16 };
 
