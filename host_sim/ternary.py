@@ -86,16 +86,16 @@ class HostRunner:
         """Cores that operations use; with a count, sets it first."""
         return library.ternary_cores() if count is None else library.ternary_use_cores(count)
 
-    def rows(self):
-        """Names of the rows of primitives, the default first."""
+    def backends(self):
+        """Names of the backends, the default first."""
         names = []
-        while (name := library.ternary_row_name(len(names))) != ffi.NULL:
+        while (name := library.ternary_backend_name(len(names))) != ffi.NULL:
             names.append(ffi.string(name).decode())
         return names
 
-    def use_row(self, number):
-        """Use a row from now on."""
-        library.ternary_use_row(number)
+    def use_backend(self, number):
+        """Use a backend from now on."""
+        library.ternary_use_backend(number)
 
     def call(self, index, operation, arguments, views, error):
         """Run an operation, `index` in the table; returns its result, or fills `error`."""
@@ -115,7 +115,7 @@ runner = HostRunner()
 
 
 def use(name, **options):
-    """Choose a row of primitives from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
+    """Choose a backend from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
     operations run: "host", or "lx7", a simulated ESP32-S3 that counts its cycles, with Lx7Runner's options.
 
     Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
@@ -127,10 +127,10 @@ def use(name, **options):
         runner = Lx7Runner(tuple(OPERATIONS), **options)
     elif name == "host":
         runner = HostRunner()
-    elif name in (rows := runner.rows()):
-        runner.use_row(rows.index(name))
+    elif name in (backends := runner.backends()):
+        runner.use_backend(backends.index(name))
     else:
-        raise ValueError(f"use: {name!r} is not one of {', '.join([*rows, 'host', 'lx7'])}")
+        raise ValueError(f"use: {name!r} is not one of {', '.join([*backends, 'host', 'lx7'])}")
     return runner
 
 

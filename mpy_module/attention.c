@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "backends.h"
 
 // q, k and v of one head begin at `head_width` * head within the three thirds of a row of qkv.
 typedef struct {

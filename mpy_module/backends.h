@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The inner loops: what a target's SIMD unit replaces. Everything else in this directory is written once. A
-// row of the table has them all; every row gives the same bits for every input.
+// Backends: the inner loops, which a target's SIMD unit replaces. Everything else in this directory is
+// written once. A backend implements every function of the table, and all backends give the same bits for
+// every input.
 
-#ifndef TERNARY_PRIMITIVES_H
-#define TERNARY_PRIMITIVES_H
+#ifndef TERNARY_BACKENDS_H
+#define TERNARY_BACKENDS_H
 
 #include <stdbool.h>
 
@@ -85,14 +86,14 @@ typedef struct {
     void (*clear)(int8_t *to, size_t count);
     // A hint: this memory will be read soon.
     void (*prefetch)(const void *data, size_t size);
-} ternary_primitives;
+} ternary_backend;
 
-extern const ternary_primitives ternary_reference;
+extern const ternary_backend ternary_reference;
 #ifdef TERNARY_PIE
-extern const ternary_primitives ternary_pie;
+extern const ternary_backend ternary_pie;
 #endif
 
-// The row in use.
-extern const ternary_primitives *ternary_active;
+// The backend in use.
+extern const ternary_backend *ternary_active;
 
 #endif

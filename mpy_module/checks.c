@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "checks.h"
-#include "numbers.h"
 #include "backends.h"
+#include "numbers.h"
 
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument) {
     error->code = code;

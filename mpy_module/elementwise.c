@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "backends.h"
 
 // Elements of an operation, cut into stretches of whole vectors.
 typedef struct {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "backends.h"
 
 static size_t vectors_of(int32_t width) {
     return (size_t)ternary_ceil_div((uint64_t)width, TERNARY_VECTOR_TRITS);

@@ -250,20 +250,20 @@ static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR(arena_obj, 0, arena);
 
-// Chooses a row of primitives by name.
+// Chooses a backend by name.
 static mp_obj_t use(mp_obj_t object) {
     const char *wanted = mp_obj_str_get_str(object);
-    for (size_t number = 0; ternary_row_name(number); number++) {
-        if (strcmp(ternary_row_name(number), wanted) == 0) {
-            ternary_use_row(number);
+    for (size_t number = 0; ternary_backend_name(number); number++) {
+        if (strcmp(ternary_backend_name(number), wanted) == 0) {
+            ternary_use_backend(number);
             return mp_const_none;
         }
     }
     vstr_t text;
     vstr_init(&text, 64);
-    for (size_t number = 0; ternary_row_name(number); number++) {
+    for (size_t number = 0; ternary_backend_name(number); number++) {
         vstr_add_str(&text, number ? ", " : "");
-        vstr_add_str(&text, ternary_row_name(number));
+        vstr_add_str(&text, ternary_backend_name(number));
     }
     mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: '%s' is not one of %s"), wanted,
                       vstr_null_terminated_str(&text));
@@ -285,7 +285,7 @@ static const MP_DEFINE_STR_OBJ(
              "typecode b, B, h or i.\n"
              "    cores(count=None): cores that operations share their work between; with a count, sets "
              "it first.\n"
-             "    use(name): computes with that row of primitives from now on.\n"
+             "    use(name): computes with that backend from now on.\n"
              "    All others write to the buffers that they are given. ValueError or TypeError name the "
              "argument that is wrong.");
 
@@ -314,12 +314,12 @@ static MP_DEFINE_CONST_OBJ_TYPE(guard_type, MP_QSTR_ternary, MP_TYPE_FLAG_NONE, 
 MP_REGISTER_ROOT_POINTER(mp_obj_t ternary_guard);
 
 // Runs at every import (MICROPY_MODULE_BUILTIN_INIT). The first one after a reset, also a soft one, finds one
-// core and the default row.
+// core and the default backend.
 static mp_obj_t initialise(void) {
     if (MP_STATE_VM(ternary_guard) == MP_OBJ_NULL) {
         MP_STATE_VM(ternary_guard) = MP_OBJ_FROM_PTR(mp_obj_malloc_with_finaliser(guard_obj_t, &guard_type));
         ternary_use_cores(1);
-        ternary_use_row(0);
+        ternary_use_backend(0);
     }
     return mp_const_none;
 }

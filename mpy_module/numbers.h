@@ -52,7 +52,7 @@ static inline int32_t ternary_halvings(int32_t sum) {
     return ternary_max(ternary_bits((uint32_t)sum) - 12, 0);
 }
 
-// Rows of primitives want their memory on multiples of 16; scratch has room to begin there.
+// Backends work on memory aligned to 16 bytes; scratch has room to be aligned.
 enum { TERNARY_SLACK = TERNARY_LANES - 1 };
 
 static inline void *ternary_aligned(const ternary_arg *scratch) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-#include "backends.h"
 
 // 4.6. Sides in pixels; all below 2^13.
 typedef struct {

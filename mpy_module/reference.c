@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The reference row: portable C, for every target and as what other rows are compared with.
+// The reference backend: portable C, for every target, and the oracle of the other backends.
 
 #include <string.h>
 
-#include "numbers.h"
 #include "backends.h"
+#include "numbers.h"
 
 static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits) {
     for (size_t vector = 0; vector < vectors; vector++) {
@@ -212,7 +212,7 @@ static void prefetch(const void *data, size_t size) {
     (void)size;
 }
 
-const ternary_primitives ternary_reference = {
+const ternary_backend ternary_reference = {
     "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, no_signs, transpose,
     gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
 };

@@ -2,11 +2,11 @@
 // Integer kernels of fully ternary vision transformers. SPEC.md is the home of every rule; "4.2" below means
 // SPEC 4.2.
 //
-// Nothing here allocates, parses files or uses floating point; the only state is which row of primitives is
-// in use. Every operation takes one struct of arguments, checks all of it before it writes anything, and
-// returns a result >= 0 or an error code < 0. The MicroPython binding and the host simulator call operations
-// through the table `ternary_operations` alone, so both offer the same functions, with the same checks and
-// the same messages. operations.h lists the operations.
+// Nothing here allocates, parses files or uses floating point; the only state is the backend in use. Every
+// operation takes one struct of arguments, checks all of it before it writes anything, and returns a result
+// >= 0 or an error code < 0. The MicroPython binding and the host simulator call operations through the table
+// `ternary_operations` alone, so both offer the same functions, with the same checks and the same messages.
+// operations.h lists the operations.
 //
 // host_sim/ternary.py reads this file, without its preprocessor lines, as its declarations.
 
@@ -100,10 +100,10 @@ extern const ternary_operation ternary_arena[1];
 // operation.
 int32_t ternary_call(const ternary_operation *operation, const ternary_arg *arguments, ternary_error *error);
 
-// Rows of primitives (primitives.h) that this build has: names by number, NULL beyond the last, the default
-// first; and the choice of one.
-const char *ternary_row_name(size_t number);
-void ternary_use_row(size_t number);
+// Backends (backends.h) of this build: names by number, the default first, NULL beyond the last; and the
+// choice of one.
+const char *ternary_backend_name(size_t number);
+void ternary_use_backend(size_t number);
 
 // Whether a buffer of items with this struct-module typecode may stand for the type: its own typecode, or
 // plain bytes.

@@ -125,19 +125,19 @@ class Lx7Runner:
             return self.machine.call("ternary_cores")
         return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
 
-    def rows(self) -> list[str]:
-        """Names of the rows of primitives, the default first."""
+    def backends(self) -> list[str]:
+        """Names of the backends, the default first."""
         names = []
-        while address := self.machine.call("ternary_row_name", len(names)):
+        while address := self.machine.call("ternary_backend_name", len(names)):
             text = b""
             while not text.endswith(b"\0"):
                 text += self.machine.read(address + len(text), 1)
             names.append(text[:-1].decode())
         return names
 
-    def use_row(self, number: int) -> None:
-        """Use a row from now on."""
-        self.machine.call("ternary_use_row", number)
+    def use_backend(self, number: int) -> None:
+        """Use a backend from now on."""
+        self.machine.call("ternary_use_backend", number)
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
         """Address of a buffer on the chip; what holds it if that is not SRAM."""

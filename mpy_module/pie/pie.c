@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The row for the ESP32-S3's PIE unit: what the kernels cannot take (unaligned, not a multiple of 16, beyond
-// their bounds) goes through aligned copies or to the reference row.
+// The backend for the ESP32-S3's PIE unit. What its kernels cannot take (unaligned, not a multiple of 16,
+// beyond their bounds) goes through aligned copies or to the reference backend.
 
 #include <stdbool.h>
 #include <string.h>
 
+#include "backends.h"
 #include "kernels.h"
 #include "numbers.h"
-#include "backends.h"
 
 enum { VECTOR = 16 };
 
@@ -383,7 +383,7 @@ static void prefetch(const void *data, size_t size) {
     PRELOAD->control = PRELOAD_START;
 }
 
-const ternary_primitives ternary_pie = {
+const ternary_backend ternary_pie = {
     "pie",  decode, linear,         sums,         scores, values,  softmax,  total, no_signs, transpose,
     gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
 };
