@@ -181,7 +181,7 @@ def why_not_open(error: OSError) -> str:
 
 
 def ask(device: str, interrupt: bool = False) -> dict:
-    """What a board says of itself: name, version, machine, build, models [(path, bytes)], and backends if it has `ternary`.
+    """What a board says of itself: name, version, machine, build, models [(path, bytes)], backends if it has `ternary`.
 
     Raises NoAnswer.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The PIE backend on the simulated chip: sizes, addresses and values at which its kernels change their way, with buffers in
-every memory. What is expected comes from the oracle."""
+"""The PIE backend on the simulated chip: sizes, addresses and values at which its kernels take another path, with
+buffers in every memory. Expected values come from the oracle."""
 
 from itertools import product
 
