@@ -54,7 +54,12 @@ static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
 static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
     int8_t *weights = values + panel_bytes(h->tokens, h->head_width) + part * part_bytes(h->tokens);
-    return (workplace){keys, values, weights, weights + rows_of(h->tokens) * ternary_round_up(h->tokens)};
+    return (workplace){
+        .keys = keys,
+        .values = values,
+        .weights = weights,
+        .spare = weights + rows_of(h->tokens) * ternary_round_up(h->tokens),
+    };
 }
 
 // k of a head, 16 tokens to a panel.
@@ -98,8 +103,10 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
 // 7.5: n and m from W.
 static ternary_mean mean_of(int32_t sum, int32_t value_gain) {
     int32_t bits = ternary_bits((uint32_t)sum);
-    int32_t shift = ternary_max(bits - 1 - value_gain, 0);
-    return (ternary_mean){(uint8_t)shift, (int8_t)ternary_min(127, (1 << (bits + 6)) / sum)};
+    return (ternary_mean){
+        .shift = (uint8_t)ternary_max(bits - 1 - value_gain, 0),
+        .multiplier = (int8_t)ternary_min(127, (1 << (bits + 6)) / sum),
+    };
 }
 
 // 7.4 and 7.5 for `rows` rows of weights >= 0, `step` >= T bytes apart; y: the head's part of the first row,

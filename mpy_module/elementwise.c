@@ -21,7 +21,7 @@ typedef struct {
 static stretch stretch_of(const elements *e, size_t part) {
     size_t step = ternary_round_up((e->count + e->parts - 1) / e->parts);
     size_t first = ternary_smaller(part * step, e->count);
-    return (stretch){first, ternary_smaller(step, e->count - first)};
+    return (stretch){.first = first, .count = ternary_smaller(step, e->count - first)};
 }
 
 static void lookup_part(void *context, size_t part) {

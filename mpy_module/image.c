@@ -144,7 +144,7 @@ int32_t ternary_resize(const ternary_arg *arguments, ternary_error *error) {
     int32_t side = a->side.value, size = a->size.value;
     size_t channels = (size_t)a->channels.value, stride = (size_t)a->width.value * channels;
     size_t line_size = (size_t)side * channels, out_stride = (size_t)size * channels;
-    axis x = {side, size, 2 * ternary_max(side, size)};
+    axis x = {.side = side, .size = size, .peak = 2 * ternary_max(side, size)};
     const uint8_t *pixels = a->pixels.data;
     pixels += (size_t)a->top.value * stride + (size_t)a->left.value * channels;
     for (int32_t i = 0; i < size; i++) {

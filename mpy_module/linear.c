@@ -146,8 +146,12 @@ typedef struct {
 static void linear_tile(const layer *l, const columns *c, size_t tile, share share) {
     ternary_product p = product_of(l, tile);
     int32_t shift = c->shift[tile];
-    ternary_scale scale = {c->bias + tile * TERNARY_LANES, c->multiplier + tile * TERNARY_LANES,
-                           bias_shift(c->shift[tile]), shift};
+    ternary_scale scale = {
+        .bias = c->bias + tile * TERNARY_LANES,
+        .multiplier = c->multiplier + tile * TERNARY_LANES,
+        .bias_shift = bias_shift(c->shift[tile]),
+        .shift = shift,
+    };
     int16_t bias[TERNARY_LANES] = {0};
     int8_t multiplier[TERNARY_LANES] = {0};
     if (p.lanes < TERNARY_LANES) {
@@ -179,12 +183,12 @@ static void linear_part(void *context, size_t part) {
     layer l = *t->layer;
     l.panel += part * panel_bytes(l.inputs);
     for (size_t tile = part; tile < tiles_of(&l); tile += t->parts) {
-        linear_tile(&l, t->columns, tile, (share){part, t->parts});
+        linear_tile(&l, t->columns, tile, (share){.first = part, .parts = t->parts});
     }
 }
 
 static void linear_tiles(const layer *l, const columns *c) {
-    tiles all = {l, c, (size_t)ternary_cores()};
+    tiles all = {.layer = l, .columns = c, .parts = (size_t)ternary_cores()};
     ternary_parallel(linear_part, &all, all.parts);
 }
 
@@ -214,7 +218,13 @@ int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
         !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
-    columns c = {a->bias.data, a->multiplier.data, a->shift.data, a->out.data, outputs};
+    columns c = {
+        .bias = a->bias.data,
+        .multiplier = a->multiplier.data,
+        .shift = a->shift.data,
+        .out = a->out.data,
+        .stride = outputs,
+    };
     linear_rows(&l, &c);
     return 0;
 }
@@ -230,8 +240,13 @@ int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *erro
         !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
         return error->code;
     }
-    int8_t *out = (int8_t *)a->out.data + a->column.value;
-    columns c = {a->bias.data, a->multiplier.data, a->shift.data, out, a->out.size / l.rows};
+    columns c = {
+        .bias = a->bias.data,
+        .multiplier = a->multiplier.data,
+        .shift = a->shift.data,
+        .out = (int8_t *)a->out.data + a->column.value,
+        .stride = a->out.size / l.rows,
+    };
     linear_rows(&l, &c);
     return 0;
 }
@@ -241,7 +256,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     const int16_t *multiplier = (const int16_t *)a->multiplier.data + tile * TERNARY_LANES;
     int32_t *out = (int32_t *)a->out.data + tile * TERNARY_LANES;
     ternary_product p = product_of(l, tile);
-    decode_tile(l, tile, (share){0, 1});
+    decode_tile(l, tile, (share){.first = 0, .parts = 1});
     for (size_t row = 0; row < l->rows; row++) {
         int32_t sums[TERNARY_LANES];
         if (!rows_fit(l)) {

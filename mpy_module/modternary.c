@@ -330,7 +330,8 @@ static MP_DEFINE_CONST_FUN_OBJ_0(initialise_obj, initialise);
 enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
 
 #define FUNCTION_OBJECT(name, has_result, doc, parameters)                                                   \
-    static const operation_obj_t name##_obj = {{&operation_type}, &ternary_operations[name##_index]};
+    static const operation_obj_t name##_obj = {.base = {&operation_type},                                    \
+                                               .operation = &ternary_operations[name##_index]};
 TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
 
 #define GLOBAL(name, has_result, doc, parameters) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},

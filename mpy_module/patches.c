@@ -40,17 +40,16 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
         !ternary_value_in(&a->padding, 0, a->kernel.value - 1, error)) {
         return false;
     }
-    *c = (convolution){a->width.value,
-                       (int32_t)height,
-                       a->channels.value,
-                       a->kernel.value,
-                       a->stride.value,
-                       a->padding.value,
-                       0,
-                       0,
-                       0,
-                       (size_t)(a->kernel.value * a->channels.value),
-                       (size_t)stride};
+    *c = (convolution){
+        .width = a->width.value,
+        .height = (int32_t)height,
+        .channels = a->channels.value,
+        .kernel = a->kernel.value,
+        .stride = a->stride.value,
+        .padding = a->padding.value,
+        .run = (size_t)(a->kernel.value * a->channels.value),
+        .line = (size_t)stride,
+    };
     c->columns = positions(c, c->width);
     int32_t rows = positions(c, c->height);
     if (c->columns == 0 || rows == 0) {

@@ -328,21 +328,21 @@ static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
     return total + ternary_reference.squares(x, count, mean);
 }
 
-static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
-    uintptr_t bits = bits_of(x) | bits_of(y) | bits_of(norm->gamma) | bits_of(norm->beta);
-    if (!aligned(bits | norm->width)) {
-        ternary_reference.norm(norm, x, y);
+static void norm(const ternary_norm *n, const int16_t *x, int8_t *y) {
+    uintptr_t bits = bits_of(x) | bits_of(y) | bits_of(n->gamma) | bits_of(n->beta);
+    if (!aligned(bits | n->width)) {
+        ternary_reference.norm(n, x, y);
         return;
     }
     pie_norm_row row = {
         .x = x,
-        .gamma = norm->gamma,
-        .beta = norm->beta,
+        .gamma = n->gamma,
+        .beta = n->beta,
         .y = y,
-        .pairs = (uint32_t)(norm->width / VECTOR),
-        .mean = norm->mean,
-        .factor = norm->factor,
-        .shift = norm->shift,
+        .pairs = (uint32_t)(n->width / VECTOR),
+        .mean = n->mean,
+        .factor = n->factor,
+        .shift = n->shift,
     };
     pie_norm(&row);
 }
@@ -384,6 +384,24 @@ static void prefetch(const void *data, size_t size) {
 }
 
 const ternary_backend ternary_pie = {
-    "pie",  decode, linear,         sums,         scores, values,  softmax,  total, no_signs, transpose,
-    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
+    .name = "pie",
+    .decode = decode,
+    .linear = linear,
+    .sums = sums,
+    .scores = scores,
+    .values = values,
+    .softmax = softmax,
+    .total = total,
+    .no_signs = no_signs,
+    .transpose = transpose,
+    .gather = gather,
+    .lookup = lookup,
+    .residual_start = residual_start,
+    .residual_add = residual_add,
+    .sum = sum,
+    .squares = squares,
+    .norm = norm,
+    .copy = copy,
+    .clear = clear,
+    .prefetch = prefetch,
 };

@@ -37,18 +37,18 @@ static void trace_part(void *context, size_t part) {
     t->outer->calls[part]++;
     t->outer->on_caller[part] = pthread_equal(pthread_self(), t->caller) != 0;
     if (t->inner != NULL) {
-        traced nested = {t->inner + part, NULL, t->parts, pthread_self()};
+        traced nested = {.outer = t->inner + part, .parts = t->parts, .caller = pthread_self()};
         ternary_parallel(trace_part, &nested, t->parts);
     }
 }
 
 void check_trace(trace *outer, trace *inner, size_t parts) {
-    traced t = {outer, inner, parts, pthread_self()};
+    traced t = {.outer = outer, .inner = inner, .parts = parts, .caller = pthread_self()};
     ternary_parallel(trace_part, &t, parts);
 }
 
 static void sleep_part(void *context, size_t part) {
-    const struct timespec pause = {0, 50000000};
+    const struct timespec pause = {.tv_nsec = 50000000};
     (void)part;
     nanosleep(&pause, NULL);
     *(volatile int32_t *)context = 1;
@@ -91,7 +91,7 @@ uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts) {
             in[i] = (uint32_t)i * 2654435761U ^ round;
             out[i] = 0;
         }
-        sums s = {in, out, {0}, count, parts, round};
+        sums s = {.in = in, .out = out, .count = count, .parts = parts, .round = round};
         ternary_parallel(sum_part, &s, parts);
         for (size_t i = 0; i < count; i++) {
             uint32_t value = in[i] * 3 + round;
@@ -164,7 +164,7 @@ static void *call_rounds(void *argument) {
 // Two threads call at once.
 static int run_callers(uint32_t rounds) {
     pthread_t thread;
-    caller other = {rounds, 0};
+    caller other = {.rounds = rounds};
     pthread_create(&thread, NULL, call_rounds, &other);
     uint32_t wrong = check_rounds(rounds, 64, 2);
     pthread_join(thread, NULL);
@@ -178,7 +178,7 @@ static int await_child(pid_t child) {
         if (waitpid(child, &status, WNOHANG) == child) {
             return status;
         }
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
@@ -228,7 +228,7 @@ static void jump(int number) {
 // A handler that jumps out, as that of MicroPython's unix port does for SIGINT.
 static int run_interrupts(uint32_t wanted) {
     struct sigaction action = {.sa_handler = jump};
-    struct itimerval often = {{0, 200}, {0, 200}};
+    struct itimerval often = {.it_interval = {.tv_usec = 200}, .it_value = {.tv_usec = 200}};
     main_thread = pthread_self();
     sigsetjmp(back, 1);
     sigaction(SIGALRM, &action, NULL);
@@ -246,8 +246,11 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         int (*run)(uint32_t);
-    } checks[] = {{"rounds", run_rounds},   {"nested", run_nested}, {"race", run_race},
-                  {"callers", run_callers}, {"forks", run_forks},   {"interrupts", run_interrupts}};
+    } checks[] = {
+        {.name = "rounds", .run = run_rounds}, {.name = "nested", .run = run_nested},
+        {.name = "race", .run = run_race},     {.name = "callers", .run = run_callers},
+        {.name = "forks", .run = run_forks},   {.name = "interrupts", .run = run_interrupts},
+    };
     printf("%d cores\n", ternary_use_cores(2));
     fflush(stdout);
     for (size_t i = 0; count == 3 && i < sizeof(checks) / sizeof(checks[0]); i++) {

@@ -299,8 +299,18 @@ __attribute__((naked)) static void fault_handler(void) {
     __asm volatile("mrs r0, msp\n b %0" : : "i"(fault));
 }
 
-__attribute__((section(".board_vectors"), used)) static const void *const vectors[16 + UART_RX_IRQ + 1] = {
-    &_estack,      Reset_Handler, fault_handler, fault_handler, fault_handler, fault_handler,
-    fault_handler, NULL,          NULL,          NULL,          NULL,          fault_handler,
-    fault_handler, NULL,          fault_handler, tick_handler,  uart_handler,
+// ARMv7-M's vector table; entries that are left out are reserved.
+__attribute__((section(".board_vectors"), used)) static const void *const vectors[] = {
+    [0] = &_estack, // initial stack pointer
+    [1] = Reset_Handler,
+    [2] = fault_handler,  // NMI
+    [3] = fault_handler,  // HardFault
+    [4] = fault_handler,  // MemManage
+    [5] = fault_handler,  // BusFault
+    [6] = fault_handler,  // UsageFault
+    [11] = fault_handler, // SVCall
+    [12] = fault_handler, // DebugMonitor
+    [14] = fault_handler, // PendSV
+    [15] = tick_handler,  // SysTick
+    [16 + UART_RX_IRQ] = uart_handler,
 };

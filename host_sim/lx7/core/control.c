@@ -182,26 +182,28 @@ LOOP(loopgtz, SIGNED(as) <= 0)
 // Special and user registers
 
 // Those that hold what was written: where the core keeps them, and the bits that they have.
+#define SPECIAL(register, field, bits)                                                                       \
+    {.number = LX7_SPECIAL_##register, .place = offsetof(lx7_core, field), .mask = bits}
 static const struct {
     int32_t number;
     size_t place;
     uint32_t mask;
 } specials[] = {
-    {LX7_SPECIAL_LBEG, offsetof(lx7_core, lbeg), UINT32_MAX},
-    {LX7_SPECIAL_LEND, offsetof(lx7_core, lend), UINT32_MAX},
-    {LX7_SPECIAL_LCOUNT, offsetof(lx7_core, lcount), UINT32_MAX},
-    {LX7_SPECIAL_SAR, offsetof(lx7_core, sar), 63},
-    {LX7_SPECIAL_BR, offsetof(lx7_core, br), 0xffff},
-    {LX7_SPECIAL_SCOMPARE1, offsetof(lx7_core, scompare1), UINT32_MAX},
-    {LX7_SPECIAL_WINDOWSTART, offsetof(lx7_core, windowstart), 0xffff},
-    {LX7_SPECIAL_EPC1, offsetof(lx7_core, epc1), UINT32_MAX},
-    {LX7_SPECIAL_DEPC, offsetof(lx7_core, depc), UINT32_MAX},
-    {LX7_SPECIAL_EXCSAVE1, offsetof(lx7_core, excsave1), UINT32_MAX},
-    {LX7_SPECIAL_CPENABLE, offsetof(lx7_core, cpenable), 0xff},
-    {LX7_SPECIAL_PS, offsetof(lx7_core, ps), 0x70fff},
-    {LX7_SPECIAL_VECBASE, offsetof(lx7_core, vecbase), 0xfffffc00},
-    {LX7_SPECIAL_EXCCAUSE, offsetof(lx7_core, exccause), 63},
-    {LX7_SPECIAL_EXCVADDR, offsetof(lx7_core, excvaddr), UINT32_MAX},
+    SPECIAL(LBEG, lbeg, UINT32_MAX),
+    SPECIAL(LEND, lend, UINT32_MAX),
+    SPECIAL(LCOUNT, lcount, UINT32_MAX),
+    SPECIAL(SAR, sar, 63),
+    SPECIAL(BR, br, 0xffff),
+    SPECIAL(SCOMPARE1, scompare1, UINT32_MAX),
+    SPECIAL(WINDOWSTART, windowstart, 0xffff),
+    SPECIAL(EPC1, epc1, UINT32_MAX),
+    SPECIAL(DEPC, depc, UINT32_MAX),
+    SPECIAL(EXCSAVE1, excsave1, UINT32_MAX),
+    SPECIAL(CPENABLE, cpenable, 0xff),
+    SPECIAL(PS, ps, 0x70fff),
+    SPECIAL(VECBASE, vecbase, 0xfffffc00),
+    SPECIAL(EXCCAUSE, exccause, 63),
+    SPECIAL(EXCVADDR, excvaddr, UINT32_MAX),
 };
 
 // Where a special register is kept, and its bits; NULL where there is none such, or it is computed.

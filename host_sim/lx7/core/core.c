@@ -168,7 +168,7 @@ static void visit_collect(uint32_t pc, lx7_insn *insn, void *context) {
 }
 
 size_t lx7_get_costs(const lx7_core *core, lx7_cost *costs, size_t room) {
-    collection c = {costs, 0, room};
+    collection c = {.costs = costs, .room = room};
     each_insn(core, visit_collect, &c);
     return c.count;
 }
@@ -366,5 +366,11 @@ void lx7_run(lx7_core *core, uint64_t limit, uint32_t halt, lx7_stop *stop) {
         lx7_advance_preload(core, core->now);
     }
     core->totals.cycles = core->now;
-    *stop = (lx7_stop){core->reason, core->pc, core->fault_address, core->fault_size, core->detail};
+    *stop = (lx7_stop){
+        .reason = core->reason,
+        .pc = core->pc,
+        .address = core->fault_address,
+        .size = core->fault_size,
+        .detail = core->detail,
+    };
 }

@@ -42,7 +42,16 @@ int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, 
         if (executable && !decoded) {
             return -1;
         }
-        *region = (lx7_region){data, address, size, (uint8_t)memory, true, writable, executable, decoded};
+        *region = (lx7_region){
+            .data = data,
+            .base = address,
+            .size = size,
+            .memory = (uint8_t)memory,
+            .used = true,
+            .writable = writable,
+            .executable = executable,
+            .decoded = decoded,
+        };
         memset(core->pages + first, n + 1, count);
         return 0;
     }
@@ -88,7 +97,7 @@ bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape) {
         return false;
     }
     lx7_line *lines = calloc((size_t)sets * shape.ways, sizeof(*lines));
-    *cache = (lx7_cache){shape.ways, sets, line_bits, 0, lines};
+    *cache = (lx7_cache){.ways = shape.ways, .sets = sets, .line_bits = line_bits, .lines = lines};
     return lines != NULL;
 }
 
@@ -118,7 +127,7 @@ static uint64_t touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_
         core->totals.lines_written[victim->memory]++;
     }
     core->totals.lines_read[memory]++;
-    *victim = (lx7_line){number + 1, write, memory, cache->clock};
+    *victim = (lx7_line){.tag = number + 1, .dirty = write, .memory = memory, .used = cache->clock};
     return cost;
 }
 

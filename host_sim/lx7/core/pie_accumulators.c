@@ -223,17 +223,17 @@ static void finish_qup(lx7_core *core, const lx7_insn *i, fused f, mac multiply)
 
 static fused load_next(lx7_core *core, const lx7_insn *i, uint32_t step) {
     uint32_t address = A(as);
-    return (fused){lx7_load_128(core, address & ~15u), address + step};
+    return (fused){.loaded = lx7_load_128(core, address & ~15u), .next = address + step};
 }
 
 static fused load_bytes(lx7_core *core, const lx7_insn *i) {
     uint32_t address = A(as);
-    return (fused){lx7_broadcast_8(lx7_load_8(core, address)), address + 1};
+    return (fused){.loaded = lx7_broadcast_8(lx7_load_8(core, address)), .next = address + 1};
 }
 
 static fused load_halfwords(lx7_core *core, const lx7_insn *i) {
     uint32_t address = A(as);
-    return (fused){lx7_broadcast_16(lx7_load_16(core, address & ~1u)), address + 2};
+    return (fused){.loaded = lx7_broadcast_16(lx7_load_16(core, address & ~1u)), .next = address + 2};
 }
 
 #define VMULAS(name, multiply)                                                                               \
