@@ -23,7 +23,7 @@ DATA_SRAM = 0x3FC88000, 0x3FD00000
 CODE_SRAM = 0x40374000, 0x403E0000
 EXTERNAL_DATA = 0x3C000000, 0x3E000000
 FLASH_CODE = 0x42000000, 0x44000000
-# Registers of the data cache's manual preload (core/internal.h): address and count of lines, then ENA; DONE is read.
+# Registers of the data cache's manual preload (core/state.h): address and count of lines, then ENA; DONE is read.
 PRELOAD_CTRL, PRELOAD_ADDR, PRELOAD_SIZE = 0x600C4040, 0x600C4044, 0x600C4048
 PRELOAD_ENA, PRELOAD_DONE, PRELOAD_ORDER = 1, 2, 4
 PAGE = 4096

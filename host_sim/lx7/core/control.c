@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The base ISA's branches, calls, register windows, loops and special registers (ISA 4, 6).
-#include "internal.h"
+#include "state.h"
 #include "special_registers.h"
 
 #define BRANCH(name, condition)                                                                              \

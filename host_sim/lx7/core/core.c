@@ -3,7 +3,7 @@
 // cycles.
 #include <stdlib.h>
 
-#include "internal.h"
+#include "state.h"
 
 void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail) {
     if (core->reason == LX7_RUNNING) {

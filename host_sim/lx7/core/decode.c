@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "internal.h"
+#include "state.h"
 
 // Forms of operands: registers of a file, then immediates as host_sim/lx7/isa explains them.
 typedef enum {

@@ -4,7 +4,7 @@
 #include <fenv.h>
 #include <math.h>
 
-#include "internal.h"
+#include "state.h"
 
 #define F(name) (core->f[i->name])
 

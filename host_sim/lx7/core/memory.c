@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <stdlib.h>
 
-#include "internal.h"
+#include "state.h"
 
 static lx7_region *region_of_page(lx7_core *core, uint32_t address) {
     uint8_t number = core->pages[address >> LX7_PAGE_BITS];

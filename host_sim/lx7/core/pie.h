@@ -5,7 +5,7 @@
 #ifndef LX7_PIE_H
 #define LX7_PIE_H
 
-#include "internal.h"
+#include "state.h"
 
 // Two destinations in one register: no manual says which one stays.
 static inline bool lx7_apart(lx7_core *core, uint8_t a, uint8_t b) {
