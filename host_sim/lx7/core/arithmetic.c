@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The base ISA's arithmetic, logic, shifts, booleans, loads and stores (ISA 6).
-#include "state.h"
+#include "semantics.h"
 
 #define RESULT(name, to, value)                                                                              \
     LX7_DO(name) {                                                                                           \

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The base ISA's branches, calls, register windows, loops and special registers (ISA 4, 6).
-#include "state.h"
+#include "semantics.h"
 #include "special_registers.h"
+#include "windows.h"
 
 #define BRANCH(name, condition)                                                                              \
     LX7_DO(name) {                                                                                           \
@@ -79,7 +80,7 @@ LX7_DO(ret_n) {
 }
 
 static bool windows_usable(lx7_core *core) {
-    if ((core->ps & (LX7_PS_WOE | LX7_PS_EXCM)) != LX7_PS_WOE) {
+    if (!lx7_windows_on(core)) {
         lx7_stop_run(core, LX7_ILLEGAL, "register windows are off (PS.WOE clear or PS.EXCM set)");
         return false;
     }

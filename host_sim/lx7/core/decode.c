@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "state.h"
+#include "decode.h"
+#include "semantics.h"
 
 // Forms of operands: registers of a file, then immediates as host_sim/lx7/isa explains them.
 typedef enum {

@@ -4,7 +4,7 @@
 #include <fenv.h>
 #include <math.h>
 
-#include "state.h"
+#include "semantics.h"
 
 #define F(name) (core->f[i->name])
 

@@ -5,7 +5,7 @@
 #ifndef LX7_PIE_H
 #define LX7_PIE_H
 
-#include "state.h"
+#include "semantics.h"
 
 // Two destinations in one register: no manual says which one stays.
 static inline bool lx7_apart(lx7_core *core, uint8_t a, uint8_t b) {
@@ -30,8 +30,34 @@ static inline lx7_q lx7_broadcast_16(uint32_t value) {
     return q;
 }
 
+// pie_accumulators.c: QACC for lx7_get and lx7_set.
+void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
+void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
+
+// Bytes of two registers as one row of 32, the low one first.
+
+typedef struct {
+    uint8_t bytes[64]; // 16 of zeros on either side
+} lx7_bytes;
+
+static inline lx7_bytes lx7_bytes_of(const lx7_core *core, uint8_t low, uint8_t high) {
+    lx7_bytes r = {{0}};
+    memcpy(r.bytes + 16, &core->q[low], 16);
+    memcpy(r.bytes + 32, &core->q[high], 16);
+    return r;
+}
+
+static inline lx7_q lx7_bytes_from(const lx7_bytes *r, int first) {
+    lx7_q value;
+    memcpy(&value, r->bytes + 16 + first, 16);
+    return value;
+}
+
 // The 16 bytes of {high, low} from byte SAR_BYTE on.
-lx7_q lx7_window(const lx7_core *core, uint8_t low, uint8_t high);
+static inline lx7_q lx7_window(const lx7_core *core, uint8_t low, uint8_t high) {
+    lx7_bytes r = lx7_bytes_of(core, low, high);
+    return lx7_bytes_from(&r, (int)core->sar_byte);
+}
 
 static inline int64_t lx7_clamp(int64_t value, int64_t low, int64_t high) {
     return value < low ? low : value > high ? high : value;

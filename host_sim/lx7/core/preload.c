@@ -2,7 +2,9 @@
 // The data cache's manual preload: lines come from flash or PSRAM while the core computes. What is known of
 // its time, and what is assumed, stands in host_sim/lx7/timing.py. IDF: ESP-IDF's soc/esp32s3/extmem_reg.h
 // and esp_rom's esp32s3/rom/cache.h; JX: registers as a chip showed them (timing.py).
-#include "state.h"
+#include "preload.h"
+#include "cache.h"
+#include "regions.h"
 
 // Begins all lines whose turn has come before `now`: each when the one before has arrived and no miss of the
 // core has the bus (assumed). A line that is there takes no time.

@@ -2,8 +2,8 @@
 // What the parts of the core share. ISA: Xtensa Instruction Set Architecture Reference Manual; TRM: ESP32-S3
 // Technical Reference Manual, chapter 1.
 
-#ifndef LX7_INTERNAL_H
-#define LX7_INTERNAL_H
+#ifndef LX7_STATE_H
+#define LX7_STATE_H
 
 #include <stdbool.h>
 #include <string.h>
@@ -172,53 +172,10 @@ static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
     return &core->ar[(core->window + number) & 63];
 }
 
-static inline uint32_t lx7_blocks(uint32_t size) {
-    return size / LX7_BLOCK + (size % LX7_BLOCK != 0);
-}
-
 // Ends the run at the current instruction, which then counts as not executed; the first reason stays.
 void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail);
 
-// core.c: enters the handler of the window that an instruction touching `panes` further windows needs spilled
-// first, if there is one; enters the handler at VECBASE + `vector` with WindowBase `base`.
-bool lx7_window_overflow(lx7_core *core, unsigned panes);
-void lx7_window_exception(lx7_core *core, uint32_t base, uint32_t vector);
-
-// memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where
-// memory does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its
-// addresses itself.
-uint32_t lx7_load_8(lx7_core *core, uint32_t address);
-uint32_t lx7_load_16(lx7_core *core, uint32_t address);
-uint32_t lx7_load_32(lx7_core *core, uint32_t address);
-uint64_t lx7_load_64(lx7_core *core, uint32_t address);
-lx7_q lx7_load_128(lx7_core *core, uint32_t address);
-void lx7_store_8(lx7_core *core, uint32_t address, uint32_t value);
-void lx7_store_16(lx7_core *core, uint32_t address, uint32_t value);
-void lx7_store_32(lx7_core *core, uint32_t address, uint32_t value);
-void lx7_store_64(lx7_core *core, uint32_t address, uint64_t value);
-void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
-
-bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
-void lx7_cache_clear(lx7_cache *cache);
-void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
-lx7_region *lx7_region_at(lx7_core *core, uint32_t address, uint32_t size);
-
 void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size);
-
-// memory.c: have the line of `address` in a cache, which costs `cost` to read; returns what that took in 1/16
-// cycle, 0 if the line was there.
-uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
-                   uint64_t cost);
-
-// preload.c, while a preload is busy: bring it to `now`, before anything else uses the data cache or the bus;
-// and lx7_touch by the core at `now`, with the wait for the bus that both caches share.
-void lx7_advance_preload(lx7_core *core, uint64_t now);
-uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory,
-                                  bool write, uint64_t cost, uint64_t now);
-
-// preload.c: an access outside memory, a store's if there is something `stored`. Returns the register that a
-// load reads; NULL when a store is done or the run stopped.
-uint8_t *lx7_register_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored);
 
 // `value` with all bits from `sign_bit` on equal to that one.
 static inline uint32_t lx7_sign_extend(uint32_t value, int32_t sign_bit) {
@@ -231,25 +188,5 @@ static inline void lx7_book(lx7_core *core, lx7_stall cause, uint64_t time) {
     core->current->stalls[cause] += time;
     core->totals.stalls[cause] += time;
 }
-
-// Bytes of an instruction, by its first one.
-static inline uint32_t lx7_length(uint8_t first) {
-    uint32_t nibble = first & 15;
-    return nibble < 8 ? 3u : nibble < 14 ? 2u : 4u;
-}
-
-// decode.c: fills an instruction from bytes; false where the table has none.
-bool lx7_decode_insn(const uint8_t *bytes, uint32_t count, uint32_t pc, lx7_insn *insn);
-
-// pie_accumulators.c: QACC for lx7_get and lx7_set.
-void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
-void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
-
-// Semantics, one function an instruction, named lx7_do_ and its identifier in the table; declared by
-// instructions.h. Within: the address register that an operand names, and the immediate.
-#define LX7_DO(name) void lx7_do_##name(lx7_core *core, const lx7_insn *i)
-#define A(name) (*lx7_a(core, i->name))
-#define SIGNED(name) ((int32_t)A(name))
-#define IMM ((uint32_t)i->imm)
 
 #endif
