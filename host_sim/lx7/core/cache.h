@@ -4,11 +4,14 @@
 
 #include "state.h"
 
+// Caches with least-recently-used replacement.
+
+// False if the shape is invalid or memory runs out.
 bool lx7_cache_make(lx7_cache *cache, lx7_cache_shape shape);
 void lx7_cache_clear(lx7_cache *cache);
 
-// memory.c: have the line of `address` in a cache, which costs `cost` to read; returns what that took in 1/16
-// cycle, 0 if the line was there.
+// Looks up the line of `address` and loads it on a miss. Returns the time in 1/16 cycle: 0 on a hit, else
+// `cost` and, for a dirty victim, the write-back.
 static inline uint64_t lx7_touch(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory,
                                  bool write, uint64_t cost) {
     uint32_t number = address >> cache->line_bits;

@@ -45,7 +45,7 @@ LX7_DO(jx) {
     core->next_pc = A(as);
 }
 
-// Calls: bits 31:30 of a windowed return address hold the caller's distance in windows.
+// Calls. Bits 31:30 of a windowed return address: the call's window increment.
 
 static void call(lx7_core *core, uint32_t target, uint32_t windows) {
     uint32_t back = core->next_pc;
@@ -113,7 +113,7 @@ LX7_DO(retw) {
         return;
     }
     if (distance == 0 || (nearest && nearest != distance)) {
-        lx7_stop_run(core, LX7_ILLEGAL, "a0 holds no return address of this frame");
+        lx7_stop_run(core, LX7_ILLEGAL, "a0 is not a return address of this frame");
     } else if (!nearest) {
         lx7_window_exception(core, (base - distance) & 15, 0x40 + 0x80 * (distance - 1));
     } else {
@@ -131,7 +131,7 @@ LX7_DO(movsp) {
     uint32_t base = core->window / 4;
     if (windows_usable(core) && !owned(core, base - 1) && !owned(core, base - 2) && !owned(core, base - 3)) {
         lx7_stop_run(core, LX7_ILLEGAL,
-                     "movsp with the caller's window spilled raises Alloca, for which there is no handler");
+                     "movsp with the caller's window spilled raises Alloca, which has no handler");
     } else if (core->reason == LX7_RUNNING) {
         A(at) = A(as);
     }
@@ -141,7 +141,7 @@ LX7_DO(rotw) {
     core->window = (core->window + 4 * (uint32_t)i->imm) & 63;
 }
 
-// Back from a handler that has spilled (rfwo) or filled (rfwu) the window that it stands in.
+// Returns from a handler that has spilled (rfwo) or filled (rfwu) the current window.
 static void leave_window_handler(lx7_core *core, bool filled) {
     if (!(core->ps & LX7_PS_EXCM)) {
         lx7_stop_run(core, LX7_ILLEGAL, "no window exception to return from");
@@ -182,7 +182,7 @@ LOOP(loopgtz, SIGNED(as) <= 0)
 
 // Special and user registers
 
-// Those that hold what was written: where the core keeps them, and the bits that they have.
+// Special registers that are plain storage: where it is, and which bits exist.
 #define SPECIAL(register, field, bits)                                                                       \
     {.number = LX7_SPECIAL_##register, .place = offsetof(lx7_core, field), .mask = bits}
 static const struct {
@@ -207,7 +207,7 @@ static const struct {
     SPECIAL(EXCVADDR, excvaddr, UINT32_MAX),
 };
 
-// Where a special register is kept, and its bits; NULL where there is none such, or it is computed.
+// Storage and bits of a special register; NULL if there is none.
 static uint32_t *special(lx7_core *core, int32_t number, uint32_t *mask) {
     for (size_t n = 0; n < sizeof(specials) / sizeof(*specials); n++) {
         if (specials[n].number == number) {
@@ -284,7 +284,7 @@ LX7_DO(rsil) {
     A(at) = old;
 }
 
-// Synchronisation: the core is in order and has one view of memory.
+// Synchronisation has no effect: the core executes in order and has one view of memory.
 #define NOTHING(name)                                                                                        \
     LX7_DO(name) {                                                                                           \
         (void)core;                                                                                          \

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The core as a whole: its life, its state for hosts, and the loop that runs instructions and counts their
-// cycles.
+// The core as its host sees it: creation, registers and counters.
 #include <stdlib.h>
 
 #include "cache.h"
@@ -21,7 +20,7 @@ lx7_core *lx7_new(const lx7_timing *timing) {
     }
     core->ps = LX7_PS_WOE;
     core->windowstart = 1;
-    core->cpenable = 0xff; // reset value on silicon (espressif/qemu PR 155)
+    core->cpenable = 0xff; // reset value on a chip (espressif/qemu PR 155)
     core->fetched_line = UINT32_MAX;
     return core;
 }
@@ -39,7 +38,7 @@ void lx7_free(lx7_core *core) {
     }
 }
 
-// Registers with the same name and meaning on both sides.
+// Registers with the same name and meaning in lx7_core and lx7_state.
 #define SAME_FIELDS(FIELD)                                                                                   \
     FIELD(pc)                                                                                                \
     FIELD(windowstart)                                                                                       \
@@ -77,7 +76,7 @@ void lx7_get(const lx7_core *core, lx7_state *state) {
     lx7_get_qacc(core, state->qacc);
 }
 
-// Whatever a host sets, each register keeps only the bits that it has.
+// A register keeps only the bits that it has.
 void lx7_set(lx7_core *core, const lx7_state *state) {
 #define SET(name) core->name = state->name;
     SAME_FIELDS(SET)
@@ -103,7 +102,7 @@ static void empty_caches(lx7_core *core) {
     core->fetched_line = UINT32_MAX;
 }
 
-// Calls `visit` for every decoded instruction, in order.
+// Calls `visit` for every decoded instruction, by region and address.
 static void each_insn(const lx7_core *core, void (*visit)(uint32_t pc, lx7_insn *insn, void *context),
                       void *context) {
     for (int n = 0; n < LX7_MAX_REGIONS; n++) {

@@ -4,7 +4,7 @@
 #include "preload.h"
 #include "regions.h"
 
-// lx7_touch() by the core at `now`, and the wait for a preload that uses the bus.
+// lx7_touch by the core at `now`, with the wait for a preload that uses the bus.
 static uint64_t touch_at(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory, bool write,
                          uint64_t cost, uint64_t now) {
     return core->preload.busy ? lx7_touch_beside_preload(core, cache, address, memory, write, cost, now)
@@ -49,8 +49,8 @@ void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *i
     lx7_book(core, LX7_STALL_FETCH, cost);
 }
 
-// The bytes of an access, a store's if there is something `stored`; NULL if nothing is to be done with them:
-// the run stopped, or a register took what was stored. Aligned accesses never cross a page or a cache line.
+// The bytes to access; a store if `stored` is not NULL. Returns NULL if the run stopped, or if a register
+// took the stored value. Aligned accesses cross neither a page nor a cache line.
 static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored) {
     if (address & (size - 1)) {
         lx7_fault(core, LX7_MISALIGNED, address, size);
@@ -68,7 +68,7 @@ static uint8_t *access_at(lx7_core *core, uint32_t address, uint32_t size, const
     return region->data + (address - region->base);
 }
 
-// `narrow` casts a value to what is stored.
+// `narrow` casts a value to the stored type.
 #define ACCESS(bits, type, value_type, narrow)                                                               \
     value_type lx7_load_##bits(lx7_core *core, uint32_t address) {                                           \
         type value;                                                                                          \

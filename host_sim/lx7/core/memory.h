@@ -4,9 +4,8 @@
 
 #include "state.h"
 
-// memory.c: accesses of 1, 2, 4, 8 or 16 bytes, little endian, charged to the current instruction. Where
-// memory does not allow one, the run stops; a load then gives 0. Scalars must be aligned; PIE masks its
-// addresses itself.
+// Little-endian accesses of 1, 2, 4, 8 or 16 bytes, charged to the current instruction. A misaligned or
+// disallowed access stops the run; a load then returns 0. PIE instructions align addresses themselves.
 uint32_t lx7_load_8(lx7_core *core, uint32_t address);
 uint32_t lx7_load_16(lx7_core *core, uint32_t address);
 uint32_t lx7_load_32(lx7_core *core, uint32_t address);
@@ -18,6 +17,7 @@ void lx7_store_32(lx7_core *core, uint32_t address, uint32_t value);
 void lx7_store_64(lx7_core *core, uint32_t address, uint64_t value);
 void lx7_store_128(lx7_core *core, uint32_t address, lx7_q value);
 
+// Charges the current instruction for the instruction cache lines that it lies in.
 void lx7_fetch_lines(lx7_core *core, const lx7_region *region, const lx7_insn *insn);
 
 #endif

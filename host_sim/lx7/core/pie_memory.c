@@ -6,8 +6,7 @@ static uint32_t aligned(uint32_t address, uint32_t size) {
     return address & ~(size - 1);
 }
 
-// Post-increments: .ip adds an immediate, .xp a register, .incp the size. Registers change after the access
-// only.
+// Post-increments: .ip adds an immediate, .xp a register, .incp the size.
 
 #define MEMORY(name, access, step)                                                                           \
     LX7_DO(name) {                                                                                           \
@@ -94,7 +93,7 @@ LX7_DO(mv_qr) {
     core->q[i->qu] = core->q[i->qs];
 }
 
-// The manual does not say whether the halfword is signed.
+// The manual does not say whether the index is signed.
 static bool indexed(lx7_core *core, const lx7_insn *i, uint32_t *address) {
     int32_t index = core->q[i->qs].h[i->sel8];
     if (index < 0) {
@@ -208,7 +207,7 @@ static void shift_and_load(lx7_core *core, const lx7_insn *i, uint32_t address) 
 MEMORY_BOTH(ee_src_q_ld, shift_and_load(core, i, address))
 MEMORY(ee_srcq_128_st_incp, lx7_store_128(core, aligned(address, 16), lx7_window(core, i->qs0, i->qs1)), 16)
 
-// {qs1, qs0} by `bytes` to the left (positive) or right, zeros coming in.
+// Shifts {qs1, qs0} left by `bytes`, or right if negative, filling with zeros.
 static void shift_pair(lx7_core *core, const lx7_insn *i, int bytes) {
     if (!lx7_apart(core, i->qs0, i->qs1)) {
         return;

@@ -4,13 +4,13 @@
 #include "regions.h"
 
 static uint32_t pages_of(uint32_t size) {
-    return (uint32_t)(((uint64_t)size + (1 << LX7_PAGE_BITS) - 1) >> LX7_PAGE_BITS);
+    return (uint32_t)(((uint64_t)size + LX7_PAGE_SIZE - 1) >> LX7_PAGE_BITS);
 }
 
 int32_t lx7_map(lx7_core *core, uint32_t address, uint8_t *data, uint32_t size, int32_t memory,
                 int32_t writable, int32_t executable) {
     uint32_t first = address >> LX7_PAGE_BITS, count = pages_of(size);
-    if (address & ((1 << LX7_PAGE_BITS) - 1) || size == 0 || count > LX7_PAGES - first || memory < 0 ||
+    if (address & (LX7_PAGE_SIZE - 1) || size == 0 || count > LX7_PAGES - first || memory < 0 ||
         memory >= LX7_MEMORIES) {
         return -1;
     }

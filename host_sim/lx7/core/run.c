@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// The loop that executes instructions, and the pipeline's part of the cycle model.
 #include <stdlib.h>
 
 #include "decode.h"
@@ -7,7 +8,7 @@
 #include "regions.h"
 #include "windows.h"
 
-// The instruction at pc, decoded now or before; NULL after stopping the run.
+// The decoded instruction at pc, or NULL if the run stopped.
 static lx7_insn *fetch(lx7_core *core, const lx7_region **where) {
     uint32_t pc = core->pc;
     lx7_region *region = lx7_region_at(core, pc, 1);
@@ -33,7 +34,7 @@ static lx7_insn *fetch(lx7_core *core, const lx7_region **where) {
     return insn;
 }
 
-// When a resource is ready, seen from a window.
+// When a resource is ready; `window` maps address registers.
 static uint64_t *ready_of(lx7_core *core, uint8_t resource, uint32_t window) {
     return resource < LX7_RESOURCE_F ? &core->ready_a[(window + resource) & 63] : &core->ready[resource];
 }
@@ -43,8 +44,8 @@ static void stall(lx7_core *core, lx7_stall cause, uint64_t time) {
     core->now += time;
 }
 
-// TRM 1.7.1: a source that is needed at stage SB and made at stage SA by an instruction issued at t lets this
-// one issue at t + SA - SB + 1; ready_of holds t + SA + 1.
+// TRM 1.7.1: a source needed at stage SB, produced at stage SA by an instruction issued at t, delays the
+// issue to t + SA - SB + 1; ready_of holds t + SA + 1.
 static void wait_for_operands(lx7_core *core, const lx7_insn *insn) {
     uint64_t earliest = core->now;
     for (int n = 0; n < insn->use_count; n++) {
@@ -57,14 +58,14 @@ static void wait_for_operands(lx7_core *core, const lx7_insn *insn) {
     stall(core, LX7_STALL_DATA, earliest - core->now);
 }
 
-// OVL: a drain uses in stage 1 the adders that a mac in front of it still uses in stage 2.
+// OVL (timing.py): a drain uses adders in stage 1 that a preceding MAC still uses in stage 2.
 static void wait_for_unit(lx7_core *core, const lx7_insn *insn) {
     if (insn->unit == LX7_UNIT_DRAIN && core->mac_issued && core->now < core->mac_issued + LX7_CYCLE) {
         stall(core, LX7_STALL_UNIT, core->mac_issued + LX7_CYCLE - core->now);
     }
 }
 
-// What an executed instruction leaves to those behind it.
+// Marks the results of an executed instruction as ready after their stages.
 static void charge_results(lx7_core *core, const lx7_insn *insn, uint64_t issued, uint32_t window) {
     for (int n = 0; n < insn->def_count; n++) {
         uint8_t resource = insn->defs[n].resource;
@@ -91,7 +92,7 @@ static bool is_transfer(const lx7_insn *insn) {
     return insn->unit == LX7_UNIT_BRANCH || insn->unit == LX7_UNIT_JUMP || insn->unit == LX7_UNIT_LOOP;
 }
 
-// ISA 4.3.2: the instruction before LEND is followed by LBEG, unless it transfers control itself.
+// ISA 4.3.2: LBEG follows the instruction before LEND, unless that one transfers control.
 static void close_loop(lx7_core *core, const lx7_insn *insn) {
     if (core->next_pc == core->lend && core->next_pc == core->pc + insn->length && core->lcount &&
         !(core->ps & LX7_PS_EXCM)) {
@@ -105,7 +106,7 @@ static void execute(lx7_core *core, lx7_insn *insn) {
     uint32_t window = core->window;
     core->waiting = 0;
     if (lx7_window_overflow(core, insn->panes)) {
-        // The instruction itself comes again after the handler.
+        // The instruction is executed after the handler returns.
         stall(core, LX7_STALL_BRANCH, (1 + (uint64_t)core->timing.taken_branch) * LX7_CYCLE);
         return;
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the parts of the core share. ISA: Xtensa Instruction Set Architecture Reference Manual; TRM: ESP32-S3
-// Technical Reference Manual, chapter 1.
+// State of the core, and how a run stops. References in this directory: ISA is Xtensa Instruction Set
+// Architecture Reference Manual, TRM is ESP32-S3 Technical Reference Manual, chapter 1.
 
 #ifndef LX7_STATE_H
 #define LX7_STATE_H
@@ -11,10 +11,9 @@
 #include "core.h"
 
 enum {
-    LX7_PAGE_BITS = 12,
     LX7_PAGES = 1 << (32 - LX7_PAGE_BITS),
-    LX7_BLOCK = 256, // bytes of code whose instructions are kept together
-    LX7_CYCLE = 16,  // internal unit of time: 1/16 cycle
+    LX7_BLOCK = 256, // bytes of code per block of decoded instructions
+    LX7_CYCLE = 16,  // time is counted in 1/16 cycle
 };
 
 // PS (ISA 4.1)
@@ -27,7 +26,7 @@ enum {
     LX7_PS_WOE = 1 << 18,
 };
 
-// What interlocks watch: the window's address registers, then the rest.
+// Resources that interlocks track: address registers of the window, then the rest.
 enum {
     LX7_RESOURCE_A = 0,
     LX7_RESOURCE_F = 16,
@@ -60,7 +59,7 @@ typedef struct {
 typedef struct lx7_insn lx7_insn;
 typedef void (*lx7_execute)(lx7_core *core, const lx7_insn *i);
 
-// An instruction in memory, decoded: operands by their names in the table.
+// A decoded instruction in memory; operands have their names in the table.
 struct lx7_insn {
     lx7_execute execute; // NULL: not decoded yet
     int32_t imm, imm2, sel, sel4, sel8;
@@ -70,7 +69,7 @@ struct lx7_insn {
     uint8_t qa, qs, qs0, qs1, qu, qu1, qv, qx, qy, qz;
     uint8_t length, unit, macs;
     bool pie;
-    uint8_t panes; // windows of 4 registers beyond the first that it names
+    uint8_t panes; // windows of 4 registers that it names, beyond the first
     uint16_t opcode;
     uint8_t use_count, def_count;
     lx7_stage uses[LX7_MAX_USES], defs[LX7_MAX_DEFS];
@@ -84,7 +83,7 @@ typedef struct {
     uint32_t base, size;
     uint8_t memory;
     bool used, writable, executable;
-    lx7_insn **decoded; // for each block of executable memory, an entry for each byte; made when first run
+    lx7_insn **decoded; // per block of executable memory, an entry for each byte; allocated on first fetch
 } lx7_region;
 
 typedef struct {
@@ -100,26 +99,26 @@ typedef struct {
     lx7_line *lines; // [sets][ways]
 } lx7_cache;
 
-// Registers of the data cache's manual preload (IDF soc/esp32s3: reg_base.h, extmem_reg.h)
+// Registers of the data cache's manual preload (ESP-IDF soc/esp32s3: reg_base.h, extmem_reg.h)
 enum {
     LX7_PRELOAD_REGISTERS = 0x600c4040, // CTRL, ADDR and SIZE, 4 bytes each
-    LX7_PRELOAD_ENA = 1 << 0,           // 1 starts it; cleared when it is done
+    LX7_PRELOAD_ENA = 1 << 0,           // set to start; cleared when done
     LX7_PRELOAD_DONE = 1 << 1,          // read-only, 1 after reset
     LX7_PRELOAD_ORDER = 1 << 2,         // 0: ascending, 1: descending
-    LX7_PRELOAD_LINES = 0xffff,         // bits of SIZE, which counts lines of the cache
+    LX7_PRELOAD_LINES = 0xffff,         // mask of SIZE, in cache lines
 };
 
-// A preload, as far as lx7_advance_preload has brought it: called where something can tell the difference.
+// A preload, up to date as of the last lx7_advance_preload, which is called wherever its progress is visible.
 typedef struct {
-    uint32_t ctrl, address, size; // registers, ctrl as last stored or read
-    bool busy;                    // when last looked, lines were left or one was on its way
+    uint32_t ctrl, address, size; // registers; ctrl as last stored or read
+    bool busy;                    // lines are left, or one is in transfer
     uint8_t memory;
-    uint32_t next, step, left; // number of the line to begin next, what leads to the one behind it, how many
-    uint32_t coming;           // number of the line begun last, + 1
-    uint64_t bus_free;         // 1/16 cycle; later than now only while a line is coming
+    uint32_t next, step, left; // next line number, its increment, lines not yet begun
+    uint32_t coming;           // number + 1 of the line begun last
+    uint64_t bus_free;         // 1/16 cycle; in the future only while a line is in transfer
 } lx7_preload;
 
-// A register of 16 bytes, as lanes of each width (little endian).
+// A 16-byte register as lanes of each width (little endian).
 typedef union {
     int8_t b[16];
     uint8_t ub[16];
@@ -139,8 +138,8 @@ struct lx7_core {
     uint32_t threadptr, fcr, fsr;
     uint32_t f[16];
 
-    // PIE. QACC has two views: 16 lanes of 20 bits and 8 of 40; the one that is current is marked, see
-    // pie_accumulators.c.
+    // PIE. QACC has two views, 16 lanes of 20 bits and 8 of 40; qacc_by_40 says which is current
+    // (pie_accumulators.c).
     lx7_q q[8];
     bool qacc_by_40;
     int32_t qacc_20[16];
@@ -153,15 +152,15 @@ struct lx7_core {
     uint32_t fault_address, fault_size;
     const char *detail;
 
-    uint8_t *pages; // [LX7_PAGES]: region + 1 of each page, or 0
+    uint8_t *pages; // [LX7_PAGES]: number + 1 of the page's region, or 0
     lx7_region regions[LX7_MAX_REGIONS];
 
     lx7_timing timing;
     lx7_cache data_cache, instruction_cache;
     lx7_insn *current;
     uint64_t now;        // when the next instruction may issue, 1/16 cycle
-    uint64_t mac_issued; // when the last one of the unit mac issued, + 1
-    uint64_t waiting;    // what memory adds to the current instruction, 1/16 cycle
+    uint64_t mac_issued; // issue time of the last instruction of LX7_UNIT_MAC, + 1 cycle
+    uint64_t waiting;    // time that memory adds to the current instruction, 1/16 cycle
     uint64_t ready_a[64], ready[LX7_RESOURCES];
     uint32_t fetched_line;
     lx7_totals totals;
@@ -172,18 +171,19 @@ static inline uint32_t *lx7_a(lx7_core *core, unsigned number) {
     return &core->ar[(core->window + number) & 63];
 }
 
-// Ends the run at the current instruction, which then counts as not executed; the first reason stays.
+// Stops the run at the current instruction, which does not count as executed. The first reason is kept.
 void lx7_stop_run(lx7_core *core, lx7_reason reason, const char *detail);
 
+// lx7_stop_run for an access of `size` bytes at `address`.
 void lx7_fault(lx7_core *core, lx7_reason reason, uint32_t address, uint32_t size);
 
-// `value` with all bits from `sign_bit` on equal to that one.
+// Sign-extends a value whose sign is bit `sign_bit`.
 static inline uint32_t lx7_sign_extend(uint32_t value, int32_t sign_bit) {
     uint32_t sign = 1u << sign_bit;
     return ((value & (2 * sign - 1)) ^ sign) - sign;
 }
 
-// Books time on the current instruction and in the totals; it has still to be let pass.
+// Adds to the stall counters of the current instruction and of the run; does not advance `now`.
 static inline void lx7_book(lx7_core *core, lx7_stall cause, uint64_t time) {
     core->current->stalls[cause] += time;
     core->totals.stalls[cause] += time;

@@ -4,6 +4,8 @@
 
 #include "state.h"
 
+// Register windows (ISA 4.7.1).
+
 // Enters the handler at VECBASE + `vector` with WindowBase `base`.
 void lx7_window_exception(lx7_core *core, uint32_t base, uint32_t vector);
 
@@ -11,7 +13,7 @@ static inline bool lx7_windows_on(const lx7_core *core) {
     return (core->ps & (LX7_PS_WOE | LX7_PS_EXCM)) == LX7_PS_WOE;
 }
 
-// lx7_window_overflow with windows on.
+// lx7_window_overflow while windows are on.
 bool lx7_spill_window(lx7_core *core, unsigned panes);
 
 // Before an instruction that names registers of `panes` windows beyond the current one: if another frame owns

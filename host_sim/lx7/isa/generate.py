@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What other tools need of the table: rows for the C core's decoder, and PIE's mnemonics as macros for llvm-mc."""
+"""Files generated from the table: the C decoder's table, and PIE's mnemonics as macros for llvm-mc."""
 
 from collections.abc import Iterable
 
@@ -68,7 +68,7 @@ def c_row(instruction: Instruction) -> str:
 
 
 def c_header() -> str:
-    """instructions.h: the table for decode.c, in its order."""
+    """instructions.h: the table for decode.c, in the same order."""
     table = instructions().values()
     declarations = "".join(f"LX7_DO({instruction.identifier});\n" for instruction in table)
     rows = "".join(map(c_row, table))
@@ -91,7 +91,7 @@ def macro_operand(operand: Operand) -> tuple[list[str], str]:
 
 
 def macro(instruction: Instruction) -> str:
-    """The macro of one mnemonic: it checks its operands and emits the bytes in one directive."""
+    """The macro of one mnemonic: checks the operands and emits the bytes in one directive."""
     lines, terms = [], [f"{instruction.match:#x}"]
     for operand in instruction.operands:
         checks, field = macro_operand(operand)
@@ -125,8 +125,7 @@ PROLOGUE = """
 
 
 def pie_macros() -> str:
-    """pie.inc: a macro for each PIE mnemonic, so that sources in real mnemonics assemble without an assembler that
-    knows them."""
+    """pie.inc: a macro for each PIE mnemonic, for assemblers that do not know them."""
     names = [f".set .Lpie_{file}_{file}{n}, {n}\n" for file in "afq" for n in range(FILES[file])]
     macros = (macro(instruction) for instruction in instructions().values() if instruction.pie)
     return f"# {NOTE}\n{''.join(names)}.set .Lpie_a_sp, 1\n{PROLOGUE}{''.join(macros)}"
