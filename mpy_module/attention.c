@@ -213,8 +213,10 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
     const ternary_attention_arguments *a = (const void *)arguments;
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_table(&a->table, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) || !ternary_size_multiple(&a->out, h.tokens, error) ||
+        !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_table(&a->table, error) ||
+        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
+        !ternary_size_multiple(&a->out, h.tokens, error) ||
         !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error) ||
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
@@ -252,8 +254,8 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_matrix(&a->out, &h, error) ||
-        !check_scratch(&a->scratch, &h, error)) {
+        !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_matrix(&a->out, &h, error) || !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
@@ -334,8 +336,9 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) || !check_matrix(&a->weights, &h, error) ||
-        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_scratch(&a->scratch, &h, error)) {
+        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
+        !check_matrix(&a->weights, &h, error) || !ternary_size_is(&a->out, a->qkv.size / 3, error) ||
+        !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);

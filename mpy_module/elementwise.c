@@ -55,7 +55,7 @@ int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
 // 5.1, 5.2: residual [T, D] and a branch y of the same shape.
 static bool check_branch(const ternary_arg *residual, const ternary_arg *y, const ternary_arg *shift,
                          ternary_error *error) {
-    return ternary_value_in(shift, 0, 8, error) &&
+    return ternary_value_in(shift, 0, TERNARY_MAX_RESIDUAL_SHIFT, error) &&
            ternary_size_is(residual, (uint64_t)y->size * sizeof(int16_t), error);
 }
 

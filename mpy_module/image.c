@@ -168,8 +168,8 @@ int32_t ternary_normalize(const ternary_arg *arguments, ternary_error *error) {
     if (!ternary_size_is(&a->offset, a->multiplier.size, error) ||
         !ternary_size_multiple(&a->pixels, channels, error) ||
         !ternary_size_is(&a->out, a->pixels.size, error) ||
-        !ternary_i32_in(&a->multiplier, 0, (1 << 22) - 1, error) ||
-        !ternary_i32_in(&a->offset, -(1 << 30), (1 << 30) - 1, error)) {
+        !ternary_i32_in(&a->multiplier, 0, TERNARY_MAX_PIXEL_MULTIPLIER, error) ||
+        !ternary_i32_in(&a->offset, TERNARY_MIN_PIXEL_OFFSET, TERNARY_MAX_PIXEL_OFFSET, error)) {
         return error->code;
     }
     const uint8_t *pixels = a->pixels.data;

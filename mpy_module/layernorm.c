@@ -79,8 +79,9 @@ static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error 
            ternary_size_is(&a->weight, vectors * TERNARY_LANES, error) &&
            ternary_size_is(&a->bias, vectors * TERNARY_LANES, error) &&
            ternary_size_at_least(&a->scratch, scratch_bytes(vectors), error) &&
-           ternary_value_in(&a->gain, 1 << 14, (1 << 15) - 1, error) &&
-           ternary_value_in(&a->gain_shift, 0, 15, error) && ternary_value_in(&a->beta, 0, 32639, error);
+           ternary_value_in(&a->gain, TERNARY_MIN_GAIN, TERNARY_MAX_GAIN, error) &&
+           ternary_value_in(&a->gain_shift, 0, TERNARY_MAX_GAIN_SHIFT, error) &&
+           ternary_value_in(&a->beta, 0, TERNARY_MAX_BETA, error);
 }
 
 int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {

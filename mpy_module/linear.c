@@ -17,7 +17,7 @@ typedef struct {
     size_t depth;  // K, a multiple of 16: what rows have that lie as vectors want them
 } layer;
 
-// Of at most 4032 inputs.
+// Vectors of a tile.
 static size_t vectors_of(size_t inputs) {
     return (inputs + TERNARY_TRITS_PER_BYTE - 1) / TERNARY_TRITS_PER_BYTE;
 }
@@ -29,9 +29,11 @@ static size_t panel_bytes(size_t inputs) {
     return decoded > read ? decoded : read;
 }
 
-// Rows for copies of x: one, or as many as make 4 KB.
+enum { SPARE_BYTES = 4096 };
+
+// Rows of x that are copied at a time: as many as fit SPARE_BYTES, at least one.
 static size_t spare_rows(size_t inputs) {
-    size_t rows = 4096 / ternary_round_up(inputs);
+    size_t rows = SPARE_BYTES / ternary_round_up(inputs);
     return rows ? rows : 1;
 }
 
@@ -168,8 +170,8 @@ static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_
                          const ternary_arg *shift, ternary_error *error) {
     return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
            ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
-           ternary_i8_in(multiplier, 0, 127, error) && ternary_u8_in(shift, 0, 15, error) &&
-           check_biases(l, bias, shift->data, error);
+           ternary_i8_in(multiplier, 0, TERNARY_MAX_MULTIPLIER, error) &&
+           ternary_u8_in(shift, 0, TERNARY_MAX_SHIFT, error) && check_biases(l, bias, shift->data, error);
 }
 
 typedef struct {
@@ -265,7 +267,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
         }
         ternary_active->sums(&p, sums);
         for (size_t lane = 0; lane < p.lanes; lane++) {
-            // 524287 * 4095 fits int32
+            // Below 2^31: TERNARY_MAX_ACCUMULATOR * TERNARY_MAX_LOGIT_MULTIPLIER.
             out[row * l->outputs + lane] = (biases[lane] + sums[lane]) * multiplier[lane];
         }
         p.x += p.x_stride;
@@ -278,7 +280,8 @@ int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error
     layer l;
     if (!ternary_size_multiple(&a->out, row, error) ||
         !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
-        !ternary_size_is(&a->bias, (uint64_t)row, error) || !ternary_i16_in(&a->multiplier, 0, 4095, error) ||
+        !ternary_size_is(&a->bias, (uint64_t)row, error) ||
+        !ternary_i16_in(&a->multiplier, 0, TERNARY_MAX_LOGIT_MULTIPLIER, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
         return error->code;
     }

@@ -16,20 +16,39 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Limits; a test compares firmware's and the trainer's with these.
 enum {
     TERNARY_LANES = 16,               // output channels of a tile, int8 lanes of a PIE register
     TERNARY_TRITS_PER_BYTE = 5,       // 2.2
     TERNARY_MAX_IN_FEATURES = 4032,   // 4: with 4.3, leaves room for a bias within 20 bits
     TERNARY_MAX_ACCUMULATOR = 524287, // 4.3: 20-bit accumulators
     TERNARY_MAX_WIDTH = 4096,         // 6: V <= 2^42
-    TERNARY_MAX_TOKENS = 2048,        // 7: h <= 6, so a row's largest weight stays above 0
-    TERNARY_MAX_HEADS = 4096,         // tokens * heads stays far below 2^31
+    TERNARY_MAX_TOKENS = 2048,        // 7: h <= 6, so the largest weight of a row stays above 0
+    TERNARY_MAX_HEADS = 4096,         // 7: tokens * heads stays far below 2^31
     TERNARY_MAX_HEAD_WIDTH = 1024,    // 7.1
     TERNARY_MAX_WEIGHT_SUM = 4095,    // 7.3: 4095 * 128 stays within 20 bits
     TERNARY_MAX_PICTURE = 4096,       // 3.1: sides of a picture, pixels
-    TERNARY_MAX_PREFETCH = 8192,      // of a cache of 32 or 64 KB, which serves other data as well
+    TERNARY_MAX_PREFETCH = 8192,      // bytes; the data cache has 32 or 64 KB and serves other data, too
     TERNARY_TABLE_SIZE = 256,         // 7.2, 8.1
     TERNARY_MESSAGE_SIZE = 256,       // room for every message of ternary_error_message
+};
+
+// Ranges of a layer's integers.
+enum {
+    TERNARY_MAX_PIXEL_MULTIPLIER = 4194303, // 3.5: below 2^22
+    TERNARY_MIN_PIXEL_OFFSET = -1073741824, // 3.5: -2^30
+    TERNARY_MAX_PIXEL_OFFSET = 1073741823,
+    TERNARY_MAX_MULTIPLIER = 127,        // 4.1
+    TERNARY_MAX_SHIFT = 15,              // 4.1
+    TERNARY_MAX_LOGIT_MULTIPLIER = 4095, // 4.7: times a 20-bit accumulator fits int32
+    TERNARY_MAX_RESIDUAL_SHIFT = 8,      // 5.1
+    TERNARY_MIN_GAIN = 16384,            // 6
+    TERNARY_MAX_GAIN = 32767,
+    TERNARY_MAX_GAIN_SHIFT = 15,  // 6
+    TERNARY_MAX_BETA = 32639,     // 6: with the 128 of 6.6, within int16
+    TERNARY_MAX_SCORE_SHIFT = 15, // 7.1
+    TERNARY_MIN_VALUE_GAIN = -1,  // 7.5
+    TERNARY_MAX_VALUE_GAIN = 6,
 };
 
 // Errors. `ternary_error_message` turns them into text. Bindings raise TypeError from TERNARY_ERR_COUNT on

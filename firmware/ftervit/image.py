@@ -3,9 +3,9 @@
 
 import ternary
 
-from ftervit.modelfile import check_room, open_named
+from ftervit.modelfile import MAX_PICTURE, check_room, open_named
 
-LONGEST_WORD = 5  # digits of a header's number: sides go to 4096
+LONGEST_WORD = 5  # digits of a header's number, enough for MAX_PICTURE
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
 
 
@@ -93,8 +93,8 @@ def read_image(path):
         width, height, maximum = (int(word) for word in words)
         if maximum != 255:
             raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
-        if not (1 <= width <= 4096 and 1 <= height <= 4096):
-            raise ValueError("%s: %d x %d pixels, sides must be 1 to 4096" % (path, width, height))
+        if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
+            raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
         channels = 1 if magic == b"P5" else 3
         check_room(width * height * channels, path)
         pixels = ternary.arena(width * height * channels, "B")
