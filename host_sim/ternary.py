@@ -29,13 +29,13 @@ NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 def text_of(write, *arguments):
-    """The text that a C function of (..., text, size) writes."""
+    """The text written by a C function of (..., text, size)."""
     buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
     return ffi.string(write(*arguments, buffer, len(buffer))).decode()
 
 
 def exception(operation, arguments, error):
-    """What the binding raises for an error of C."""
+    """The exception for an error of C, as the binding raises it."""
     message = text_of(library.ternary_error_message, operation, arguments, error)
     if error.code == library.TERNARY_ERR_MEMORY:
         return MemoryError(message)
@@ -43,7 +43,7 @@ def exception(operation, arguments, error):
 
 
 def failure(operation, arguments, index, code, value=0):
-    """The exception for an error that only a binding can see."""
+    """The exception for an error that a binding detects."""
     error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
     return exception(operation, arguments, error)
 
@@ -102,7 +102,7 @@ class HostRunner:
         return library.ternary_call(operation, arguments, error)
 
     def memory(self, size):
-        """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
+        """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
         try:
             memory = ffi.new("char[]", size + 15)
         except MemoryError:
@@ -115,10 +115,10 @@ runner = HostRunner()
 
 
 def use(name, **options):
-    """Choose a backend from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
-    operations run: "host", or "lx7", a simulated ESP32-S3 that counts its cycles, with Lx7Runner's options.
+    """Choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
+    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
-    Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
+    Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
     """
     global runner
     if name == "lx7":
@@ -196,7 +196,7 @@ def arena(*values):
 
 
 def cores(count=None):
-    """Number of cores that operations share their work between, from now on `count` if there are as many."""
+    """Number of cores that operations use; with a count, sets it first, if there are as many."""
     return runner.cores(None if count is None else operator.index(count))
 
 

@@ -5,7 +5,7 @@
 #include "operations.h"
 #include "parallel.h"
 
-// Elements of an operation, cut into stretches of whole vectors.
+// An elementwise operation; parts take stretches of whole vectors.
 typedef struct {
     const int8_t *x, *table;
     int8_t *out;

@@ -9,12 +9,12 @@
 
 typedef struct {
     size_t rows, inputs, outputs;
-    size_t vectors; // of a tile
+    size_t vectors; // packed vectors of a tile
     const int8_t *x;
     const uint8_t *weight;
     int8_t *panel; // a decoded tile; one for each part
-    int8_t *spare; // copies of rows
-    size_t depth;  // K, a multiple of 16: what rows have that lie as vectors want them
+    int8_t *spare; // aligned copies of rows
+    size_t depth;  // K rounded up to 16: bytes of an aligned row
 } layer;
 
 // Vectors of a tile.
@@ -22,7 +22,7 @@ static size_t vectors_of(size_t inputs) {
     return (inputs + TERNARY_TRITS_PER_BYTE - 1) / TERNARY_TRITS_PER_BYTE;
 }
 
-// A decoded tile, which a product may read to a multiple of 16 rows.
+// Bytes of a decoded tile; a product may read up to a multiple of 16 rows.
 static size_t panel_bytes(size_t inputs) {
     size_t decoded = vectors_of(inputs) * TERNARY_VECTOR_TRITS;
     size_t read = ternary_round_up(inputs) * TERNARY_LANES;
@@ -42,7 +42,8 @@ static size_t scratch_bytes(size_t inputs) {
     return panels + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
-// x is [rows, K]; rows and outputs >= 1 are known.
+// Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
+// >= 1.
 static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const ternary_arg *scratch,
                         size_t rows, size_t outputs, layer *l, ternary_error *error) {
     l->rows = rows;
@@ -65,12 +66,12 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
            ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
 }
 
-// Whether vectors can read rows of x where they are.
+// Whether rows of x are aligned as vectors.
 static bool rows_fit(const layer *l) {
     return ((uintptr_t)l->x | l->inputs) % TERNARY_LANES == 0;
 }
 
-// Some rows of x, at most spare_rows, as vectors want them, with zeros behind.
+// Copies at most spare_rows rows of x to aligned rows, padded with zeros.
 static void copy_rows(const layer *l, size_t first, size_t count) {
     const int8_t *x = l->x + first * l->inputs;
     ternary_active->clear(l->spare, count * l->depth);
@@ -83,13 +84,14 @@ static size_t tiles_of(const layer *l) {
     return (l->outputs + TERNARY_LANES - 1) / TERNARY_LANES;
 }
 
-// The tiles of a part: every parts-th one.
+// A part's tiles: every parts-th one, from `first` on.
 typedef struct {
     size_t first, parts;
 } share;
 
-// Decodes a tile. Weights of the next ones come from flash while this one is multiplied. The chip has one
-// preload for both cores: where parts meet, the first brings those of all.
+// Decodes a tile, and prefetches the next tile's weights from flash, which then load while this one is
+// multiplied. The chip has one preload for both cores: if parts run at the same time, the first part
+// prefetches for all.
 static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
     ternary_active->decode(l->weight + tile * size, l->vectors, l->panel);
@@ -112,7 +114,7 @@ static ternary_product product_of(const layer *l, size_t tile) {
     };
 }
 
-// 4.3: what the inputs leave of an accumulator to the bias.
+// 4.3: the largest |bias| that keeps the accumulator within bounds.
 static int32_t bias_room(const layer *l) {
     return TERNARY_MAX_ACCUMULATOR - 128 * (int32_t)l->inputs;
 }
@@ -136,7 +138,7 @@ static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t 
     return true;
 }
 
-// Where a layer's outputs go: its columns of rows of `stride` bytes.
+// Scales and destination of a layer's outputs: columns of rows that are `stride` bytes apart.
 typedef struct {
     const int16_t *bias;
     const int8_t *multiplier;
@@ -194,7 +196,7 @@ static void linear_tiles(const layer *l, const columns *c) {
     ternary_parallel(linear_part, &all, all.parts);
 }
 
-// All rows and outputs. Rows that do not fit are copied, a block of them at a time.
+// All rows and outputs. Unaligned rows are copied, a block at a time.
 static void linear_rows(const layer *l, const columns *c) {
     if (rows_fit(l)) {
         linear_tiles(l, c);

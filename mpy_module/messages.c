@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Texts of errors, without printf: not every port has one that prints 64 bits.
+// Error messages, without printf: not every port's can print 64 bits.
 #include <stdbool.h>
 
 #include "ternary.h"

@@ -8,7 +8,7 @@
     static const ternary_parameter name##_parameters[] = {parameters};
 TERNARY_OPERATIONS(PARAMETERS, PARAMETER)
 
-// The argument structs are read as arrays of ternary_arg.
+// Argument structs are accessed as arrays of ternary_arg.
 #define NOTHING(name, type, use)
 #define COUNT(name) (sizeof(name##_parameters) / sizeof(ternary_parameter))
 #define SAME_LAYOUT(name, has_result, doc, parameters)                                                       \
@@ -50,7 +50,7 @@ static bool whole_elements(const ternary_arg *argument, int32_t type, ternary_er
     if (argument->size == 0) {
         return ternary_fail(error, TERNARY_ERR_EMPTY, argument);
     }
-    // Units are powers of two, and divisions slow.
+    // Units are powers of two; masks avoid slow divisions.
     if ((uintptr_t)argument->data & (unit - 1)) {
         error->needed = unit;
         return ternary_fail(error, TERNARY_ERR_ALIGN, argument);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The reference backend: portable C, for every target, and the oracle of the other backends.
+// The reference backend: portable C for every target, and what other backends are tested against.
 
 #include <string.h>
 

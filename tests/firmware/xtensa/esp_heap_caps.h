@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Of ESP-IDF's header of this name: what mpy_module/modternary.c uses.
+// The part of ESP-IDF's esp_heap_caps.h that mpy_module/modternary.c uses.
 
 #ifndef FAKE_ESP_HEAP_CAPS_H
 #define FAKE_ESP_HEAP_CAPS_H

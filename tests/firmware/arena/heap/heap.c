@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A heap of HEAP_SIZE bytes for arenas (mpy_module/modternary.c), and the module `heap`: count() of the
-// blocks that are taken, and reset(), which does what a soft reset of a board does, prints and ends the
-// process.
+// A heap of HEAP_SIZE bytes for arenas (mpy_module/modternary.c), and the module `heap`: count() returns the
+// number of allocated blocks; reset() does a board's soft reset, prints the result and ends the process.
 
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +53,7 @@ size_t ternary_heap_largest(void) {
     return HEAP_SIZE - taken();
 }
 
-// Overwrites what it takes back: a view of it would show that.
+// Overwrites freed memory, so that a remaining view is noticed.
 void ternary_heap_give(void *memory) {
     for (size_t i = 0; i < MAX_BLOCKS; i++) {
         if (blocks[i].memory == memory) {
@@ -77,7 +76,7 @@ static mp_obj_t heap_count(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(heap_count_obj, heap_count);
 
-// As ports/esp32/main.c goes from one life to the next.
+// The steps of a soft reset in ports/esp32/main.c.
 static mp_obj_t heap_reset(void) {
     static size_t memory[1 << 14];
     gc_sweep_all();
