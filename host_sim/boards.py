@@ -31,7 +31,7 @@ CHUNK, PAUSE = 256, 0.01
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 INTERRUPT, TO_RAW, TO_FRIENDLY, END = b"\x03", b"\x01", b"\x02", b"\x04"
 
-# Runs on the board and leaves no name behind. ternary.use tells the rows when it is asked for one that there is not.
+# Runs on the board and leaves no name behind. The error for an unknown backend lists those that there are.
 QUESTION = """\
 def _ask():
  import sys, os
@@ -42,10 +42,10 @@ def _ask():
  except AttributeError: pass
  try:
   import ternary
-  r["rows"] = ""
+  r["backends"] = ""
   ternary.use("")
  except (ImportError, AttributeError): pass
- except ValueError as e: r["rows"] = str(e).split(" one of ")[-1]
+ except ValueError as e: r["backends"] = str(e).split(" one of ")[-1]
  r["models"] = m = []
  for d in {"/rom", "/rom/models", "/models", os.getcwd().rstrip("/") + "/models"}:
   try: names = os.listdir(d)
@@ -181,7 +181,7 @@ def why_not_open(error: OSError) -> str:
 
 
 def ask(device: str, interrupt: bool = False) -> dict:
-    """What a board says of itself: name, version, machine, build, models [(path, bytes)], and rows if it has `ternary`.
+    """What a board says of itself: name, version, machine, build, models [(path, bytes)], backends if it has `ternary`.
 
     Raises NoAnswer.
     """
@@ -197,8 +197,8 @@ def describe(answer: dict) -> list[str]:
     """Lines about a board's answer."""
     build = f", {answer['build']}" if "build" in answer else ""
     lines = [f"{answer['name']} {answer['version']}, {answer['machine']}{build}"]
-    if "rows" in answer:
-        lines.append(f"ternary: {answer['rows'] or 'an older one, flash this tree'}")
+    if "backends" in answer:
+        lines.append(f"ternary: {answer['backends'] or 'an older one, flash this tree'}")
     else:
         lines.append("no module ternary: this firmware runs no models")
     lines += [f"model: {path}, {size:,} bytes" for path, size in sorted(answer["models"])]

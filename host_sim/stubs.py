@@ -45,9 +45,9 @@ def cores(count: int | None = None, /) -> int:
     """
 
 def use(name: str, /) -> None:
-    """Compute with a row of primitives from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+    """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError names the rows that there are.
+    ValueError lists the backends of this build.
     """
 '''
 

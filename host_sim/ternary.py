@@ -29,13 +29,13 @@ NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 def text_of(write, *arguments):
-    """The text that a C function of (..., text, size) writes."""
+    """The text written by a C function of (..., text, size)."""
     buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
     return ffi.string(write(*arguments, buffer, len(buffer))).decode()
 
 
 def exception(operation, arguments, error):
-    """What the binding raises for an error of C."""
+    """The exception for an error of C, as the binding raises it."""
     message = text_of(library.ternary_error_message, operation, arguments, error)
     if error.code == library.TERNARY_ERR_MEMORY:
         return MemoryError(message)
@@ -43,7 +43,7 @@ def exception(operation, arguments, error):
 
 
 def failure(operation, arguments, index, code, value=0):
-    """The exception for an error that only a binding can see."""
+    """The exception for an error that a binding detects."""
     error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
     return exception(operation, arguments, error)
 
@@ -86,23 +86,23 @@ class HostRunner:
         """Cores that operations use; with a count, sets it first."""
         return library.ternary_cores() if count is None else library.ternary_use_cores(count)
 
-    def rows(self):
-        """Names of the rows of primitives, the default first."""
+    def backends(self):
+        """Names of the backends, the default first."""
         names = []
-        while (name := library.ternary_row_name(len(names))) != ffi.NULL:
+        while (name := library.ternary_backend_name(len(names))) != ffi.NULL:
             names.append(ffi.string(name).decode())
         return names
 
-    def use_row(self, number):
-        """Use a row from now on."""
-        library.ternary_use_row(number)
+    def use_backend(self, number):
+        """Use a backend from now on."""
+        library.ternary_use_backend(number)
 
     def call(self, index, operation, arguments, views, error):
         """Run an operation, `index` in the table; returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
     def memory(self, size):
-        """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
+        """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
         try:
             memory = ffi.new("char[]", size + 15)
         except MemoryError:
@@ -115,10 +115,10 @@ runner = HostRunner()
 
 
 def use(name, **options):
-    """Choose a row of primitives from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
-    operations run: "host", or "lx7", a simulated ESP32-S3 that counts its cycles, with Lx7Runner's options.
+    """Choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
+    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
-    Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
+    Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
     """
     global runner
     if name == "lx7":
@@ -127,10 +127,10 @@ def use(name, **options):
         runner = Lx7Runner(tuple(OPERATIONS), **options)
     elif name == "host":
         runner = HostRunner()
-    elif name in (rows := runner.rows()):
-        runner.use_row(rows.index(name))
+    elif name in (backends := runner.backends()):
+        runner.use_backend(backends.index(name))
     else:
-        raise ValueError(f"use: {name!r} is not one of {', '.join([*rows, 'host', 'lx7'])}")
+        raise ValueError(f"use: {name!r} is not one of {', '.join([*backends, 'host', 'lx7'])}")
     return runner
 
 
@@ -196,7 +196,7 @@ def arena(*values):
 
 
 def cores(count=None):
-    """Number of cores that operations share their work between, from now on `count` if there are as many."""
+    """Number of cores that operations use; with a count, sets it first, if there are as many."""
     return runner.cores(None if count is None else operator.index(count))
 
 

@@ -18,8 +18,8 @@ TESTS = (
     "tests/host_sim/lx7/test_preload.py",
 )
 
-# Two lies that ternary_call cannot see, and what a sanitizer says of each: a buffer shorter than stated, and
-# an odd address behind the door.
+# Two errors that ternary_call cannot detect, and the report of a sanitizer: a buffer shorter than stated, and
+# an odd address, which bypasses the checks of ternary_call.
 START = """
 import sys
 sys.path.insert(0, "host_sim")

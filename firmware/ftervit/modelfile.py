@@ -47,13 +47,25 @@ METADATA = (
     "scales",
     "shapes",
 )
-AHEAD = 8192  # bytes that are worth bringing into the chip's cache early
 ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
-# What the kernels take: SPEC 3.1, 4, 7 and 7.1.
-MAX_PICTURE = 4096
-MAX_IN_FEATURES = 4032
-MAX_TOKENS = 2048
-MAX_HEAD_WIDTH = 1024
+# The kernels' limits; a test compares them with mpy_module/ternary.h.
+MAX_PICTURE = 4096  # SPEC 3.1
+MAX_IN_FEATURES = 4032  # SPEC 4
+MAX_TOKENS = 2048  # SPEC 7
+MAX_HEAD_WIDTH = 1024  # SPEC 7.1
+MAX_PREFETCH = 8192  # bytes
+# Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
+SCALES = {
+    "residual_shift": (0, 8),  # SPEC 5.1
+    "gain": (16384, 32767),  # SPEC 6
+    "gain_shift": (0, 15),
+    "beta": (0, 32639),
+    "score_shift": (0, 15),  # SPEC 7.1
+    "value_gain": (-1, 6),  # SPEC 7.5
+    "frac": (-64, 64),  # no kernel reads it
+}
+# The same for the integers of `preprocessing` (SPEC 3.5).
+PREPROCESSING = {"multiplier": (0, (1 << 22) - 1), "offset": (-(1 << 30), (1 << 30) - 1)}
 LARGEST_FILE = (1 << 31) - 1
 LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
 
@@ -428,7 +440,8 @@ class ModelFile:
 
     def _check_preprocessing(self):
         channels = self.architecture["in_chans"]
-        for key, low, high in (("multiplier", 0, (1 << 22) - 1), ("offset", -(1 << 30), (1 << 30) - 1)):
+        for key in ("multiplier", "offset"):
+            low, high = PREPROCESSING[key]
             field = "preprocessing " + key
             values = self.preprocessing.get(key) if type(self.preprocessing) is dict else None
             if type(values) is not list or len(values) != channels:
@@ -447,16 +460,17 @@ class ModelFile:
         except (KeyError, TypeError):
             self.refuse(field, "missing")
 
-    def scale(self, layer, key, low, high):
-        """The integer `key` of `layer` from the metadata `scales`, refused outside low..high."""
+    def scale(self, layer, key):
+        """The integer `key` of `layer` from the metadata `scales`, refused outside SCALES[key]."""
         field, value = self._scale(layer, key)
+        low, high = SCALES[key]
         if type(value) is not int or not low <= value <= high:
             self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
         return value
 
     def frac(self, layer):
-        """The frac of a layer's output; any within reason, nothing is computed from it."""
-        return self.scale(layer, "frac", -64, 64)
+        """The frac of a layer's output; nothing is computed from it."""
+        return self.scale(layer, "frac")
 
     def fracs(self, layer, count):
         """The list of `count` fracs of a layer whose outputs have several."""
@@ -506,8 +520,8 @@ class ModelFile:
         return self._data[begin : begin + size]
 
     def ahead(self):
-        """View of AHEAD bytes from the start of the last tensor on: what a reader of the file comes to next."""
-        return self._data[self._last : self._last + AHEAD]
+        """View of MAX_PREFETCH bytes from the start of the last tensor on: what is read from the file next."""
+        return self._data[self._last : self._last + MAX_PREFETCH]
 
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""

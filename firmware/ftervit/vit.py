@@ -38,7 +38,7 @@ class VisionTransformer:
         self.cls_token = file.tensor("cls_token", "I8", [width])
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
-        self.shifts = [file.scale(name, "residual_shift", 0, 8) for name in branches]
+        self.shifts = [file.scale(name, "residual_shift") for name in branches]
         self.blocks = []
         for i in range(sizes["depth"]):
             if hasattr(gc, "mem_free"):

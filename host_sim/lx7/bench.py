@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The rows of firmware/bench.py on the simulated ESP32-S3: modelled cycles of kernels and whole networks.
+"""The benchmarks of firmware/bench.py on the simulated ESP32-S3: modelled cycles of kernels and networks.
 
 python -m host_sim.lx7.bench [NETWORK] [--sram KB] [--readme]      (`just bench-s3`)
 
-Every row runs three times: as the chip is modelled, with a flash that costs nothing, and without the data cache's
-preload, whose timing is assumed. Networks are planned for two cores and run both parts one after another; what two
-cores make of that, timing.TwoCores says.
+Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
+timing is assumed. Networks are planned for two cores and run both parts one after another; timing.TwoCores estimates
+the time on two cores.
 """
 
 import argparse
@@ -34,7 +34,7 @@ TIMINGS = {
     "free flash": Timing(flash_bytes_per_second=float("inf")),
     "no preload": Timing(preload=False),
 }
-# MAC/cycle of one core, or seconds at most: issue bounds and what was aimed at.
+# Targets: MAC/cycle of one core, or seconds at most.
 TARGETS = {
     "gemm_inner": 15.0,
     "linear_qkv": 13.5,
@@ -46,7 +46,7 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Functions of the kernels by what they do; what an operation takes beyond them counts as its own row or as "calls".
+# Functions of the kernels by purpose; the rest of an operation counts as its own part or as "calls".
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -66,7 +66,7 @@ PARTS = (
 
 @dataclass
 class Run:
-    """What a row cost under one timing, in cycles; `external`: of them waiting for flash and PSRAM."""
+    """Cost of a benchmark under one timing, in cycles; external: part of them, waiting for flash and PSRAM."""
 
     macs: int
     cycles: float
@@ -76,7 +76,7 @@ class Run:
 
 @dataclass
 class Row:
-    """A row of the table; runs by the names of TIMINGS. cores: 1, or 2 for networks that are planned for both."""
+    """A row of the table; runs: by TIMINGS; cores: 1, or 2 for networks planned for both."""
 
     name: str
     cores: int
@@ -84,11 +84,11 @@ class Row:
 
     @property
     def flash(self) -> float:
-        """Cycles of one core that a flash costs."""
+        """Cycles of one core spent waiting for flash."""
         return self.runs["modelled"].cycles - self.runs["free flash"].cycles
 
     def seconds(self, name: str = "modelled", cores: int | None = None, bound: bool = False) -> float:
-        """Seconds under a timing, on `cores` cores (the row's): at 1.6x, external memory undivided, or at 2x."""
+        """Seconds under a timing; on two cores at 1.6x, external memory undivided, or at the 2x bound."""
         run = self.runs[name]
         if (cores or self.cores) == 1:
             return run.cycles / CLOCK_HZ
@@ -101,7 +101,7 @@ class Row:
         return macs / cycles if macs else None
 
     def numbers(self) -> dict[str, Any]:
-        """As JSON: see the head of the table."""
+        """The row for JSON."""
         modelled, free = self.runs["modelled"], self.runs["free flash"]
         numbers = {
             "name": self.name,
@@ -134,7 +134,7 @@ def firmware():
 
 
 def spent(runner, function: Callable[[], Any]) -> tuple[float, float]:
-    """Cycles of a call, and how many of them waited for external memory. Nothing of it is in the cache before."""
+    """Cycles of a call, and those that waited for external memory."""
     before = runner.machine.totals
     function()
     after = runner.machine.totals
@@ -180,7 +180,7 @@ def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def breakdown(runner, before: dict) -> dict[str, float]:
-    """Cycles by PARTS but for the two kinds of waiting, since `before`; runner.costs has been cleared then."""
+    """Cycles by PARTS since `before`, without waiting for memory; runner.costs was cleared at that time."""
     parts = dict.fromkeys(PARTS, 0.0)
     inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
@@ -208,7 +208,7 @@ def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run
     from ftervit import VisionTransformer, layers
 
     for scratch in (layers.scratch, layers.patch_scratch):
-        scratch.use(b"")  # what it holds is memory of another chip
+        scratch.use(b"")  # its buffer belongs to another chip
     limits = {} if sram is None else {"sram": sram, "piece": PIECE}
     runner = ternary.use("lx7", timing=timing, **limits)
     ternary.cores(cores)
@@ -220,7 +220,7 @@ def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run
     model(picture)
     totals = runner.machine.totals
     external = totals.external - old.external
-    # What one call of an operation and the next have between them is Python's, and in no figure.
+    # Python's time between two operations is not included.
     return Run(bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before))
 
 
@@ -273,7 +273,7 @@ def plan_of(path: Path, sram: int, cores: int) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure, or nothing."""
+    """A figure as text; empty for None."""
     return "" if value is None else f"{value:,.{digits}f}"
 
 
@@ -292,7 +292,7 @@ HEAD = (
 
 
 def cells(row: Row) -> list[str]:
-    """A row for people."""
+    """A row as text."""
     n = row.numbers()
     target, unit = TARGETS.get(row.name), " s" if row.cores == 2 or row.name == SHIPPED else ""
     aim = "" if target is None else f"{'<=' if unit else '>='} {target:g}{unit}"
@@ -302,7 +302,7 @@ def cells(row: Row) -> list[str]:
 
 
 def network_lines(rows: list[Row]) -> list[str]:
-    """What a row cannot hold: one core, bounds, and without preload."""
+    """Figures beside the table: one core, bounds, without preload."""
     lines = []
     for row in rows:
         if row.cores == 2:
@@ -317,7 +317,7 @@ def network_lines(rows: list[Row]) -> list[str]:
 
 
 def part_lines(row: Row) -> list[list[str]]:
-    """A network's cycles on one core by what they go to, with what 16 products a cycle would take beside it."""
+    """A network's cycles on one core by part, and the bound of 16 products a cycle."""
     parts, run = row.runs["modelled"].parts, row.runs["modelled"]
     lines = [[name, f"{parts[name]:,.0f}", f"{100 * parts[name] / run.cycles:.1f} %"] for name in PARTS]
     lines.append(["all", f"{run.cycles:,.0f}", "100.0 %"])
@@ -326,7 +326,7 @@ def part_lines(row: Row) -> list[list[str]]:
 
 
 def picture(row: Row, path: Path) -> None:
-    """The same as a bar."""
+    """Draw the parts as a bar."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -350,7 +350,7 @@ def picture(row: Row, path: Path) -> None:
 
 
 def readme(rows: list[Row]) -> str:
-    """The table, the breakdown and the picture for README."""
+    """Table, breakdown and picture for README."""
     main = next(row for row in rows if row.name == DEIT)
     return "\n\n".join(
         (

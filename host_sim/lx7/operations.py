@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The operations of mpy_module on the simulated core: what `ternary.use("lx7")` puts in place of this machine.
+"""The operations of mpy_module on the simulated core, for `ternary.use("lx7")`.
 
-The kernels are compiled for the chip, buffers lie where a board has them (memory of `ternary.arena` in SRAM, read-only
-ones, which are model files, in flash, all others in PSRAM), and cycles are counted for each operation.
+The kernels are compiled for the chip. Buffers are placed as on a board: memory of `ternary.arena` in SRAM, read-only
+buffers (model files) in flash, all others in PSRAM. Cycles are counted for each operation.
 """
 
 import struct
@@ -15,8 +15,8 @@ from host_sim.lx7.program import Program
 from host_sim.lx7.timing import CLOCK_HZ, Timing
 from host_sim.tables import aligned
 
-# As Xtensa's ABI lays out the structs of mpy_module/ternary.h: ternary_arg, ternary_error, ternary_operation (pointers
-# to name, text, function and parameters, two numbers).
+# Layout of mpy_module/ternary.h's structs in Xtensa's ABI: ternary_arg, ternary_error; size of ternary_operation (four
+# pointers, two numbers).
 ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 24
 STACK = 32 * 1024
 MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
@@ -27,7 +27,7 @@ PSRAM = FLASH[1], EXTERNAL_DATA[1]
 
 @dataclass
 class OperationCost:
-    """What all calls of an operation cost; cycles are modelled."""
+    """Cost of all calls of an operation; cycles are modelled."""
 
     calls: int = 0
     instructions: int = 0
@@ -38,8 +38,8 @@ class OperationCost:
 
 @dataclass
 class Placement:
-    """A host object in simulated memory, from `address` on; if `copied` is not None, as a copy there, behind bytes that
-    keep its alignment."""
+    """A host object in simulated memory at `address`; if `copied` is not None, a copy after padding that keeps its
+    alignment."""
 
     owner: memoryview
     address: int
@@ -53,7 +53,7 @@ class Placement:
 
 @dataclass
 class Space:
-    """Addresses from `start` to `end`, handed out first-fit."""
+    """Addresses from `start` to `end`, allocated first-fit."""
 
     start: int
     end: int
@@ -73,15 +73,15 @@ class Space:
 
 
 def address_of(view: memoryview) -> int:
-    """Where a buffer lies on this machine."""
+    """Address of a buffer on this machine."""
     return int(ffi.cast("uintptr_t", ffi.from_buffer(view)))
 
 
 class Lx7Runner:
-    """Runs operations on a simulated core. The interpreter's own time is no part of any figure.
+    """Runs operations on a simulated core. Figures do not include the interpreter's time.
 
-    names: of the operations, in the order of their table; sram, piece: bytes of memory that `ternary.arena` gives out
-    in all and at once, as far as the chip has them.
+    names: of the operations, in the order of their table; sram, piece: bytes that `ternary.arena` allocates in all and
+    at once, limited by the chip's SRAM.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class Lx7Runner:
         self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
-        # By first address, bytes and whether it is read-only; those used last come last.
+        # By first address, bytes and whether read-only; most recently used last.
         self.placements: OrderedDict[tuple[int, int, bool], Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
 
     def memory(self, size: int) -> memoryview | None:
-        """Zeroed SRAM on a multiple of 16, free again when nobody holds it; None where there is too little."""
+        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if there is too little."""
         fits = self.piece is None or size <= self.piece
         address = self.arena.take(-(-size // 16) * 16) if fits else None
         if address is None:
@@ -115,32 +115,32 @@ class Lx7Runner:
         block[:] = bytes(size)
         taken = self.arena.taken
         owner = ffi.gc(ffi.cast("char *", ffi.from_buffer(block)), lambda _: taken.pop(address))
-        # Keeps its owner; the owner's memory lives as long as this runner.
+        # The view keeps its owner alive; the memory lives as long as this runner.
         return memoryview(ffi.buffer(owner, size))
 
     def cores(self, count: int | None = None) -> int:
-        """Parts that operations are cut into, which run one after another here; with a count, sets it first. What two
-        cores would take, timing.TwoCores says."""
+        """Parts that operations are cut into, which run one after another here; with a count, sets it first.
+        timing.TwoCores estimates the time on two cores."""
         if count is None:
             return self.machine.call("ternary_cores")
         return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
 
-    def rows(self) -> list[str]:
-        """Names of the rows of primitives, the default first."""
+    def backends(self) -> list[str]:
+        """Names of the backends, the default first."""
         names = []
-        while address := self.machine.call("ternary_row_name", len(names)):
+        while address := self.machine.call("ternary_backend_name", len(names)):
             text = b""
             while not text.endswith(b"\0"):
                 text += self.machine.read(address + len(text), 1)
             names.append(text[:-1].decode())
         return names
 
-    def use_row(self, number: int) -> None:
-        """Use a row from now on."""
-        self.machine.call("ternary_use_row", number)
+    def use_backend(self, number: int) -> None:
+        """Use a backend from now on."""
+        self.machine.call("ternary_use_backend", number)
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
-        """Address of a buffer on the chip; what holds it if that is not SRAM."""
+        """Address of a buffer on the chip, and its placement if not in SRAM."""
         data, sram = address_of(view), address_of(self.sram)
         if sram <= data < sram + self.sram.nbytes:
             return DATA_SRAM[0] + data - sram, None
@@ -152,7 +152,7 @@ class Lx7Runner:
         return placement.address + placement.pad + data - key[0], placement
 
     def place_all(self, views: list[memoryview | None]) -> list[tuple[int, Placement | None]]:
-        """`place` for all buffers of a call, (0, None) for None; MemoryError if they do not fit together."""
+        """`place` for all buffers of a call, (0, None) for None; MemoryError if they do not all fit."""
 
         def places():
             return [(0, None) if view is None else self.place(view) for view in views]
@@ -160,15 +160,15 @@ class Lx7Runner:
         try:
             return places()
         except MemoryError:
-            # What earlier calls left may go, but nothing that this one uses: from the start, without gaps.
+            # Drop the placements of earlier calls and start again, without gaps.
             for key in list(self.placements):
                 self.forget(key)
             return places()
 
     def map(self, whole: memoryview, key: tuple[int, int, bool]) -> Placement:
-        """Give a host object a place in flash or PSRAM. One that is not aligned as the chip's would be is copied for
-        each call, so that its alignment is kept and nothing beside it is touched."""
-        # Never one of the current call, which are the last and fewer.
+        """Place a host object in flash or PSRAM. An object that is not aligned to 16 bytes is copied for each call, so
+        that its alignment is kept and its neighbours are not touched."""
+        # Those of the current call are the most recent, and fewer.
         while len(self.placements) >= MOST_BUFFERS:
             self.forget(next(iter(self.placements)))
         kind, pad = "flash" if whole.readonly else "psram", key[0] % 16
@@ -183,14 +183,14 @@ class Lx7Runner:
         return placement
 
     def forget(self, key: tuple[int, int, bool]) -> None:
-        """Take an object out of simulated memory."""
+        """Remove an object from simulated memory."""
         placement = self.placements.pop(key)
         self.machine.unmap(placement.address)
         for space in self.spaces.values():
             space.taken.pop(placement.address, None)
 
     def copy(self, placements: list[Placement], *, back: bool) -> None:
-        """Bring copied objects up to date before a call, or what it wrote back after it."""
+        """Update copied objects before a call, or the originals after it."""
         for placement in placements:
             if placement is not None and placement.copied is not None:
                 whole = placement.owner.cast("B")
@@ -200,7 +200,7 @@ class Lx7Runner:
                     whole[:] = placement.copied[placement.pad :]
 
     def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
-        """Run operation `index` of the table on arguments that the binding has filled; sets `error` as C does."""
+        """Run operation `index` of the table on arguments filled by the binding; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
         placed = self.place_all(views)
         placements = [placement for _, placement in placed]
@@ -220,7 +220,7 @@ class Lx7Runner:
         return result
 
     def read_error(self, where: int, arguments, error) -> None:
-        """Bring the chip's ternary_error to this machine's."""
+        """Copy the chip's ternary_error to this machine's."""
         *values, argument, other = ERROR.unpack(self.machine.read(where, ERROR.size))
         for name, value in zip(("code", "value", "low", "high", "needed", "index"), values, strict=True):
             setattr(error, name, value)
@@ -230,7 +230,7 @@ class Lx7Runner:
                 setattr(error, name, arguments + number)
 
     def count(self, name: str, before) -> None:
-        """Add what the last call cost."""
+        """Add the cost of the last call."""
         after, cost = self.machine.totals, self.costs.setdefault(name, OperationCost())
         cost.calls += 1
         cost.instructions += after.instructions - before.instructions
@@ -239,7 +239,7 @@ class Lx7Runner:
         cost.external += after.external - before.external
 
     def report(self) -> str:
-        """Costs by operation, the costliest first, as text."""
+        """Costs by operation as text, the costliest first."""
         rows = [["operation", "calls", "instructions", "cycles", "of them external", "ms at 240 MHz"]]
         costs = sorted(self.costs.items(), key=lambda item: -item[1].cycles)
         total = OperationCost()

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""C and assembly to programs for the simulated ESP32-S3, with Debian's clang, llvm-mc and ld.
+"""Builds programs for the simulated ESP32-S3 from C and assembly, with Debian's clang, llvm-mc and ld.
 
 python -m host_sim.lx7.toolchain [SOURCE ... -o OUTPUT]     build these, or without any the module's kernels
 
-clang compiles through assembly, because it leaves literals unaligned where it writes objects itself, and llvm-mc
-assembles what assembly.py has rewritten. Structures passed by value and varargs differ from GCC's ABI: its objects
-are for the simulator alone.
+clang compiles to assembly, because it does not align literals in objects; assembly.py rewrites it and llvm-mc
+assembles it. Structures passed by value and varargs differ from GCC's ABI: the objects are for the simulator only.
 """
 
 import argparse
@@ -49,7 +48,7 @@ MACROS = OUTPUT / "pie.inc"
 KERNELS = OUTPUT / "kernels.elf"
 ARCHIVER = "xtensa-lx106-elf-ar"
 
-# What the ESP32-S3's core has, as LLVM calls it.
+# Features of the ESP32-S3's core, by LLVM's names.
 FEATURES = [
     "windowed",
     "loop",
@@ -67,7 +66,7 @@ FEATURES = [
     "s32c1i",
     "threadptr",
 ]
-# Of no use to the compiler, but their special registers and instructions are to assembly.
+# For the special registers and instructions that assembly uses.
 ASSEMBLER_FEATURES = [
     "exception",
     "interrupt",
@@ -85,7 +84,7 @@ WARNINGS = ("-Wall", "-Wextra")
 COMPILE = ("-S", "-std=c11", "-gline-tables-only", "-gdwarf-4", "-fno-integrated-as", "-fno-addrsig")
 COMPILE += ("-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", *WARNINGS)
 PREPROCESS = ("-E", "-xassembler-with-cpp", *WARNINGS)
-# In front of main, and what programs take from as they need it.
+# Startup code, and the library that programs are linked with.
 STARTUP = ("vectors.S", "start.S")
 LIBRARY = ("lib.c", "soft.c")
 
@@ -131,7 +130,7 @@ class Options(NamedTuple):
 
 @functools.cache
 def tools() -> Tools:
-    """The programs; a Failure names the Debian packages that have what is missing."""
+    """The programs; Failure names the Debian packages of missing ones."""
     if missing := missing_xtensa_packages():
         packages = " ".join(sorted(missing.values()))
         raise Failure(f"missing: {', '.join(missing)}; install the Debian packages {packages}")
@@ -140,13 +139,13 @@ def tools() -> Tools:
 
 
 def shown(path: Path) -> Path:
-    """A path as messages and line tables have it: from the repository's root on, if it lies there."""
+    """A path for messages and line tables: relative to the repository's root if inside it."""
     path = path.resolve()
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
-    """Run a tool and pass on what it says; a Failure has its first error."""
+    """Run a tool and print its output; Failure has its first error."""
     try:
         run(command, what, log)
     finally:
@@ -155,7 +154,7 @@ def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
 
 
 def object_path(source: Path, options: Options) -> Path:
-    """Where the object of a source lies; other options make another."""
+    """Path of a source's object, which depends on the options."""
     digest = hashlib.sha256(repr((tools(), options, COMPILE, PREPROCESS)).encode()).hexdigest()
     name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()
     return OUTPUT / "objects" / digest[:12] / f"{source.stem}-{name[:12]}.o"
@@ -168,7 +167,7 @@ def dependencies(path: Path) -> list[Path]:
 
 
 def up_to_date(path: Path, options: Options) -> bool:
-    """Whether an object is newer than all that it is made from."""
+    """Whether an object is newer than everything it depends on."""
     listing = path.with_suffix(".d")
     if not path.exists() or not listing.exists():
         return False
@@ -193,7 +192,7 @@ def compiled(source: Path, options: Options) -> Path:
         *(COMPILE if source.suffix == ".c" else PREPROCESS),
         *shlex.split(options.optimize),
     ]
-    # What the source includes by the assembler's own means is in no dependency file.
+    # Files included by the assembler are not in the dependency file.
     command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
     run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
     assemble(raw, source, path, options)
@@ -241,8 +240,8 @@ def contents(path: Path) -> tuple[Mapping[str, Place], Mapping[str, bytes]]:
 
 
 def library(options: Options) -> Path:
-    """The archive of what programs take functions from."""
-    # The macros and a program's own definitions do not matter to it.
+    """The archive of the runtime library."""
+    # It does not depend on macros and a program's definitions.
     options = Options(optimize="-O2 -fno-builtin", without=options.without)
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")
@@ -268,7 +267,7 @@ def link(objects: Sequence[Path], output: Path, options: Options, script: Path) 
 
 
 def write_macros() -> None:
-    """Write PIE's instructions as macros, if they have changed."""
+    """Write PIE's instructions as macros if they changed."""
     text = pie_macros()
     if not MACROS.exists() or MACROS.read_text() != text:
         OUTPUT.mkdir(parents=True, exist_ok=True)

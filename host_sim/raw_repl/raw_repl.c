@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// Host only: gives MicroPython's unix port the REPL that boards have (raw and friendly, soft reset),
-// so that mpremote can talk to it. host_sim/board.py starts it as `raw_repl.run(raw)` on a raw terminal.
+// Host only: a board's REPL (raw and friendly, soft reset) for MicroPython's unix port, so that mpremote can
+// talk to it. host_sim/board.py starts it as `raw_repl.run(raw)` on a raw terminal.
 //
-// The terminal behaves like a board's serial line. While a program runs, Ctrl-C interrupts it and '\n'
-// leaves as "\r\n". At the prompt, and where the program asks for clean bytes with
-// micropython.kbd_intr(-1), every byte passes unchanged in both directions.
+// The terminal behaves like a board's serial line. While a program runs, Ctrl-C interrupts it and '\n' is
+// sent as
+// "\r\n". At the prompt, and after micropython.kbd_intr(-1), all bytes pass unchanged in both directions.
 
 #include <signal.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@
 #include "shared/readline/readline.h"
 #include "shared/runtime/pyexec.h"
 
-// Exit status after a soft reset: the REPL that the client was in (host_sim/board.py knows them too).
+// Exit status after a soft reset, by the REPL in use; host_sim/board.py has the same numbers.
 #define EXIT_FRIENDLY (64)
 #define EXIT_RAW (65)
 
@@ -43,7 +43,7 @@ static void on_interrupt(int signum) {
     mp_sched_keyboard_interrupt();
 }
 
-// The port's own handler jumps out of whatever C code is running; a board raises at the next bytecode.
+// The port's handler jumps out of any C code; a board raises the exception at the next bytecode.
 void __wrap_mp_hal_set_interrupt_char(int c) {
     if (!serving) {
         __real_mp_hal_set_interrupt_char(c);

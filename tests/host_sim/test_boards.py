@@ -78,7 +78,7 @@ def test_a_board_tells_what_it_carries(board):
         answer = ask(board.path)
         assert answer["name"] == "micropython"
         assert answer["version"] == version
-        assert answer["rows"].split(", ")[0] == "reference"
+        assert answer["backends"].split(", ")[0] == "reference"
         assert answer["models"] == [("/models/fashion_mnist.safetensors", MODEL.stat().st_size)]
 
 
@@ -107,12 +107,12 @@ def test_models_in_rom(own_board, tmp_path):
 def test_firmware_without_the_module(own_board):
     own_board.mpremote("exec", WITHOUT_MODULE)
     answer = ask(own_board.path)
-    assert "rows" not in answer
+    assert "backends" not in answer
     assert "no module ternary: this firmware runs no models" in boards.describe(answer)
 
 
-def test_firmware_from_before_rows_and_a_board_without_models():
-    lines = boards.describe({"name": "micropython", "version": "1.25.0", "machine": "x", "rows": "", "models": []})
+def test_firmware_from_before_backends_and_a_board_without_models():
+    lines = boards.describe({"name": "micropython", "version": "1.25.0", "machine": "x", "backends": "", "models": []})
     assert lines[1:] == ["ternary: an older one, flash this tree", "no model in /rom, /models or models"]
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Checks of a linked firmware, on ELF files of our own sources: clang compiles them, Debian's ld links them.
 
-Stand-ins take the place of what ESP-IDF adds: headers (tests/firmware/xtensa), a linker script with its addresses, and
+Stand-ins take the place of what ESP-IDF adds: headers (tests/firmware/idf), a linker script with its addresses, and
 its allocator, a function that lies in flash as ESP-IDF's does.
 """
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// PIE: lane-wise arithmetic, comparisons, logic and shifts on q registers (TRM 1.8), alone or with a load or
-// store.
+// PIE: lane-wise arithmetic, comparisons, logic and shifts on q registers (TRM 1.8), some fused with a load
+// or store.
 #include "pie.h"
 
 typedef lx7_q (*binary)(const lx7_core *core, const lx7_q *x, const lx7_q *y);
@@ -36,8 +36,8 @@ LANES(vmul_u8, ub, 16, lx7_shift_right(a *b, core->sar))
 LANES(vmul_s16, h, 8, lx7_shift_right(a *b, core->sar))
 LANES(vmul_u16, uh, 8, lx7_shift_right(a *b, core->sar))
 
-// SAR beyond 31: an unsigned product leaves 0 however the shift is read. Signed bytes give 0 at 32 on a chip
-// (QEMU#163), which no reading of the manual explains; anything else is open.
+// SAR above 31: an unsigned product gives 0 in every reading of the manual. Signed bytes give 0 at 32 on a
+// chip (QEMU#163), which the manual does not explain. Everything else is unknown.
 static bool shift_known(lx7_core *core, bool is_signed, bool bytes) {
     if (core->sar < 32 || !is_signed || (bytes && core->sar == 32)) {
         return true;
@@ -159,7 +159,7 @@ static bool relu_shift_known(lx7_core *core, uint32_t shift) {
 RELU(8, b, 16, 32)
 RELU(16, h, 8, 64)
 
-// At SAR = 32 a chip saturates to the left and gives 0 to the right, even for negative lanes (QEMU#163).
+// At SAR = 32 a chip saturates left shifts and gives 0 for right shifts, even of negative lanes (QEMU#163).
 
 static uint32_t shift_left(uint32_t value, uint32_t count) {
     if (count < 32) {

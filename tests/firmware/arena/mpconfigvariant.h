@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// MicroPython's unix port as the esp32 port is: a heap that has areas, threads under a global lock.
+// MicroPython's unix port configured like the esp32 port: a split heap, threads with a GIL.
 
 #define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_EXTRA_FEATURES)
 #define MICROPY_DEBUG_PRINTERS (1) // main.c

@@ -243,7 +243,7 @@ def test_macros_refuse_what_there_is_not(line, message, tmp_path, capfd):
         ("ee.vld.128.ip", (1, 3, 8), "imm: 8 is not in -2048..2032 in steps of 16"),
         ("movi.n", (1, 96), "imm: 96 is not in -32..95"),
         ("add", (1, 2), "add takes 3 operands, not 2"),
-        ("ee.cmul.s8", (), "ee.cmul.s8: no instruction of this core"),
+        ("ee.cmul.s8", (), "ee.cmul.s8: not an instruction of this core"),
     ],
 )
 def test_encode_refuses_what_there_is_not(mnemonic, values, message):

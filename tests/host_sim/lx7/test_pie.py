@@ -70,7 +70,7 @@ def outcome(machine: Machine, mnemonic: str, operands: dict[str, int], state: St
     try:
         machine.run(1)
     except MachineError as error:
-        if undefined and "nobody has published" in str(error):
+        if undefined and "not settled by a manual or a chip" in str(error):
             memory_now = pie_oracle.Memory(memory.base, bytearray(machine.read(memory.base, len(memory.data))))
             return state.diff(get_state(machine)) or memory.diff(memory_now)
         return f"the core stops: {error}; the oracle: {undefined or 'does not'}"

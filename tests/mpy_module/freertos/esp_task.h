@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Of ESP-IDF's header of this name: what mpy_module/parallel_freertos.c uses.
+// The part of ESP-IDF's esp_task.h that mpy_module/parallel_freertos.c uses.
 
 #ifndef FAKE_ESP_TASK_H
 #define FAKE_ESP_TASK_H

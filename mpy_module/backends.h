@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The inner loops: what a target's SIMD unit replaces. Everything else in this directory is written once. A
-// row of the table has them all; every row gives the same bits for every input.
+// Backends: the inner loops, in portable C or for a target's SIMD unit. A backend implements all functions of
+// ternary_backend; all backends give the same bits for every input.
 
-#ifndef TERNARY_PRIMITIVES_H
-#define TERNARY_PRIMITIVES_H
+#ifndef TERNARY_BACKENDS_H
+#define TERNARY_BACKENDS_H
 
 #include <stdbool.h>
 
@@ -11,17 +11,17 @@
 
 enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
 
-// Rows of x times a panel of 16 columns: out[row][lane] comes from sum_k x[row][k] * panel[k][lane].
+// A product of rows of x with a panel of 16 columns: sum[row][lane] = sum_k x[row][k] * panel[k][lane].
 typedef struct {
     const int8_t *x;           // [rows, depth], rows `x_stride` bytes apart
-    const int8_t *panel;       // [depth, 16]; memory reaches to a multiple of 16 rows, with any content there
-    int8_t *spare;             // of `values` alone: room for a row of x, made a multiple of 16
+    const int8_t *panel;       // [depth, 16], readable up to a multiple of 16 rows
+    int8_t *spare;             // for `values` only: room for one row of x, rounded up to 16 bytes
     int8_t *out;               // [rows, lanes], rows `out_stride` bytes apart
     size_t rows, depth, lanes; // each >= 1, lanes <= 16
     size_t x_stride, out_stride;
 } ternary_product;
 
-// 7.5 for a row: its n and m.
+// 7.5: n and m of a row.
 typedef struct {
     uint8_t shift;
     int8_t multiplier;
@@ -35,7 +35,7 @@ typedef struct {
     int32_t mean, factor, shift;
 } ternary_norm;
 
-// 4.1 of a tile: 16 biases and multipliers.
+// 4.1 for a tile: 16 biases and multipliers.
 typedef struct {
     const int16_t *bias;
     const int8_t *multiplier;
@@ -44,21 +44,21 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    // 2.2-2.4: `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
+    // 2.2-2.4: unpacks `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
     void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
-    // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7, panel
-    // of trits, the sums within 20 bits (4.3).
+    // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7; a
+    // panel of trits; sums within 20 bits (4.3).
     void (*linear)(const ternary_product *p, const ternary_scale *scale);
-    // 4.7: the sums of one row; panel of trits.
+    // 4.7: the sums of one row; a panel of trits.
     void (*sums)(const ternary_product *p, int32_t *sums);
-    // 7.1: out = sat8(sum >> shift) for any x and panels of depth <= 1024. `columns` of them: a panel for
-    // each 16, each a multiple of 16 rows; `lanes` does not count.
+    // 7.1: out = sat8(sum >> shift) for any x and depth <= TERNARY_MAX_HEAD_WIDTH. p->panel: one panel for
+    // every 16 of `columns`, each padded to a multiple of 16 rows; p->lanes is ignored.
     void (*scores)(const ternary_product *p, size_t columns, int32_t shift);
-    // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7 with those of the row; x in 0..127, a row's sum
-    // at most 4095.
+    // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7, shift and multiplier from means[row]; x in
+    // 0..127, at most TERNARY_MAX_WEIGHT_SUM a row.
     void (*values)(const ternary_product *p, const ternary_mean *means);
-    // 7.2, 7.3: scores [rows, tokens] to weights, which may be the same, in rows `stride` bytes apart; sums:
-    // W of 7.4 for each row.
+    // 7.2, 7.3: scores [rows, tokens] to weights, may be in place; rows of both are `stride` bytes apart;
+    // sums: W of 7.4 for each row.
     void (*softmax)(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
                     int8_t *weights, int32_t *sums);
     // The sum of x >= 0.
@@ -79,20 +79,20 @@ typedef struct {
     int32_t (*sum)(const int16_t *x, size_t count);
     uint64_t (*squares)(const int16_t *x, size_t count, int32_t mean);
     void (*norm)(const ternary_norm *norm, const int16_t *x, int8_t *y);
-    // `rows` stretches of `count` bytes, `stride` bytes apart, one behind the other.
+    // Copies `rows` runs of `count` bytes, `stride` bytes apart, to contiguous memory.
     void (*copy)(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride);
-    // `count` zeros
+    // Writes `count` zeros.
     void (*clear)(int8_t *to, size_t count);
-    // A hint: this memory will be read soon.
+    // A hint that this memory is read soon.
     void (*prefetch)(const void *data, size_t size);
-} ternary_primitives;
+} ternary_backend;
 
-extern const ternary_primitives ternary_reference;
+extern const ternary_backend ternary_reference;
 #ifdef TERNARY_PIE
-extern const ternary_primitives ternary_pie;
+extern const ternary_backend ternary_pie;
 #endif
 
-// The row in use.
-extern const ternary_primitives *ternary_active;
+// The backend in use.
+extern const ternary_backend *ternary_active;
 
 #endif
