@@ -9,17 +9,21 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from host_sim import esp32, unix_port
-from host_sim.environment import ROOT
+from host_sim.environment import BUILD, ROOT, lock
 
 IDF = Path(__file__).resolve().parent / "idf"
 BOARDS = ROOT / "firmware" / "boards"
 BOARD = BOARDS / "FTERVIT_S3_N16R8"
 COPIES = {"component": "__idf_main.dir", "linked": "micropython.elf.dir"}
+# Debug information, which is for linkers of Espressif's; what lets a warning pass; what clang does not know.
+NOT_FOR_CLANG = "-g|-Wno-error=|-Wno-clobbered$"
 
 
 class Command(NamedTuple):
@@ -116,3 +120,18 @@ def configure(
     variables = {"IDF_PATH": str(IDF), "IDF_VERSION": esp32.versions()["idf"]} | variables
     output = run_cmake(tree / "ports" / "esp32", build, *options, **variables)
     return Configured(build, read_commands(build, COPIES), results(output))
+
+
+def linked_options() -> Callable[[Path], tuple[str, ...]]:
+    """How the firmware compiles a source that it links, as far as clang takes it; the unix port's build must be there,
+    which has the names of strings."""
+    folder = BUILD / "esp32-port"
+    with lock("esp32-port"):
+        shutil.rmtree(folder, ignore_errors=True)
+        port = configure(folder)
+        (port.folder / "genhdr").symlink_to(unix_port.OUTPUT / "genhdr")
+
+    def of(source: Path) -> tuple[str, ...]:
+        return tuple(word for word in port.commands["linked"][source].arguments if not re.match(NOT_FOR_CLANG, word))
+
+    return of

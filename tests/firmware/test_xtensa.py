@@ -9,7 +9,6 @@ library. GNU as reads all assembly; Debian's is for another core, so instruction
 
 import re
 import shlex
-import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -17,9 +16,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from host_sim import unix_port
 from host_sim.build import SOURCE
-from host_sim.environment import BUILD, lock
+from host_sim.environment import lock
 from host_sim.lx7 import isa, toolchain
 from tests.firmware import esp32_port
 
@@ -27,8 +25,6 @@ HERE = Path(__file__).resolve().parent / "xtensa"
 C_SOURCES = sorted(SOURCE.rglob("*.c"))
 MODTERNARY = SOURCE / "modternary.c"
 ASSEMBLY = sorted(SOURCE.rglob("*.S"))
-# Debug information, which is for linkers of Espressif's; what lets a warning pass; what clang does not know.
-NOT_HERE = "-g|-Wno-error=|-Wno-clobbered$"
 ASSEMBLER = "xtensa-lx106-elf-as"
 # Bytes: a step beyond them is worth a look. The worker's stack is 6144 of .bss (parallel_freertos.c).
 LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
@@ -36,19 +32,9 @@ LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
 
 @pytest.fixture(scope="module")
 def options(program):
-    """How the firmware compiles a source. The names of strings come from the unix port's build."""
-    folder = BUILD / "esp32-port"
-    with lock("esp32-port"):
-        shutil.rmtree(folder, ignore_errors=True)
-        port = esp32_port.configure(folder)
-    (port.folder / "genhdr").symlink_to(unix_port.OUTPUT / "genhdr")
-
-    def of(source):
-        command = port.commands["linked"][source]
-        kept = [word for word in command.arguments if not re.match(NOT_HERE, word)]
-        return toolchain.Options((HERE,), optimize=shlex.join(kept))
-
-    return of
+    """How the firmware compiles a source."""
+    linked = esp32_port.linked_options()
+    return lambda source: toolchain.Options((HERE,), optimize=shlex.join(linked(source)))
 
 
 def compiled(source, options):

@@ -6,30 +6,21 @@ its allocator, a function that lies in flash as ESP-IDF's does.
 """
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from host_sim import esp32, esp32_check, partitions, unix_port
+from host_sim import esp32, esp32_check, partitions
 from host_sim.environment import ROOT, XTENSA_LINKER, Failure, lock
 from host_sim.lx7 import toolchain
+from tests.firmware import esp32_port
 
 MODULE = ROOT / "mpy_module"
 HEADERS = ROOT / "tests" / "firmware" / "xtensa"
-FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
 BOARD = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8"
-DEFINES = (
-    "ESP_PLATFORM",
-    "TERNARY_PIE",
-    "TERNARY_PARALLEL_FREERTOS",
-    "CONFIG_IDF_TARGET_ESP32S3=1",
-    "CONFIG_IDF_TARGET_ARCH_XTENSA=1",
-    "CONFIG_SPIRAM=1",
-    "CONFIG_BT_NIMBLE_TASK_STACK_SIZE=6144",
-    "SOC_USB_OTG_SUPPORTED=0",
-)
 ALLOCATOR = """
 #include <stddef.h>
 #include <stdint.h>
@@ -53,19 +44,18 @@ SECTIONS {{
     /DISCARD/ : {{ *(.xt.* .xtensa.info .comment .note.* .eh_frame) }}
 }}
 """
-IDF_OPTIONS = ("-mlongcalls", "-O2", "-ffunction-sections", "-fdata-sections", "-Wall")
 EXECUTABLE, COMPONENT = "CMakeFiles/micropython.elf.dir", "esp-idf/main/CMakeFiles/__idf_main.dir"
 
 
 class Firmware:
     """A build folder as ESP-IDF leaves it; what a test changes in `commands` counts after `write`."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, linked):
         self.folder, self.elf = folder, folder / "micropython.elf"
         self.commands: dict[tuple[str, Path], list[str]] = {}
         for copy in (COMPONENT, EXECUTABLE):
             for source in esp32_check.module_sources():
-                self.commands[copy, source] = [*IDF_OPTIONS, *(f"-D{name}" for name in DEFINES)]
+                self.commands[copy, source] = list(linked(MODULE / source))
         (folder / "sdkconfig").write_text(f'CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="{BOARD}/partitions.csv"\n')
         (folder / "micropython.bin").write_bytes(bytes(1_000_000))
 
@@ -99,22 +89,33 @@ class Firmware:
 
 
 @pytest.fixture(scope="module")
-def objects(program, tmp_path_factory):
-    """Compile the module as the firmware does: options and definitions -> objects by source."""
-    tree = unix_port.source()
-    headers = (FREERTOS, BOARD, tree / "ports" / "esp32", tree, program.parent)
-    system = " ".join(f"-isystem {path}" for path in headers)
+def linked(program):
+    """How the firmware compiles a source of the module that it links."""
+    return esp32_port.linked_options()
+
+
+@pytest.fixture(scope="module")
+def objects(linked, tmp_path_factory):
+    """Compile the module as the firmware does, `change` applied to its options -> objects by source."""
     stand_in = tmp_path_factory.mktemp("idf") / "heap_caps.c"
     stand_in.write_text(ALLOCATOR)
 
-    def compile_all(defines=DEFINES, optimize="-O2"):
-        options = toolchain.Options((HEADERS, MODULE), defines, f"{optimize} {system}")
+    def compiled(path, options):
+        return toolchain.compiled(path, toolchain.Options((HEADERS,), optimize=shlex.join(options)))
+
+    def compile_all(change=list):
         with lock("lx7"):
             toolchain.write_macros()
             sources = [MODULE / source for source in esp32_check.module_sources()]
-            return {path: toolchain.compiled(path, options) for path in [*sources, stand_in]}
+            return {path: compiled(path, change(linked(path))) for path in sources} | {stand_in: compiled(stand_in, ())}
 
     return compile_all
+
+
+@pytest.fixture(scope="module")
+def firmware(linked):
+    """The firmware in a build folder."""
+    return lambda folder: Firmware(folder, linked)
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +139,9 @@ def good_folder(objects, link):
 
 
 @pytest.fixture
-def good(good_folder):
+def good(good_folder, firmware):
     """A firmware as it should be."""
-    return Firmware(good_folder)
+    return firmware(good_folder)
 
 
 def test_good_firmware(good):
@@ -185,7 +186,7 @@ def test_only_one_copy(good):
         (lambda options: [*options, "-Og"], "-Og (attention.c, "),
         (lambda options: [*options, "-UTERNARY_PIE"], "no -DTERNARY_PIE (attention.c, "),
         (
-            lambda options: [o for o in options if o != "-DESP_PLATFORM"],
+            lambda options: [o for o in options if not o.startswith(("-DTERNARY_ESP32", "-DESP_PLATFORM"))],
             "no -DTERNARY_ESP32 or -DESP_PLATFORM (attention.c, ",
         ),
     ],
@@ -209,38 +210,48 @@ def test_source_that_is_not_compiled(good):
     assert good.problems() == ["options of the linked copy: 0 copies, one is needed (pie/norm.S)"]
 
 
-def test_kernels_in_flash(objects, link):
-    firmware = Firmware(link(objects().values(), kernels="flash"))
-    [problem] = firmware.problems()
+def test_kernels_in_flash(objects, link, firmware):
+    built = firmware(link(objects().values(), kernels="flash"))
+    [problem] = built.problems()
     assert problem.startswith("PIE kernels: pie_")
     assert "at 0x4200" in problem and "not in 0x40370000..0x403dffff" in problem
 
 
-def test_kernels_that_are_not_linked(objects, link):
-    firmware = Firmware(link(path for source, path in objects().items() if source.name != "panels.S"))
-    [problem] = firmware.problems()
+def test_kernels_that_are_not_linked(objects, link, firmware):
+    built = firmware(link(path for source, path in objects().items() if source.name != "panels.S"))
+    [problem] = built.problems()
     assert "pie_decode is missing" in problem
 
 
-@pytest.mark.parametrize("optimize", ["-O0", "-O2", "-Os"])
-def test_arena_is_found_however_it_is_compiled(objects, link, optimize):
-    firmware = Firmware(link(objects(optimize=optimize).values()))
-    assert firmware.check()[2].endswith(
-        f"at {esp32_check.Image(firmware.elf).symbols['heap_caps_aligned_alloc'].address:#x}"
-    )
+@pytest.mark.parametrize("optimize", ["-O1", "-O2", "-Os"])
+def test_arena_is_found_however_it_is_compiled(objects, link, optimize, firmware):
+    built = firmware(link(objects(lambda options: [*options, optimize]).values()))
+    assert built.check()[2].endswith(f"at {esp32_check.Image(built.elf).symbols['heap_caps_aligned_alloc'].address:#x}")
 
 
-def test_arena_without_the_definition(objects, link):
-    """The fault that was there: the component's copy has the definition, the linked one not."""
-    without = tuple(name for name in DEFINES if name != "ESP_PLATFORM")
-    firmware = Firmware(link(objects(defines=without).values()))
-    [problem] = firmware.problems()
+def test_arena_elsewhere(objects, link, firmware):
+    """An arena that takes its memory from another allocator."""
+    built = firmware(link(objects(lambda options: [*options, "-Dheap_caps_aligned_alloc=elsewhere"]).values()))
+    [problem] = built.problems()
     assert problem == ("arena: nothing of modternary.c refers to heap_caps_aligned_alloc: arenas would lie in PSRAM")
 
 
-def test_stripped_firmware(objects, link):
-    firmware = Firmware(link(objects().values(), options=["--strip-all"]))
-    kernels, arena = firmware.problems()
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda options: [*options, "-O0"], "none of the options of micropython.cmake"),
+        (lambda options: [o for o in options if o != "-DTERNARY_ESP32"], "which defines TERNARY_ESP32"),
+    ],
+)
+def test_copies_that_do_not_compile(objects, change, why):
+    """The two faults that there were: neither options nor definitions in the copy that is linked."""
+    with pytest.raises(Failure, match=why):
+        objects(change)
+
+
+def test_stripped_firmware(objects, link, firmware):
+    built = firmware(link(objects().values(), options=["--strip-all"]))
+    kernels, arena = built.problems()
     assert "is missing" in kernels
     assert arena == "arena: no functions of modternary.c: was the ELF file stripped?"
 
@@ -251,15 +262,15 @@ def test_image_that_does_not_fit(good):
 
 
 @pytest.mark.parametrize("name", ["compile_commands.json", "sdkconfig", "micropython.bin", "micropython.elf"])
-def test_absent_file(good_folder, tmp_path, name):
+def test_absent_file(good_folder, tmp_path, name, firmware):
     folder = tmp_path / "build"
     folder.mkdir()
-    firmware = Firmware(folder)
+    built = firmware(folder)
     (folder / "micropython.elf").write_bytes((good_folder / "micropython.elf").read_bytes())
-    firmware.check()
+    built.check()
     (folder / name).unlink()
     with pytest.raises(Failure, match=rf"^{folder / name}: (No|no) such file"):
-        esp32_check.check(firmware.elf)
+        esp32_check.check(built.elf)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"no ELF", lambda data: b""])
