@@ -6,7 +6,6 @@ its allocator, a function that lies in flash as ESP-IDF's does.
 """
 
 import json
-import re
 import shlex
 import subprocess
 from pathlib import Path
