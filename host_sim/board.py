@@ -387,7 +387,7 @@ def main() -> None:
     server.add_argument("--with-parent", action="store_true", help="end when the process that started it does")
     server.add_argument("--until-eof", action="store_true", help="end when standard input does")
     demonstration = commands.add_parser("demo", help="run firmware/classify.py")
-    demonstration.add_argument("kind", **kind)
+    demonstration.add_argument("kind", **kind | {"choices": ["unix", "qemu"]})
     demonstration.set_defaults(run=demo)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -7,8 +7,10 @@ kernels that computes wrongly; "right pie", one that does not; "psram", "boot", 
 """
 
 import argparse
+import ctypes
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -47,6 +49,7 @@ sys.modules["ternary"] = rows
 del ternary
 """
 EXIT_FRIENDLY, EXIT_RAW = 64, 65
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def fail(text: str) -> None:
@@ -108,7 +111,11 @@ def rom_files(flash: Path, folder: Path) -> None:
 
 
 def terminal() -> None:
-    """Make the serial line the controlling terminal, whose Ctrl-C the unix port turns into KeyboardInterrupt."""
+    """Make the serial line the controlling terminal, whose Ctrl-C the unix port turns into KeyboardInterrupt.
+
+    What runs on it ends with this process, as a chip does with its emulator.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 1)
 

