@@ -149,4 +149,4 @@ clean:
 [no-exit-message]
 [private]
 prepare TASK:
-    @{{ system_python }} host_sim/environment.py {{ TASK }}
+    @{{ system_python }} -m host_sim.setup.environment {{ TASK }}

@@ -20,7 +20,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
-from host_sim.environment import (
+from host_sim.romfs import build_image
+from host_sim.setup.environment import (
     ARM_EMULATOR,
     BUILD,
     ROOT,
@@ -29,7 +30,6 @@ from host_sim.environment import (
     missing_packages,
     one_line_errors,
 )
-from host_sim.romfs import build_image
 from host_sim.unix_port import build
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"

@@ -21,7 +21,7 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.environment import (
+from host_sim.setup.environment import (
     BUILD,
     ROOT,
     Failure,

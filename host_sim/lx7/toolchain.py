@@ -25,7 +25,10 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from host_sim import build as host_build
-from host_sim.environment import (
+from host_sim.lx7 import isa
+from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
+from host_sim.lx7.isa.generate import pie_macros
+from host_sim.setup.environment import (
     BUILD,
     LOGS,
     ROOT,
@@ -37,9 +40,6 @@ from host_sim.environment import (
     run,
     xtensa_llvm,
 )
-from host_sim.lx7 import isa
-from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
-from host_sim.lx7.isa.generate import pie_macros
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE / "runtime"

@@ -14,7 +14,7 @@ import pytest
 
 from host_sim import unix_port
 from host_sim.build import SOURCE
-from host_sim.environment import BUILD, lock, run
+from host_sim.setup.environment import BUILD, lock, run
 
 HERE = Path(__file__).resolve().parent / "arena"
 # Old values of registers and of the stack may still hold a view: something else goes there.

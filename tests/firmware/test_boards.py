@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from host_sim import esp32, unix_port
-from host_sim.environment import ROOT, Failure, requirements
 from host_sim.romfs import build_image, partition_size
+from host_sim.setup.environment import ROOT, Failure, requirements
 from tests.conftest import ROOT as TREE
 
 BOARDS = TREE / "firmware" / "boards"

@@ -15,8 +15,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from host_sim.build import SOURCE
-from host_sim.environment import ROOT, lock
 from host_sim.lx7 import isa, toolchain
+from host_sim.setup.environment import ROOT, lock
 
 HERE = Path(__file__).resolve().parent / "xtensa"
 FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The virtual environment and the system packages that the recipes need.
 
-`python3 host_sim/environment.py demo|lint|test|train|eval|lx7|flash|qemu` installs what that recipe misses and nothing
-else. It runs on the system's own Python before any package exists, so it uses the standard library alone;
+`python3 -m host_sim.setup.environment demo|lint|test|train|eval|lx7|flash|qemu` installs what that recipe misses and
+nothing else. It runs on the system's own Python before any package exists, so it uses the standard library alone;
 host_sim/unix_port.py and host_sim/board.py share its log files, progress lines and error lines.
 """
 
@@ -29,7 +29,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build"
 LOGS = BUILD / "log"
 VENV = ROOT / ".venv"

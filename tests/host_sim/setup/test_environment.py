@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import environment, unix_port
-from host_sim.environment import Failure
+from host_sim import unix_port
+from host_sim.setup import environment
+from host_sim.setup.environment import Failure
 
 NAMED_PACKAGES = {"the compiler": "gcc", "make": "make"}
 
@@ -39,8 +40,8 @@ def tools(monkeypatch, tmp_path):
 
 
 def test_empty_path_names_what_is_missing(tmp_path):
-    command = [sys.executable, environment.__file__, "demo"]
-    result = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    command = [sys.executable, "-m", "host_sim.setup.environment", "demo"]
+    result = subprocess.run(command, cwd=environment.ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert result.returncode == 1
     [line] = result.stderr.splitlines()
     assert line.startswith("error: missing: gcc, make")
