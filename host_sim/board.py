@@ -33,7 +33,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim.boards import announced
-from host_sim.setup.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.unix_port import firmware
 
 # What a board's flash holds out of firmware/.

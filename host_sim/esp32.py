@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim.romfs import build_image, partition_size, standard_files
-from host_sim.setup.environment import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"

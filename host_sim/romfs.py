@@ -18,7 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.setup.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 ALIGNMENT = 16
 MAGIC = b"\xd2\xcd\x31"  # the kind of the record that is the file system

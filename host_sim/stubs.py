@@ -7,7 +7,7 @@ python -m host_sim.stubs
 import subprocess
 import sys
 
-from host_sim.setup.environment import ROOT, Failure, one_line_errors
+from host_sim.setup.shell import ROOT, Failure, one_line_errors
 from host_sim.ternary import OPERATIONS, ffi, library
 
 STUB = ROOT / "firmware" / "stubs" / "ternary.pyi"

@@ -19,7 +19,7 @@ from host_sim.lx7 import isa, profile, silicon, toolchain
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
-from host_sim.setup.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import write_between
 
 SOURCES = (".c", ".S")

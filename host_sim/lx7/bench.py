@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
-from host_sim.setup.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import aligned, markdown, write_between
 
 DEIT = "deit3_small_patch16_224"

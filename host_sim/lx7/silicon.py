@@ -25,7 +25,7 @@ from host_sim.lx7.machine import (
     Machine,
 )
 from host_sim.lx7.timing import CLOCK_HZ, Cache, Timing
-from host_sim.setup.environment import BUILD
+from host_sim.setup.shell import BUILD
 
 Line = tuple  # (mnemonic, *values), operands as host_sim.lx7.isa.encode takes them
 CODE = CODE_SRAM[0]

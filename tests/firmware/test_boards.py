@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import esp32, unix_port
+from host_sim import esp32
 from host_sim.romfs import build_image, partition_size
-from host_sim.setup.environment import ROOT, Failure, requirements
+from host_sim.setup import micropython as micropython_source
+from host_sim.setup.environment import requirements
+from host_sim.setup.shell import ROOT, Failure
 from tests.conftest import ROOT as TREE
 
 BOARDS = TREE / "firmware" / "boards"
@@ -103,7 +105,7 @@ def board(request):
 @pytest.fixture(scope="module")
 def micropython():
     """MicroPython's source tree."""
-    return unix_port.source()
+    return micropython_source.source()
 
 
 def settings(*paths: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 from host_sim import qemu_board
 from host_sim.board import Board
 from host_sim.romfs import build_image
-from host_sim.setup.environment import Failure
+from host_sim.setup.shell import Failure
 from tests.boards import children
 from tests.conftest import ROOT
 from tests.firmware.test_equality import host_logits

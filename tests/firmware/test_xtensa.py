@@ -16,7 +16,7 @@ from elftools.elf.elffile import ELFFile
 
 from host_sim.build import SOURCE
 from host_sim.lx7 import isa, toolchain
-from host_sim.setup.environment import ROOT, lock
+from host_sim.setup.shell import ROOT, lock
 
 HERE = Path(__file__).resolve().parent / "xtensa"
 FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
@@ -41,8 +41,9 @@ LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
 def options(program):
     """How the firmware compiles the module. The names of strings come from the unix port's build."""
     from host_sim import unix_port
+    from host_sim.setup import micropython
 
-    tree = unix_port.source()
+    tree = micropython.source()
     board = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8"
     headers = (FREERTOS, board, tree / "ports" / "esp32", tree, unix_port.OUTPUT)
     system = " ".join(f"-isystem {path}" for path in headers)

@@ -18,7 +18,7 @@ from host_sim import boards
 from host_sim.board import Board
 from host_sim.boards import NoAnswer, ask
 from host_sim.romfs import build_image
-from host_sim.setup.environment import ROOT
+from host_sim.setup.shell import ROOT
 from tests.boards import WITHOUT_MODULE
 
 MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"

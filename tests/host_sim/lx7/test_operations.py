@@ -11,7 +11,7 @@ import pytest
 import ternary
 
 from host_sim.lx7.machine import PAGE
-from host_sim.setup.environment import ROOT
+from host_sim.setup.shell import ROOT
 
 SCRIPT = """
 import sys

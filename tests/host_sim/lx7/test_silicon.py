@@ -8,7 +8,7 @@ import pytest
 from host_sim.lx7 import silicon
 from host_sim.lx7.isa import decode
 from host_sim.lx7.silicon import CODE, Row, broken, code_of, hardware_loop
-from host_sim.setup.environment import ROOT
+from host_sim.setup.shell import ROOT
 
 
 @pytest.fixture(scope="module")
