@@ -123,7 +123,7 @@ class RawRepl:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--interrupt", action="store_true", help="stop a program that runs on a board")
     arguments = parser.parse_args()
     if arguments.ports:
-        asked, others = [Port(device, "") for device in arguments.ports], []
+        asked, others = [Port(device, "") for device in arguments.ports], list[Port]()
     else:
         usb, others = serial_ports()
         asked = usb + virtual_boards()

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -87,7 +88,7 @@ def sources() -> tuple[Path, Path]:
         missing.append("MPY_DIR, a MicroPython")
     elif absent := [name for name in SUBMODULES if not any((tree / "lib" / name).glob("*"))]:
         missing.append(f"MPY_DIR's submodules {', '.join(absent)}")
-    if missing:
+    if missing or not idf or not tree:
         raise Failure(instructions(missing))
     return idf, tree
 
@@ -110,7 +111,7 @@ def found_version(path: Path, pattern: str) -> str:
     """Major, minor and patch version as numbers in definitions, or "?"."""
     text = path.read_text(errors="replace") if path.exists() else ""
     found = [re.search(pattern.format(part), text) for part in ("MAJOR", "MINOR", "PATCH|MICRO")]
-    return ".".join(match[1] for match in found) if all(found) else "?"
+    return ".".join(match[1] for match in found if match) if all(found) else "?"
 
 
 def warn_of_versions(idf: Path, tree: Path) -> None:
@@ -145,7 +146,7 @@ def build(board: str) -> Path:
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log")
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
     with step(f"building {output.name}"):
-        command = ["make", "-C", tree / "ports" / "esp32", *settings]
+        command: list[str | Path] = ["make", "-C", tree / "ports" / "esp32", *settings]
         run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
     return output / "firmware.bin"
 
@@ -205,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="host_sim.esp32", description="Firmware of the ESP32-S3 boards.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, call, text: str) -> argparse.ArgumentParser:
+    def add(name: str, call: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.set_defaults(call=call)
         return command

@@ -102,7 +102,7 @@ def content(name: str, value: bytes | str | Path) -> bytes:
 
 def tree_of(files: Mapping[str, bytes | str | Path]) -> dict:
     """Nested dicts from names with slashes."""
-    tree = {}
+    tree: dict = {}
     for name, value in files.items():
         *folders, last = name.split("/")
         if "\0" in name or any(part in ("", ".", "..") for part in (*folders, last)):
@@ -222,7 +222,7 @@ def labels_of(model: Path) -> list[str]:
 def standard_files(model: Path) -> dict[str, bytes | Path]:
     """What an image holds without being asked: model, labels one a line, package, example scripts."""
     labels = "".join(" ".join(label.split()) + "\n" for label in labels_of(model))
-    files = {f"models/{model.name}": model, f"models/{model.stem}.txt": labels.encode()}
+    files: dict[str, bytes | Path] = {f"models/{model.name}": model, f"models/{model.stem}.txt": labels.encode()}
     firmware = ROOT / "firmware"
     sources = [*sorted((firmware / "ftervit").rglob("*.py")), *sorted(firmware.glob("*.py"))]
     return files | {path.relative_to(firmware).as_posix(): path for path in sources}
@@ -230,7 +230,7 @@ def standard_files(model: Path) -> dict[str, bytes | Path]:
 
 def given_files(paths: list[Path]) -> dict[str, Path]:
     """Files under their own names, folders with all that they hold."""
-    files = {}
+    files: dict[str, Path] = {}
     for path in paths:
         path = path.resolve()
         if not path.exists():
@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="(default build/romfs/MODEL.romfs)")
     arguments = parser.parse_args()
     limit = room(arguments.board, arguments.size)
-    image = build_image(standard_files(arguments.model) | given_files(arguments.files))
+    image = build_image({**standard_files(arguments.model), **given_files(arguments.files)})
     if limit and len(image) > limit[1]:
         raise Failure(
             f"the image needs {len(image):,} bytes, {limit[0]} has {limit[1]:,}: use a smaller model or fewer files"

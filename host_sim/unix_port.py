@@ -75,7 +75,7 @@ def build(
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
         discard_if_reconfigured(output, [str(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
-        command = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
+        command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
         with step(f"building MicroPython ({output.name}) with the ternary module"):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")

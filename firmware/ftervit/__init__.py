@@ -9,7 +9,7 @@ print(model.predict(read_image("images/0_t-shirt_top.pgm")))
 try:
     import ternary
 except ImportError as error:
-    ternary, problem = None, str(error)
+    ternary, problem = None, str(error)  # type: ignore[assignment]
 if ternary is None:
     raise ImportError(
         "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how (%s)" % problem

@@ -94,9 +94,10 @@ class VisionTransformer:
         if not plan.sram:
             patch_scratch.get(plan.patch_bytes)
         self._work = work = Work(plan)
-        scratch.use(work.scratch)
+        scratch.use(work.scratch)  # type: ignore[attr-defined]
         if plan.sram:
-            patch_scratch.use(work.hidden if plan.patches_inside() else memoryview(bytearray(plan.patch_bytes)))
+            inside = plan.patches_inside()
+            patch_scratch.use(work.hidden if inside else memoryview(bytearray(plan.patch_bytes)))  # type: ignore[attr-defined]
 
     def _convolutions(self):
         return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
@@ -113,7 +114,7 @@ class VisionTransformer:
         x, width = self._work.stream, self.embed_dim
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, self._work.mixed[: len(x) - width])
+        patches = self.patch_embed(picture, self._work.mixed[: len(x) - width])  # type: ignore[attr-defined]
         ternary.residual_start(x[width:], patches, patch_shift)
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x

@@ -43,7 +43,7 @@ def parse_one_line(text: str) -> Iterator[AptSource]:
 
 def apt_sources(directory: Path = Path("/etc/apt")) -> list[AptSource]:
     """All `deb` entries of a machine, in apt's order."""
-    found = []
+    found: list[AptSource] = []
     for path in (directory / "sources.list", *sorted((directory / "sources.list.d").glob("*"))):
         if path.suffix in (".list", ".sources") and path.is_file():
             parse = parse_deb822 if path.suffix == ".sources" else parse_one_line

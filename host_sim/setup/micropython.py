@@ -59,7 +59,7 @@ def fetch_from_debian(work: Path, archive: AptSource) -> Path:
 def fetch_from_git(work: Path) -> Path:
     """Clone the release under `work`."""
     clone = work / "micropython"
-    command = ["git", "clone", "--depth", "1", "--branch", f"v{VERSION}", GIT_URL, clone]
+    command: list[str | Path] = ["git", "clone", "--depth", "1", "--branch", f"v{VERSION}", GIT_URL, clone]
     run(command, f"cloning MicroPython {VERSION}", "micropython-git.log")
     return clone
 
