@@ -15,8 +15,8 @@ DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 NEEDS_MICROPYTHON = {"demo", "test", "qemu"}
 # Those that read Fashion-MNIST, those that compile C for this machine, and those that do so for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
-NEEDS_HOST_BUILD = NEEDS_DATASET | {"lx7"}
-NEEDS_XTENSA = {"test", "lx7"}
+NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7"}
+NEEDS_XTENSA = {"kernels", "test", "lx7"}
 NEEDS_ARM = {"test", "qemu"}
 # The first LLVM that Debian builds with the Xtensa target.
 OLDEST_LLVM = 22

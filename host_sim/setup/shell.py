@@ -30,7 +30,14 @@ HINTS = (
         r"|Unable to fetch|Connection (refused|timed out|reset)|Max retries|Name or service not known",
         "the network or its package registry did not answer: check the connection and run it again",
     ),
-    (r"No matching distribution|Unable to locate package", "the registry does not have it for this machine"),
+    (
+        r"No matching distribution|Unable to locate package|No solution found|no wheels with",
+        "the registry does not have it for this machine",
+    ),
+    (
+        r"Hash mismatch|DO NOT MATCH THE HASHES",
+        "a package is not the one that requirements.lock names by its hash: the index or the way to it changed it",
+    ),
     (r"ensurepip is not available|No module named '?ensurepip", "install python3-venv"),
 )
 
@@ -89,8 +96,8 @@ def run(
         except FileNotFoundError:
             raise Failure(f"{what} failed: {command[0]} is not installed") from None
     if status:
-        _, _, output = path.read_text(errors="replace").partition("\n")
-        why = reason(output) or f"{command[0]} stopped with status {status}"
+        _, _, text = path.read_text(errors="replace").partition("\n")
+        why = reason(text) or f"{command[0]} stopped with status {status}"
         raise Failure(f"{what} failed: {why} (its output: {path.relative_to(ROOT)})")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from host_sim.build import SOURCE
-from host_sim.setup import micropython as micropython_source
+from host_sim.setup.micropython import source as micropython_source
 from host_sim.setup.shell import BUILD, lock, run
 
 HERE = Path(__file__).resolve().parent / "arena"
@@ -38,7 +38,7 @@ def micropython():
         for name, path in (("ternary", SOURCE), ("heap", HERE / "heap")):
             (modules / name).unlink(missing_ok=True)
             (modules / name).symlink_to(path)
-        command = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", micropython_source.source() / "ports" / "unix"]
+        command = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", micropython_source() / "ports" / "unix"]
         command += [f"VARIANT_DIR={HERE}", f"BUILD={output}", f"USER_C_MODULES={modules}", f"PYTHON={sys.executable}"]
         run([*command, "CFLAGS_EXTRA=-Wno-error"], "building MicroPython for arenas", "micropython-arena.log")
     return output / "micropython"

@@ -15,8 +15,8 @@ import pytest
 
 from host_sim import esp32
 from host_sim.romfs import build_image, partition_size
-from host_sim.setup import micropython as micropython_source
-from host_sim.setup.environment import requirements
+from host_sim.setup.environment import locked
+from host_sim.setup.micropython import source as micropython_source
 from host_sim.setup.shell import ROOT, Failure
 from tests.conftest import ROOT as TREE
 
@@ -105,7 +105,7 @@ def board(request):
 @pytest.fixture(scope="module")
 def micropython():
     """MicroPython's source tree."""
-    return micropython_source.source()
+    return micropython_source()
 
 
 def settings(*paths: Path) -> dict[str, str]:
@@ -392,8 +392,7 @@ def test_flash_takes_the_only_firmware(toolchain, calls, tmp_path):
 
 def test_esptool_is_pinned_for_its_command_line():
     """Version 5 spells `write-flash` with a hyphen."""
-    [esptool] = requirements("flash")[0]
-    assert esptool.startswith("esptool==5.")
+    assert locked("esptool").startswith("esptool==5.")
 
 
 def test_deploy_builds_an_image(calls, monkeypatch, odd_model, tmp_path):

@@ -3,14 +3,14 @@
 
 import pytest
 
-from host_sim.setup import environment, shell
+from host_sim.setup import apt, environment, shell
 
 
 @pytest.fixture
 def tree(monkeypatch, tmp_path):
     """A repository root of the test's own."""
     for name, path in (("ROOT", ""), ("BUILD", "build"), ("LOGS", "build/log"), ("VENV", ".venv")):
-        for module in (shell, environment):
+        for module in (apt, environment, shell):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, tmp_path / path)
     return tmp_path
