@@ -8,7 +8,6 @@ import argparse
 import json
 import re
 import sys
-import warnings
 from pathlib import Path
 
 from trainer.errors import TrainerError
@@ -307,8 +306,6 @@ def run_numbers(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Entry point; problems that the user can mend become one line."""
-    # The torchvision that imports beside a CPU-only torch misses an image extension that nothing here uses.
-    warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     arguments = parse(sys.argv[1:])
     try:
         arguments.run_command(arguments)
