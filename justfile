@@ -6,6 +6,7 @@ set positional-arguments
 
 system_python := env("PYTHON", "python3")
 python := ".venv/bin/python"
+setup := system_python + " -m host_sim.setup.environment"
 
 # Show the recipes
 default:
@@ -16,14 +17,17 @@ default:
 demo *ARGS: (prepare "demo")
     @{{ python }} host_sim/board.py demo "$@"
 
-# Everything that must hold: lint, the tests (ARGS go to pytest), the sanitizers
-test *ARGS: lint (prepare "test") && asan
+# Everything that must hold: lint, the tests, the sanitizers. With ARGS for pytest: lint and those tests
+test *ARGS: lint
+    @{{ setup }} test "$@"
     {{ python }} -m pytest "$@"
+    {{ if ARGS == "" { quote(just_executable()) + " asan" } else { "" } }}
 
-# Check style and spelling, change nothing
+# Check style, types and spelling, change nothing
 lint: (prepare "lint")
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
+    .venv/bin/mypy
     find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
     .venv/bin/codespell .
 
@@ -139,8 +143,13 @@ soak *ARGS: (prepare "demo")
     @{{ python }} host_sim/soak.py "$@"
 
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
-asan: (prepare "test")
+asan: (prepare "kernels")
     {{ python }} -m tests.sanitize
+
+# Write requirements.lock: versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
+[no-exit-message]
+lock *ARGS:
+    @{{ setup }} lock "$@"
 
 # Remove what building left behind (not .venv, and not build/train: unfinished training resumes from it)
 clean:
@@ -149,4 +158,4 @@ clean:
 [no-exit-message]
 [private]
 prepare TASK:
-    @{{ system_python }} host_sim/environment.py {{ TASK }}
+    @{{ setup }} {{ TASK }}

@@ -29,13 +29,14 @@ import termios
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim import mpy
 from host_sim.boards import announced
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.unix_port import firmware, source
 
 # What a board's flash holds out of firmware/, besides the package.
@@ -170,6 +171,7 @@ class Server:
 
     def restart(self) -> None:
         """Follow a soft reset, or the end of a crashed interpreter, with a new one."""
+        assert self.interpreter
         status = self.interpreter.stop()
         if status not in (EXIT_FRIENDLY, EXIT_RAW):
             name = signal.Signals(-status).name if status < 0 else f"status {status}"
@@ -307,23 +309,32 @@ class Board:
 
     def __enter__(self) -> "Board":
         program = self.program or firmware_of(self.kind)
-        command = [sys.executable, Path(__file__), "serve", self.kind, "--until-eof", "--heap", self.heap]
+        command: list[str | Path] = [
+            sys.executable,
+            Path(__file__),
+            "serve",
+            self.kind,
+            "--until-eof",
+            "--heap",
+            self.heap,
+        ]
         command += ["--program", program, *(["--unchecked"] if self.unchecked else [])]
         if self.flash:
             command += ["--flash", self.flash]
         # The pipe is closed with this process, however it ends, and the server ends with the pipe.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.path = self.process.stdout.readline().strip()
+        self.path = (self.process.stdout.readline() if self.process.stdout else "").strip()
         if not self.path:
             self.process.wait()
             raise Failure("the virtual board did not start")
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.process.terminate()
         self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
 
     def command(self, *arguments: str | Path) -> list[str]:
         """The mpremote command line that runs `arguments` on this board."""
@@ -345,7 +356,7 @@ def stream(command: list[str]) -> tuple[int, str]:
     """Run a command and show its output line by line; returns its status and its output."""
     output = b""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        for line in process.stdout:
+        for line in process.stdout or ():
             output += line
             sys.stdout.buffer.write(line.replace(b"\r\n", b"\n"))
             sys.stdout.buffer.flush()
@@ -372,7 +383,7 @@ def demo(arguments: argparse.Namespace) -> None:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    kind = {"nargs": "?", "choices": list(KINDS), "default": UNIX, "metavar": "KIND"}
+    kind: dict[str, Any] = {"nargs": "?", "choices": list(KINDS), "default": UNIX, "metavar": "KIND"}
     parser = argparse.ArgumentParser(description="A virtual board for mpremote. KIND: " + " or ".join(KINDS))
     parser.set_defaults(run=serve, flash=None, heap=HEAP, kind=UNIX, program=None, until_eof=False, with_parent=False)
     parser.set_defaults(unchecked=False, firmware=None)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-from host_sim.environment import BUILD, one_line_errors
+from host_sim.setup.shell import BUILD, one_line_errors
 
 RUNNING = BUILD / "board"
 SECONDS = 2.0
@@ -123,7 +123,7 @@ class RawRepl:
             raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--interrupt", action="store_true", help="stop a program that runs on a board")
     arguments = parser.parse_args()
     if arguments.ports:
-        asked, others = [Port(device, "") for device in arguments.ports], []
+        asked, others = [Port(device, "") for device in arguments.ports], list[Port]()
     else:
         usb, others = serial_ports()
         asked = usb + virtual_boards()

@@ -16,16 +16,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, run, step, versions
 from host_sim.esp32_check import check
 from host_sim.mpy import compiler
 from host_sim.romfs import build_image, given_files, partition_size, standard_files
+from host_sim.setup.micropython import versions
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
 from host_sim.unix_port import tree_version
 
 BOARDS = ROOT / "firmware" / "boards"
@@ -87,7 +88,7 @@ def sources() -> tuple[Path, Path]:
         missing.append("MPY_DIR, a MicroPython")
     elif absent := [name for name in SUBMODULES if not any((tree / "lib" / name).glob("*"))]:
         missing.append(f"MPY_DIR's submodules {', '.join(absent)}")
-    if missing:
+    if missing or not idf or not tree:
         raise Failure(instructions(missing))
     return idf, tree
 
@@ -110,8 +111,8 @@ def idf_version(idf: Path) -> str:
     """The version of an ESP-IDF, or "?"."""
     path = idf / "tools" / "cmake" / "version.cmake"
     text = path.read_text(errors="replace") if path.exists() else ""
-    parts = [re.search(rf"IDF_VERSION_{part}\s+(\d+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
-    return ".".join(part[1] for part in parts) if all(parts) else "?"
+    found = [re.search(rf"IDF_VERSION_{part}\s+(\d+)", text) for part in ("MAJOR", "MINOR", "PATCH")]
+    return ".".join(match[1] for match in found if match) if all(found) else "?"
 
 
 def idf_python(idf: Path) -> Path:
@@ -130,10 +131,11 @@ def idf_python(idf: Path) -> Path:
     found = [path for place in places if (path := place / "bin" / "python").exists()]
     if given and not found:
         raise Failure(f"IDF_PYTHON_ENV_PATH={given} has no bin/python: run ESP-IDF's install.sh, then its export.sh")
-    first = shutil.which("python")
-    if not found and not first:
+    if not found and (first := shutil.which("python")):
+        found = [Path(first)]
+    if not found:
         raise Failure("ESP-IDF's idf.py needs a `python`: run ESP-IDF's install.sh, then its export.sh")
-    return found[0] if found else Path(first)
+    return found[0]
 
 
 def answer(command: list[str | Path], pattern: str, environment: dict[str, str] | None = None) -> str:
@@ -205,7 +207,7 @@ def build(board: str) -> Path:
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
     with step(f"building {output.name}"):
-        command = ["make", "-C", tree / "ports" / "esp32", *settings]
+        command: list[str | Path] = ["make", "-C", tree / "ports" / "esp32", *settings]
         run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
     print(*check(output / "micropython.elf"), sep="\n", file=sys.stderr)
     return output / "firmware.bin"
@@ -213,9 +215,12 @@ def build(board: str) -> Path:
 
 def build_or_check(board: str | None, elf: Path | None) -> None:
     """`build`: one of a board's name and an ELF file."""
-    if (board is None) == (elf is None):
+    if elf and not board:
+        print(*check(elf), sep="\n")
+    elif board and not elf:
+        print(build(board))
+    else:
         raise Failure(f"give a board ({', '.join(boards())}), or --check ELF")
-    print(*(check(elf) if elf else [build(board)]), sep="\n")
 
 
 def built(board: str | None) -> Path:
@@ -301,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="host_sim.esp32", description="Firmware of the ESP32-S3 boards.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, call, text: str) -> argparse.ArgumentParser:
+    def add(name: str, call: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.set_defaults(call=call)
         return command

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from host_sim import partitions
-from host_sim.environment import ROOT, Failure
 from host_sim.lx7 import isa
+from host_sim.setup.shell import ROOT, Failure
 
 MODULE = ROOT / "mpy_module"
 # What executes from SRAM (ESP32-S3's memory map); flash is executed from 0x42000000 on.
@@ -211,9 +211,9 @@ def check_arena(image: Image) -> Finding:
     if not functions:
         return Finding(False, f"arena: no functions of {', '.join(sorted(files))}: was the ELF file stripped?")
     place = image.symbols.get(ALLOCATOR)
-    callers = [f.name for f in functions if place and place.address in image.targets(f)]
-    if callers:
-        return Finding(True, f"arena: {callers[0]} refers to {ALLOCATOR} at {place.address:#x}")
+    for function in functions:
+        if place and place.address in image.targets(function):
+            return Finding(True, f"arena: {function.name} refers to {ALLOCATOR} at {place.address:#x}")
     among = f"of {', '.join(sorted(files))} refers to {ALLOCATOR}"
     return Finding(False, f"arena: nothing {among}: arenas would lie in PSRAM")
 

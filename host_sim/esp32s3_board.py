@@ -27,7 +27,8 @@ from pathlib import Path
 
 from host_sim import esp32, partitions, qemu_board
 from host_sim.board import Server
-from host_sim.environment import BUILD, ROOT, XTENSA_EMULATOR, Failure
+from host_sim.setup.apt import XTENSA_EMULATOR
+from host_sim.setup.shell import BUILD, ROOT, Failure
 
 MACHINE = "esp32s3"
 PSRAM = "8M"  # of both boards, octal
@@ -146,7 +147,7 @@ def self_check(server: Server) -> None:
     script = ROOT / "firmware" / "selfcheck.py"
     ended, ending = os.pipe()
     with tempfile.TemporaryFile() as output:
-        mpremote = [sys.executable, "-m", "mpremote", "connect", server.device, "run", script]
+        mpremote: list[str | Path] = [sys.executable, "-m", "mpremote", "connect", server.device, "run", script]
         # Whatever the child is, the pipe's end is its end.
         child = subprocess.Popen(
             mpremote, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[ending]

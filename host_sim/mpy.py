@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from host_sim.environment import BUILD, ROOT, Failure, lock, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 from host_sim.unix_port import discard_if_reconfigured, source
 
 VERSION = 6  # of .mpy files, where no board is asked
@@ -51,7 +51,7 @@ def of_source(tree: Path) -> list[str]:
     with lock("mpy-cross"), step("building mpy-cross"):
         discard_if_reconfigured(OUTPUT, [str(tree)], [])
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
-        command = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
+        command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
         run(command, "building mpy-cross", "mpy-cross.log")
     return [str(OUTPUT / "mpy-cross")]
 

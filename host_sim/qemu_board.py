@@ -21,16 +21,9 @@ if __name__ == "__main__":
 
 from host_sim import unix_port
 from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
-from host_sim.environment import (
-    ARM_EMULATOR,
-    BUILD,
-    ROOT,
-    Failure,
-    install_packages,
-    missing_packages,
-    one_line_errors,
-)
 from host_sim.romfs import build_image
+from host_sim.setup.apt import ARM_EMULATOR, install_packages, missing_packages
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
 OUTPUT = unix_port.output("qemu")

@@ -20,7 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim import mpy
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 ALIGNMENT = 16
 MAGIC = b"\xd2\xcd\x31"  # the kind of the record that is the file system
@@ -104,7 +104,7 @@ def content(name: str, value: bytes | str | Path) -> bytes:
 
 def tree_of(files: Mapping[str, bytes | str | Path]) -> dict:
     """Nested dicts from names with slashes."""
-    tree = {}
+    tree: dict = {}
     for name, value in files.items():
         *folders, last = name.split("/")
         if "\0" in name or any(part in ("", ".", "..") for part in (*folders, last)):
@@ -237,14 +237,14 @@ def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, byt
     """
     labels = labels_of(model)
     text = "".join(" ".join(label.split()) + "\n" for label in labels)
-    files = {f"models/{model.name}": model, f"models/{model.stem}.txt": text.encode()}
+    files: dict[str, bytes | Path] = {f"models/{model.name}": model, f"models/{model.stem}.txt": text.encode()}
     scripts = {path.name: path for path in sorted((ROOT / "firmware").glob("*.py"))}
     return files | mpy.package(mpy_version) | scripts | pictures_for(labels)
 
 
-def given_files(paths: list[Path]) -> dict[str, Path]:
+def given_files(paths: list[Path]) -> dict[str, bytes | Path]:
     """Files under their own names, folders with all that they hold."""
-    files = {}
+    files: dict[str, Path] = {}
     for path in paths:
         path = path.resolve()
         if not path.exists():
@@ -257,7 +257,7 @@ def given_files(paths: list[Path]) -> dict[str, Path]:
             if name in files:
                 raise Failure(f"{file}: {files[name]} has the same name")
             files[name] = file
-    return files
+    return dict(files)
 
 
 def parse_size(text: str) -> int | None:
@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="(default build/romfs/MODEL.romfs)")
     arguments = parser.parse_args()
     limit = room(arguments.board, arguments.size)
-    image = build_image(standard_files(arguments.model) | given_files(arguments.files))
+    image = build_image({**standard_files(arguments.model), **given_files(arguments.files)})
     if limit and len(image) > limit[1]:
         raise Failure(
             f"the image needs {len(image):,} bytes, {limit[0]} has {limit[1]:,}: use a smaller model or fewer files"

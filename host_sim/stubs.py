@@ -6,8 +6,9 @@ python -m host_sim.stubs
 
 import subprocess
 import sys
+from typing import Any
 
-from host_sim.environment import ROOT, Failure, one_line_errors
+from host_sim.setup.shell import ROOT, Failure, one_line_errors
 from host_sim.ternary import OPERATIONS, ffi, library
 
 STUB = ROOT / "firmware" / "stubs" / "ternary.pyi"
@@ -68,7 +69,7 @@ def aliases() -> str:
     return "\n".join(lines) + "\n"
 
 
-def function(name: str, operation) -> str:
+def function(name: str, operation: Any) -> str:
     """The stub of one operation."""
     signature, lines = [], []
     for parameter in operation.parameters[0 : operation.parameter_count]:

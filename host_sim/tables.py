@@ -8,9 +8,9 @@ from pathlib import Path
 
 def aligned(rows: Iterable[Iterable[str]]) -> str:
     """Rows as text: the first column to the left, the others to the right."""
-    rows = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells)
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from host_sim import build
-from host_sim.environment import ROOT, Failure, one_line_errors, step
+from host_sim.setup.shell import ROOT, Failure, one_line_errors, step
 
 TESTS = (
     "tests/mpy_module",

@@ -7,7 +7,7 @@ import pytest
 import ternary
 from ftervit import modelfile
 
-from host_sim.environment import ROOT
+from host_sim.setup.shell import ROOT
 
 # Names that differ from the header's.
 ALIASES = {"LARGEST_SIDE": "MAX_PICTURE"}

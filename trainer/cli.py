@@ -8,7 +8,6 @@ import argparse
 import json
 import re
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -342,8 +341,6 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     """Entry point; errors that the user can correct become one line."""
-    # torchvision beside a CPU-only torch lacks an image extension that nothing here uses.
-    warnings.filterwarnings("ignore", message="Failed to load image Python extension")
     arguments = parse(sys.argv[1:])
     try:
         COMMANDS[arguments.command].run(arguments)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The one exception that the command line shows as a single line."""
 
-from host_sim.environment import Failure
+from host_sim.setup.shell import Failure
 
 
 class TrainerError(Failure):

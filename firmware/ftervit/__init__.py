@@ -9,7 +9,7 @@ print(model.predict(read_image("images/0_t-shirt_top.pgm")))
 try:
     import ternary
 except ImportError as error:
-    ternary, problem = None, str(error)
+    ternary, problem = None, str(error)  # type: ignore[assignment]
 if ternary is None:
     raise ImportError(
         "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how (%s)" % problem
@@ -53,11 +53,15 @@ __all__ = (
 def __getattr__(name):
     """What only loading a model takes, 7 KB of a board's heap: imported when it is first used."""
     if name == "ModelFile":
-        from ftervit.modelfile import ModelFile as found
-    elif name == "modelfile":
-        import ftervit.modelfile as found
-    elif name == "plan":
-        import ftervit.plan as found
-    else:
-        raise AttributeError("module 'ftervit' has no attribute '%s'" % name)
-    return found
+        from ftervit.modelfile import ModelFile
+
+        return ModelFile
+    if name == "modelfile":
+        import ftervit.modelfile
+
+        return ftervit.modelfile
+    if name == "plan":
+        import ftervit.plan
+
+        return ftervit.plan
+    raise AttributeError("module 'ftervit' has no attribute '%s'" % name)

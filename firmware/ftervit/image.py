@@ -72,7 +72,7 @@ def _token(file, path):
             if not byte:
                 raise ValueError("%s: header ends early" % path)
         elif len(word) == LONGEST_WORD:
-            raise ValueError("%s: %s.. is no number of a PGM or PPM header" % (path, word))
+            raise ValueError("%s: %r.. is no number of a PGM or PPM header" % (path, word))
         else:
             word += byte
 

@@ -13,7 +13,7 @@ class Scratch:
     """Working memory that layers share; grows to the largest request."""
 
     def __init__(self):
-        self._buffer = ternary.arena(16)
+        self._buffer = ternary.arena(16)  # type: memoryview | bytes
 
     def get(self, size):
         """At least `size` bytes, 16-byte aligned, with any content."""

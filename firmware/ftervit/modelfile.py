@@ -16,7 +16,7 @@ except ImportError:
 try:
     from mmap import ACCESS_READ, mmap
 except ImportError:
-    mmap = None
+    mmap = None  # type: ignore[assignment,misc]
 
 ROM = "/rom/"  # where MicroPython mounts the ROM file system of a board
 FORMAT = "ftervit"
@@ -116,7 +116,7 @@ def map_file(path):
         file.seek(0)
         if not 0 < size <= LARGEST_FILE:
             raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
-        if mmap:
+        if mmap is not None:
             return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         check_room(size, path)
         try:
@@ -262,7 +262,7 @@ class Labels:
         return str(self._text[start : self._ends[index]], "utf-8")
 
     def __repr__(self):
-        return repr(list(self))
+        return repr(list(self))  # type: ignore[call-overload]
 
 
 class ModelFile:
@@ -311,7 +311,7 @@ class ModelFile:
             if not 32 <= byte <= 126:
                 self.refuse("header", "byte %d is not printable ASCII" % byte)
         self._base, self._cut = 8 + length, 0
-        self._metadata = {}
+        self._metadata = {}  # type: dict[str, str]
         self._crc32_at = 0
         position = self._expect(0, b'{"__metadata__":{', "header")
         while True:
@@ -411,9 +411,9 @@ class ModelFile:
             self.refuse("crc32", "'%s' is not 8 hex digits" % stored)
         found = crc32(self._data[:at])
         found = crc32(b"00000000", found)
-        found = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
-        if found != stored:
-            self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, found))
+        digits = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
+        if digits != stored:
+            self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, digits))
 
     def _json(self, key):
         try:
@@ -446,7 +446,7 @@ class ModelFile:
             values = self.preprocessing.get(key) if type(self.preprocessing) is dict else None
             if type(values) is not list or len(values) != channels:
                 self.refuse(field, "must be a list of in_chans (%d) numbers" % channels)
-            for value in values:
+            for value in values:  # type: ignore[union-attr]
                 if type(value) is not int or not low <= value <= high:
                     self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
 

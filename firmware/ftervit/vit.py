@@ -87,7 +87,8 @@ class VisionTransformer:
             self._take()
             self._try_picture()
         except MemoryError:
-            self._work = None
+            if hasattr(self, "_work"):
+                del self._work  # before what it took is measured
             release()
             # MicroPython tells how much is free, not how much of it lies together.
             free = gc.mem_free() if hasattr(gc, "mem_free") else 0
@@ -102,9 +103,10 @@ class VisionTransformer:
         if not plan.sram:
             patch_scratch.get(plan.patch_bytes)
         self._work = work = Work(plan)
-        scratch.use(work.scratch)
+        scratch.use(work.scratch)  # type: ignore[attr-defined]
         if plan.sram:
-            patch_scratch.use(work.hidden if plan.patches_inside() else memoryview(bytearray(plan.patch_bytes)))
+            inside = plan.patches_inside()
+            patch_scratch.use(work.hidden if inside else memoryview(bytearray(plan.patch_bytes)))  # type: ignore[attr-defined]
 
     def _try_picture(self):
         """Take for a moment what a picture needs: there may be enough, but scattered."""
@@ -124,10 +126,11 @@ class VisionTransformer:
 
     def embed(self, picture):
         """int8 picture -> int16 residual stream [tokens, embed_dim] (SPEC 5.2); valid until the next call."""
-        x, width = self._work.stream, self.embed_dim
+        work = self._work
+        x, width = work.stream, self.embed_dim
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, self._work.mixed[: len(x) - width])
+        patches = self.patch_embed(picture, work.mixed[: len(x) - width])  # type: ignore[attr-defined]
         ternary.residual_start(x[width:], patches, patch_shift)
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x

@@ -15,11 +15,11 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
 from host_sim import build
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
 from host_sim.lx7 import isa, profile, silicon, toolchain
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import write_between
 
 SOURCES = (".c", ".S")

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import aligned, markdown, write_between
 
 DEIT = "deit3_small_patch16_224"

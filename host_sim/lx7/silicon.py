@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from host_sim import tables
-from host_sim.environment import BUILD
 from host_sim.lx7.isa import encode
 from host_sim.lx7.machine import (
     CODE_SRAM,
@@ -26,6 +25,7 @@ from host_sim.lx7.machine import (
     Machine,
 )
 from host_sim.lx7.timing import CLOCK_HZ, Cache, Timing
+from host_sim.setup.shell import BUILD
 
 Line = tuple  # (mnemonic, *values), operands as host_sim.lx7.isa.encode takes them
 CODE = CODE_SRAM[0]

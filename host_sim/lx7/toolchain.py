@@ -24,22 +24,12 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from host_sim import build as host_build
-from host_sim.environment import (
-    BUILD,
-    LOGS,
-    ROOT,
-    XTENSA_LINKER,
-    Failure,
-    lock,
-    missing_xtensa_packages,
-    one_line_errors,
-    run,
-    xtensa_llvm,
-)
 from host_sim.lx7 import isa
 from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
 from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
+from host_sim.setup.apt import XTENSA_LINKER, missing_xtensa_packages, xtensa_llvm
+from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, lock, one_line_errors, run
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE / "runtime"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cffi
 
 from host_sim import build
-from host_sim.environment import lock
+from host_sim.setup.shell import lock
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "arena" / "heap" / "chip_heap.c"

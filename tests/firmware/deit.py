@@ -19,8 +19,8 @@ from pathlib import Path
 
 from host_sim import unix_port
 from host_sim.board import Board, stream
-from host_sim.environment import BUILD, ROOT, Failure, one_line_errors, step
 from host_sim.qemu_board import firmware
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
 NAME = "deit3_small_patch16_{side}"
 BOARDS = {224: "qemu", 384: "unix"}

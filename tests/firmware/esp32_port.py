@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from host_sim import esp32, unix_port
-from host_sim.environment import BUILD, ROOT, lock
+from host_sim.setup.shell import BUILD, ROOT, lock
 
 IDF = Path(__file__).resolve().parent / "idf"
 BOARDS = ROOT / "firmware" / "boards"

@@ -13,7 +13,7 @@ import pytest
 
 from host_sim import unix_port
 from host_sim.build import SOURCE
-from host_sim.environment import BUILD, ROOT
+from host_sim.setup.shell import BUILD, ROOT
 from tests.firmware.chip_heap import BOOT
 
 HERE = Path(__file__).resolve().parent / "arena"

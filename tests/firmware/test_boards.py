@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from host_sim import esp32, unix_port
-from host_sim.environment import ROOT, Failure, requirements
 from host_sim.romfs import build_image, image_files, partition_size
+from host_sim.setup.environment import locked
+from host_sim.setup.shell import ROOT, Failure
 from tests.conftest import ROOT as TREE
 from tests.firmware import esp32_port
 
@@ -365,7 +366,7 @@ def stand_in_idf(toolchain, micropython, monkeypatch):
     for name in ("ports", "py", "tools"):
         shutil.rmtree(tree / name, ignore_errors=True)
         (tree / name).symlink_to(micropython / name)
-    monkeypatch.setattr("host_sim.environment.LOGS", toolchain / "log")
+    monkeypatch.setattr("host_sim.setup.shell.LOGS", toolchain / "log")
     return toolchain
 
 
@@ -473,8 +474,7 @@ def test_flash_takes_the_only_firmware(toolchain, calls, tmp_path):
 
 def test_esptool_is_pinned_for_its_command_line():
     """Version 5 spells `write-flash` with a hyphen."""
-    [esptool] = requirements("flash")[0]
-    assert esptool.startswith("esptool==5.")
+    assert locked("esptool").startswith("esptool==5.")
 
 
 def test_deploy_builds_an_image(calls, monkeypatch, odd_model, tmp_path):

@@ -13,8 +13,8 @@ import pytest
 
 from host_sim import esp32, qemu_board
 from host_sim.board import Board
-from host_sim.environment import Failure
 from host_sim.romfs import build_image
+from host_sim.setup.shell import Failure
 from tests.boards import children
 from tests.conftest import ROOT
 from tests.firmware.test_equality import host_logits

@@ -13,7 +13,7 @@ import pytest
 
 from host_sim import soak
 from host_sim.board import Board
-from host_sim.environment import Failure
+from host_sim.setup.shell import Failure
 from tests.conftest import ROOT
 from tests.host_sim.test_board import Terminal, children, running, wait_until
 

@@ -17,8 +17,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from host_sim.build import SOURCE
-from host_sim.environment import lock
 from host_sim.lx7 import isa, toolchain
+from host_sim.setup.shell import lock
 from tests.firmware import esp32_port
 
 HERE = Path(__file__).resolve().parent / "xtensa"

@@ -15,7 +15,7 @@ import pytest
 from host_sim import board as board_module
 from host_sim import esp32s3_board
 from host_sim.board import Board
-from host_sim.environment import Failure
+from host_sim.setup.shell import Failure
 from tests.boards import Terminal, children, running, wait_until
 
 ALL_BYTES = bytes(range(256)) * 40

@@ -17,8 +17,8 @@ from serial.tools import list_ports
 from host_sim import boards
 from host_sim.board import Board
 from host_sim.boards import NoAnswer, ask
-from host_sim.environment import ROOT
 from host_sim.romfs import build_image
+from host_sim.setup.shell import ROOT
 from tests.boards import WITHOUT_MODULE
 
 MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"

@@ -17,8 +17,8 @@ import pytest
 from host_sim import board as board_module
 from host_sim import esp32, esp32s3_board, partitions
 from host_sim.board import Board
-from host_sim.environment import ROOT, Failure
 from host_sim.romfs import build_image
+from host_sim.setup.shell import ROOT, Failure
 
 STAND_IN = Path(__file__).with_name("stand_in_qemu.py")
 TABLE = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8" / "partitions.csv"

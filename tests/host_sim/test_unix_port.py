@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from host_sim import unix_port
-from host_sim.environment import ROOT, Failure, versions
+from host_sim.setup.micropython import versions
+from host_sim.setup.shell import ROOT, Failure
 
 VERSION_HEADER = "#define MICROPY_VERSION_{} ({})\n"
 # What runs on a tree of MPY_DIRS: all that mpremote sees of a board, the module's limits, and the port for the chip.
@@ -48,7 +49,7 @@ def empty(tmp_path, monkeypatch):
     monkeypatch.delenv("MPY_DIR", raising=False)
     monkeypatch.setattr(unix_port, "BUILD", build)
     monkeypatch.setattr(unix_port, "SOURCE", build / "micropython-src")
-    monkeypatch.setattr("host_sim.environment.LOGS", tmp_path / "log")
+    monkeypatch.setattr("host_sim.setup.shell.LOGS", tmp_path / "log")
     monkeypatch.setattr(unix_port, "debian_archive", lambda *_: "an archive")
     monkeypatch.setattr(
         unix_port, "fetch_from_debian", lambda work, _: write_tree(work / "micropython-1", versions()["debian"])

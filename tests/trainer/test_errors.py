@@ -3,7 +3,7 @@
 
 import pytest
 
-from host_sim.environment import one_line_errors
+from host_sim.setup.shell import one_line_errors
 from trainer.errors import TrainerError, require
 
 

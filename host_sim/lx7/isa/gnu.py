@@ -54,7 +54,7 @@ def wishes(fields: list[Sequence[int]]) -> Iterator[tuple[list[int], int | None]
     for start, step in ((0, 0), (-1, 0), (3, 5), (6, 7)):
         yield [start + step * k for k in range(len(fields))], None
     for kept, of_operand in enumerate(fields):
-        places = range(len(of_operand))
+        places: Sequence[int] = range(len(of_operand))
         if isinstance(of_operand, range) and of_operand.step == 1:
             places = [1 << bit for bit in range((len(of_operand) - 1).bit_length())]
         for place in places:
@@ -68,7 +68,8 @@ def samples(instruction: Instruction) -> list[tuple[int, ...]]:
     """
     if any(operand.relative for operand in instruction.operands):
         return []
-    fields, taken = choices(instruction), {}
+    fields = choices(instruction)
+    taken: dict[tuple[int, ...], None] = {}
     for wish, kept in wishes(fields):
         # The others move on, each at its own pace, until GNU as takes them together.
         for turn in range(TURNS):

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from host_sim.environment import ROOT
 from host_sim.lx7 import profile
 from host_sim.lx7.machine import Machine
 from host_sim.lx7.profile import FunctionProfile
 from host_sim.lx7.silicon import FILLER, hardware_loop
+from host_sim.setup.shell import ROOT
 
 EXAMPLES = ["host_sim/lx7/examples/dot.c", "host_sim/lx7/examples/dot.S"]
 

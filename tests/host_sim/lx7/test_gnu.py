@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.environment import Failure
 from host_sim.lx7 import isa, toolchain
 from host_sim.lx7.isa import gnu
+from host_sim.setup.shell import Failure
 from tests.host_sim.lx7 import gnu_stand_in
 
 # Lines that GNU as 2.40, configured for the ESP32-S3 by Espressif, took or refused.

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import ternary
 
-from host_sim.environment import ROOT
 from host_sim.lx7.machine import PAGE
+from host_sim.setup.shell import ROOT
 
 SCRIPT = """
 import sys

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from host_sim.environment import ROOT
 from host_sim.lx7 import silicon
 from host_sim.lx7.isa import decode
 from host_sim.lx7.silicon import CODE, Row, broken, code_of, hardware_loop
+from host_sim.setup.shell import ROOT
 
 
 @pytest.fixture(scope="module")

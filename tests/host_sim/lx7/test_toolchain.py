@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from host_sim.environment import Failure
 from host_sim.lx7 import toolchain
 from host_sim.lx7.assembly import rewrite
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
+from host_sim.setup.shell import Failure
 
 MAIN = """
 #include <stdint.h>
