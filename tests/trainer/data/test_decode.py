@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from tests import oracle
-from tests.photos import CLASSES, photograph, save_turned, write_broken
+from tests.photos import photograph, save_turned, write_broken
 from trainer.data.decode import UnreadableError, decode, fitted, read_picture, square
 from trainer.errors import TrainerError
-from trainer.experiments.resampling import WAYS, resampling_difference
 
 RAMP = np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8)
 
@@ -146,14 +145,3 @@ def test_large_pictures_are_fitted():
     assert fitted(Image.new("RGB", (4096, 3000)), 32).size == (4096, 3000)
     for size in (1, 2, 3):
         assert (square(Image.new("RGB", (4096, 4096), (9, 9, 9)), size, 3) == 9).all()
-
-
-def test_the_boards_resize_is_timms_bilinear_within_one_step():
-    for label in CLASSES:
-        for width, height in ((400, 300), (640, 800), (90, 120)):
-            result = resampling_difference(photograph(label, 3, width, height), 96)
-            assert list(result) == list(WAYS)
-            assert result["bilinear"]["max"] <= 1
-            assert result["bilinear"]["mean"] < 0.5
-            assert result["bicubic"]["mean"] < 3
-            assert result["bicubic, crop_pct 0.9"]["mean"] > result["bicubic"]["mean"]

@@ -298,7 +298,7 @@ def test_confusion_without_evaluation_is_the_students(run, page, student):
     pictures = open_test(RunFolder.open(run).config.data)
     with torch.no_grad():
         right = (student(pictures.images).argmax(1) == pictures.targets).double().mean().item()
-    assert f"60 test pictures, as the student takes them, {100 * right:.2f} % right" in page
+    assert f"60 test pictures, as the student classifies them, {100 * right:.2f} % right" in page
 
 
 def test_labels_of_a_matrix_are_shown_letter_for_letter():
