@@ -66,6 +66,8 @@ KNOWN = set().union(*SOURCES.values())
 IDF_STUB = """
 function(idf_component_get_property)
 endfunction()
+function(idf_build_set_property)
+endfunction()
 macro(project name)
     _project(${name} LANGUAGES NONE)
     get_filename_component(MICROPY_DIR ${CMAKE_SOURCE_DIR}/../.. ABSOLUTE)
