@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Whether all rows of kernels give the same numbers here: mpremote connect PORT run firmware/selfcheck.py
-# Change first: MODEL (a file on the board) or PICTURES (how many). The logits of made-up pictures are compared with
-# those of the portable kernels; where they differ it ends with a RuntimeError. On a board that means a fault. In an
-# emulator it means that its PIE instructions are wrong, some of Espressif's QEMU are (espressif/qemu 161 and 162).
+# Change first: MODEL (a file on the board) or ROUNDS (how often each operation is tried, and pictures). What operations
+# make of noise, extremes among it, and the logits of noise are compared with those of the portable kernels; where they
+# differ it ends with a RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions
+# are wrong: Espressif's QEMU has some (espressif/qemu, issues 161 and 162).
 
 import gc
 import os
@@ -10,7 +11,8 @@ import os
 import ternary
 
 MODEL = "models/fashion_mnist.safetensors"
-PICTURES = 3
+ROUNDS = 3
+TOKENS, WIDTH, HIDDEN, HEADS = 19, 64, 144, 2
 PLACES = ("", "/rom/", "/")
 PORTABLE = "reference"
 
@@ -34,48 +36,117 @@ def found(path):
     raise OSError("%s is neither here nor in /rom: deploy a model, or change MODEL" % path)
 
 
-def picture(size, number):
-    """Bytes that look like noise, the same everywhere."""
+def noise(size, number, low=-128, high=127):
+    """`size` bytes that look random, the same everywhere, from low to high; every ninth is one of these two."""
     state, data = 12345 + number, bytearray(size)
     for i in range(size):
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        data[i] = state >> 16 & 255
+        value = low + (state >> 16) % (high - low + 1)
+        if i % 9 == 0:
+            value = high if state >> 8 & 1 else low
+        data[i] = value & 255
     return data
 
 
-def logits(path, row, count):
-    """The logits of `count` pictures, computed with a row of kernels."""
+def zeros(size, typecode="b"):
+    """Memory that an operation writes, where it is fast."""
+    return ternary.arena(size, typecode)
+
+
+def residual_add(number):
+    """Sums that saturate at both ends among others."""
+    stream = zeros(2 * TOKENS * WIDTH, "h")
+    y = noise(TOKENS * WIDTH, number)
+    for i in range(TOKENS * WIDTH):
+        stream[i] = (-32768, -32760, 32767, 300 * (i % 100) - 15000)[i % 4]
+    ternary.residual_add(stream, y, number % 4)
+    return stream
+
+
+def layernorm(number):
+    """Rows of all sizes, up to the largest differences."""
+    stream, out = zeros(2 * TOKENS * WIDTH, "h"), zeros(TOKENS * WIDTH)
+    values = noise(2 * TOKENS * WIDTH, number)
+    for i in range(TOKENS * WIDTH):
+        value = (values[2 * i] | values[2 * i + 1] << 8) - 32768
+        stream[i] = value >> (i // WIDTH) % 12
+    trits = noise((WIDTH // 16 + 4) // 5 * 16, number + 1)
+    ternary.layernorm(stream, trits, trits, 20000, 3, 500, WIDTH, out, zeros(ternary.layernorm_scratch(WIDTH)))
+    return out
+
+
+def linear(number):
+    """Products with any trits."""
+    groups = HIDDEN // 16
+    weight = noise(HIDDEN * ((WIDTH + 4) // 5), number)
+    bias, multiplier = noise(2 * HIDDEN, number + 1), noise(HIDDEN, number + 2, 64, 127)
+    shift, out = noise(groups, number + 3, 4, 9), zeros(TOKENS * HIDDEN)
+    x, work = noise(TOKENS * WIDTH, number + 4), zeros(ternary.linear_scratch(WIDTH))
+    ternary.linear(x, weight, bias, multiplier, shift, out, work)
+    return out
+
+
+def lookup(number):
+    """Any table of any values."""
+    x, out = noise(TOKENS * WIDTH, number), zeros(TOKENS * WIDTH)
+    ternary.lookup(x, noise(256, number + 1), out)
+    return out
+
+
+def attention(number):
+    """Scores, softmax and weighted values of all heads."""
+    step, table = (TOKENS + 15) // 16 * 16, bytes([127] + [127 * 8 // (8 + i) for i in range(1, 256)])
+    qkv, out = noise(TOKENS * 3 * WIDTH, number, -62, 62), zeros(TOKENS * WIDTH)
+    scores, work = zeros(TOKENS * step), zeros(ternary.attention_scratch(TOKENS, WIDTH // HEADS))
+    for head in range(HEADS):
+        ternary.attention_scores(qkv, TOKENS, HEADS, head, 8, scores, work)
+        ternary.softmax(scores, step, table, scores)
+        ternary.attention_values(scores, qkv, TOKENS, HEADS, head, 1, out, work)
+    return out
+
+
+OPERATIONS = (residual_add, layernorm, linear, lookup, attention)
+
+
+def results(path, row, rounds):
+    """What a row of kernels computes: [(name, values)]."""
     from ftervit import VisionTransformer
 
     ternary.use(row)
+    values = [(call.__name__, list(call(number))) for call in OPERATIONS for number in range(rounds)]
     gc.collect()
     model = VisionTransformer.load(path)
     size = model.img_size * model.img_size * model.in_chans
-    return [list(model(picture(size, number))) for number in range(count)]
+    return values + [("logits", list(model(noise(size, number)))) for number in range(rounds)]
 
 
-def check(path=MODEL, count=PICTURES):
-    """Compare all rows with the portable one; returns the names of those that differ."""
-    path, names = found(path), rows()
-    wanted = logits(path, PORTABLE, count)
-    differing = []
-    for name in names:
-        if name != PORTABLE:
-            same = sum(a == b for a, b in zip(logits(path, name, count), wanted))
-            print("%s: %d of %d pictures have the logits of %s" % (name, same, count, PORTABLE))
-            if same < count:
+def check(path=MODEL, rounds=ROUNDS):
+    """Compare all rows with the portable one; returns {row: names of what differs}, without those that agree."""
+    path, names, wrong = found(path), rows(), {}
+    wanted = results(path, PORTABLE, rounds)
+    for row in names:
+        if row == PORTABLE:
+            continue
+        differing = []
+        for (name, values), (_, right) in zip(results(path, row, rounds), wanted):
+            if values != right and name not in differing:
                 differing.append(name)
+        print("%s: %s" % (row, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
+        if differing:
+            wrong[row] = differing
     ternary.use(names[0])
     if len(names) == 1:
         print("%s: the only row" % names[0])
-    return differing
+    return wrong
 
 
 def main():
     """Print what was found; a RuntimeError if rows differ."""
-    differing = check()
-    if differing:
-        raise RuntimeError("wrong numbers from %s: ternary.use('%s') computes right ones" % (differing, PORTABLE))
+    wrong = check()
+    if wrong:
+        raise RuntimeError(
+            "wrong numbers from %s: ternary.use('%s') computes right ones" % (", ".join(wrong), PORTABLE)
+        )
 
 
 if __name__ == "__main__":
