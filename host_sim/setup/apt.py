@@ -12,7 +12,7 @@ from pathlib import Path
 from host_sim.setup.shell import VENV, Failure, run, step
 
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-NEEDS_MICROPYTHON = {"demo", "test", "qemu"}
+NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu"}
 # Those that read Fashion-MNIST, those that compile C for this machine, and those that do so for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
 NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7"}

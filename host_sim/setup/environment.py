@@ -29,7 +29,7 @@ from host_sim.setup.shell import BUILD, ROOT, VENV, Failure, lock, one_line_erro
 GROUPS = {
     "demo": ("board",),
     "lint": ("lint",),
-    "kernels": ("kernels", "test"),
+    "kernels": ("board", "kernels", "test"),
     "test": ("board", "kernels", "lint", "pictures", "test", "torch", "train"),
     "train": ("kernels", "pictures", "torch", "train"),
     "eval": ("kernels", "pictures", "torch", "train"),
