@@ -124,7 +124,7 @@ def use(name: str, **options: Any) -> Any:
     """
     global runner
     if name == "lx7":
-        from host_sim.lx7.operations import Lx7Runner
+        from host_sim.chip.runner import Lx7Runner
 
         runner = Lx7Runner(tuple(OPERATIONS), **options)
     elif name == "host":

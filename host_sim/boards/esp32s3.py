@@ -25,8 +25,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from host_sim import esp32, partitions, qemu_board
-from host_sim.board import Server
+from host_sim.boards import qemu as qemu_board
+from host_sim.boards.server import Server
+from host_sim.setup import esp32, partitions
 from host_sim.setup.apt import XTENSA_EMULATOR
 from host_sim.setup.shell import BUILD, ROOT, Failure
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Lists boards, those on USB and the virtual ones of this tree, with the firmware and the models that they carry.
 
-    python -m host_sim.boards [PORTS] [--interrupt]
+    python -m host_sim.boards.list [PORTS] [--interrupt]
 
 Each is asked over MicroPython's raw REPL, without a soft reset, and has 2 s in all. A board that runs a program is
 left alone unless --interrupt says otherwise.

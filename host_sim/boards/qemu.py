@@ -19,10 +19,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim import unix_port
-from host_sim.board import Interpreter, end_with_parent, open_raw_terminal
-from host_sim.romfs import build_image
+from host_sim.boards import unix as unix_port
+from host_sim.boards.server import Interpreter, end_with_parent, open_raw_terminal
 from host_sim.setup.apt import ARM_EMULATOR, install_packages, missing_packages
+from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"

@@ -34,10 +34,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim import mpy
-from host_sim.boards import announced
+from host_sim.boards.list import announced
+from host_sim.boards.unix import firmware, source
+from host_sim.setup import mpy
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
-from host_sim.unix_port import firmware, source
 
 # What a board's flash holds out of firmware/, besides the package.
 FLASH_CONTENTS = ("models", "images")
@@ -223,11 +223,11 @@ def flash_directory(flash: Path | None) -> Iterator[Path]:
 def firmware_of(kind: str) -> Path:
     """Build what a board of this kind runs, as far as it is out of date; returns the file."""
     if kind == "qemu":
-        from host_sim import qemu_board
+        from host_sim.boards import qemu as qemu_board
 
         return qemu_board.firmware()
     if kind == "esp32s3":
-        from host_sim import esp32s3_board
+        from host_sim.boards import esp32s3 as esp32s3_board
 
         return esp32s3_board.firmware()
     return firmware()
@@ -237,13 +237,13 @@ def firmware_of(kind: str) -> Path:
 def interpreters(kind: str, program: Path, flash: Path, heap: str) -> Iterator[Callable[[bool], Interpreter]]:
     """What starts interpreters on a board of this kind (Server)."""
     if kind == "qemu":
-        from host_sim import qemu_board
+        from host_sim.boards import qemu as qemu_board
 
         with qemu_board.image_file(flash) as image:
             size = qemu_board.heap_bytes(heap)
             yield lambda raw: qemu_board.Emulator(qemu_board.command(program, image, size))
     elif kind == "esp32s3":
-        from host_sim import esp32s3_board
+        from host_sim.boards import esp32s3 as esp32s3_board
 
         if heap != HEAP:
             raise Failure(f"--heap {heap}: the ESP32-S3's heap is what its memory leaves; leave it out")
@@ -276,7 +276,7 @@ def serve(arguments: argparse.Namespace) -> None:
         try:
             server.start(raw=False)
             if arguments.kind == "esp32s3" and not arguments.unchecked:
-                from host_sim import esp32s3_board
+                from host_sim.boards import esp32s3 as esp32s3_board
 
                 esp32s3_board.self_check(server)
             with contextlib.suppress(KeyboardInterrupt), announced(server.device, f"virtual, {KINDS[arguments.kind]}"):

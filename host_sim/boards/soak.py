@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A long run on a virtual board: bench.soak, for errors of two cores and memory that gets lost.
 
-python -m host_sim.soak [unix|qemu] [--runs N]      (`just soak`); the last line counts the faults
+python -m host_sim.boards.soak [unix|qemu] [--runs N]      (`just soak`); the last line counts the faults
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.board import Board, stream
+from host_sim.boards.server import Board, stream
 from host_sim.setup.shell import ROOT, Failure, one_line_errors
 
 RUNS = {"unix": 10_000, "qemu": 1_000}  # of each network, on one core and on two

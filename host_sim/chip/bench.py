@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The benchmarks of firmware/bench.py on the simulated ESP32-S3: modelled cycles of kernels and networks.
 
-python -m host_sim.lx7.bench [NETWORK] [--sram KB] [--readme]      (`just bench-s3`)
+python -m host_sim.chip.bench [NETWORK] [--sram KB] [--readme]      (`just bench-s3`)
 
 Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
 timing is assumed. Networks are planned for two cores and run both parts one after another; timing.TwoCores estimates

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The ESP32-S3 boards' firmware: builds it with the user's ESP-IDF, and puts firmware and models on a board.
 
-    python -m host_sim.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
-    python -m host_sim.esp32 build --check ELF      whether a built micropython.elf is as it should be (esp32_check.py)
-    python -m host_sim.esp32 flash PORT [BOARD]     what `build` built, by esptool
-    python -m host_sim.esp32 deploy PORT MODEL [FILES]      a ROMFS image of a model, by mpremote
-    python -m host_sim.esp32 versions               what the boards are built from, as NAME=VALUE
+    python -m host_sim.setup.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
+    python -m host_sim.setup.esp32 build --check ELF      whether a built micropython.elf is as it should be (esp32_check.py)
+    python -m host_sim.setup.esp32 flash PORT [BOARD]     what `build` built, by esptool
+    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]      a ROMFS image of a model, by mpremote
+    python -m host_sim.setup.esp32 versions               what the boards are built from, as NAME=VALUE
 
 BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
 """
@@ -22,12 +22,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.esp32_check import check
-from host_sim.mpy import compiler
-from host_sim.romfs import build_image, given_files, partition_size, standard_files
+from host_sim.boards.unix import tree_version
+from host_sim.setup.esp32_check import check
 from host_sim.setup.micropython import versions
+from host_sim.setup.mpy import compiler
+from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
-from host_sim.unix_port import tree_version
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -303,7 +303,7 @@ def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="host_sim.esp32", description="Firmware of the ESP32-S3 boards.")
+    parser = argparse.ArgumentParser(prog="host_sim.setup.esp32", description="Firmware of the ESP32-S3 boards.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, call: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:

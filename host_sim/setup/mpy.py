@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from host_sim.boards.unix import discard_if_reconfigured, source
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
-from host_sim.unix_port import discard_if_reconfigured, source
 
 VERSION = 6  # of .mpy files, where no board is asked
 FIRMWARE = ROOT / "firmware"

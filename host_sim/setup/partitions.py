@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from host_sim.romfs import parse_size
+from host_sim.setup.romfs import parse_size
 from host_sim.setup.shell import Failure
 
 TABLE = 0x8000  # where our boards' images have it (ESP-IDF's default)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ROMFS images whose files lie on multiples of 16, so that a board runs a model where it lies in flash.
 
-    python -m host_sim.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
+    python -m host_sim.setup.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
 
 `mpremote romfs deploy FILE.romfs` takes the image as it is. It is laid out as a board's flash is: under /rom lie
 models/ with the model and its labels, the package ftervit as bytecode (host_sim/mpy.py), the example scripts as they
@@ -19,7 +19,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim import mpy
+from host_sim.setup import mpy
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 ALIGNMENT = 16

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from host_sim import esp32, unix_port
+from host_sim.boards import unix as unix_port
+from host_sim.setup import esp32
 from host_sim.setup.shell import BUILD, ROOT, lock
 
 IDF = Path(__file__).resolve().parent / "idf"

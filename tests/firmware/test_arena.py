@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import unix_port
+from host_sim.boards import unix as unix_port
 from host_sim.build import SOURCE
 from host_sim.setup.shell import BUILD, ROOT
 from tests.firmware.chip_heap import BOOT

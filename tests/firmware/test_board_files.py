@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import esp32, unix_port
-from host_sim.romfs import build_image, image_files, partition_size
+from host_sim.boards import unix as unix_port
+from host_sim.setup import esp32
 from host_sim.setup.environment import locked
+from host_sim.setup.romfs import build_image, image_files, partition_size
 from host_sim.setup.shell import ROOT, Failure
 from tests.conftest import ROOT as TREE
 from tests.firmware import esp32_port

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import unix_port
+from host_sim.boards import unix as unix_port
 from host_sim.build import SOURCE
 from tests.firmware import esp32_port
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from host_sim.board import Board
-from host_sim.romfs import build_image
+from host_sim.boards.server import Board
+from host_sim.setup.romfs import build_image
 from tests.tiny import calibrated, small
 from trainer.modelfile.export import export
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import esp32, qemu_board
-from host_sim.board import Board
-from host_sim.romfs import build_image
+from host_sim.boards import qemu as qemu_board
+from host_sim.boards.server import Board
+from host_sim.setup import esp32
+from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import Failure
 from tests.boards import children
 from tests.conftest import ROOT
@@ -363,7 +364,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
 
 def test_the_list_of_boards_shows_its_models(board):
     """`just boards` asks it as it asks any other."""
-    result = subprocess.run([sys.executable, "-m", "host_sim.boards"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "host_sim.boards.list"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert board.path in result.stdout
     assert "virtual, Cortex-M7 in QEMU" in result.stdout

@@ -12,7 +12,7 @@ import ternary
 @pytest.fixture(scope="session")
 def chip():
     """The simulated core with the module's kernels, PIE backend."""
-    from host_sim.lx7.operations import Lx7Runner
+    from host_sim.chip.runner import Lx7Runner
 
     return Lx7Runner(tuple(ternary.OPERATIONS))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A whole DeiT-III-S on a virtual board: heap, time, and the host simulator's numbers after every block.
 
-    python -m tests.firmware.deit [224|384]     (`just deit`; minutes)
+    python -m trainer.experiments.deit [224|384]     (`just deit`; minutes)
 
 At 224 on the board in QEMU, which has the memory of an ESP32-S3 with 8 MB of PSRAM; at 384 on the unix board.
 
@@ -17,9 +17,9 @@ import tempfile
 from binascii import crc32
 from pathlib import Path
 
-from host_sim import unix_port
-from host_sim.board import Board, stream
-from host_sim.qemu_board import firmware
+from host_sim.boards import unix as unix_port
+from host_sim.boards.qemu import firmware
+from host_sim.boards.server import Board, stream
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
 NAME = "deit3_small_patch16_{side}"

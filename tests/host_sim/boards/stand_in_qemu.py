@@ -93,7 +93,7 @@ def parse() -> tuple[Path, bytes]:
 def rom_files(flash: Path, folder: Path) -> None:
     """Write the files of the partition `romfs` to a folder."""
     sys.path.insert(0, os.environ["STAND_IN_ROOT"])
-    from host_sim.romfs import image_files
+    from host_sim.setup.romfs import image_files
 
     image = flash.read_bytes()
     if len(image) not in (2 << 20, 4 << 20, 8 << 20, 16 << 20):

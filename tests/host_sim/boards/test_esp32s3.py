@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import board as board_module
-from host_sim import esp32, esp32s3_board, partitions
-from host_sim.board import Board
-from host_sim.romfs import build_image
+from host_sim.boards import esp32s3 as esp32s3_board
+from host_sim.boards import server as board_module
+from host_sim.boards.server import Board
+from host_sim.setup import esp32, partitions
+from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import ROOT, Failure
 
 STAND_IN = Path(__file__).with_name("stand_in_qemu.py")

@@ -14,10 +14,10 @@ import pytest
 import serial
 from serial.tools import list_ports
 
-from host_sim import boards
-from host_sim.board import Board
-from host_sim.boards import NoAnswer, ask
-from host_sim.romfs import build_image
+from host_sim.boards import list as boards
+from host_sim.boards.list import NoAnswer, ask
+from host_sim.boards.server import Board
+from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import ROOT
 from tests.boards import WITHOUT_MODULE
 
@@ -199,7 +199,7 @@ def test_named_ports(just_boards, running, board):
 
 def test_it_runs_as_a_program(board):
     result = subprocess.run(
-        [sys.executable, "-m", "host_sim.boards", board.path], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "host_sim.boards.list", board.path], cwd=ROOT, capture_output=True, text=True
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "ternary: reference" in result.stdout

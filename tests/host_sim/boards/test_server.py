@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import board as board_module
-from host_sim import esp32s3_board
-from host_sim.board import Board
+from host_sim.boards import esp32s3 as esp32s3_board
+from host_sim.boards import server as board_module
+from host_sim.boards.server import Board
 from host_sim.setup.shell import Failure
 from tests.boards import Terminal, children, running, wait_until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import unix_port
+from host_sim.boards import unix as unix_port
 from host_sim.setup.micropython import versions
 from host_sim.setup.shell import ROOT, Failure
 

@@ -4,7 +4,7 @@
 import pytest
 import ternary
 
-from host_sim.lx7 import bench
+from host_sim.chip import bench
 from host_sim.lx7.timing import CLOCK_HZ
 from tests.tiny import calibrated, small
 from trainer.modelfile.export import export

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from host_sim import esp32, esp32_check, partitions
 from host_sim.lx7 import toolchain
+from host_sim.setup import esp32, esp32_check, partitions
 from host_sim.setup.apt import XTENSA_LINKER
 from host_sim.setup.shell import ROOT, Failure, lock
 from tests.firmware import esp32_port

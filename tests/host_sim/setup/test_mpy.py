@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from host_sim import esp32, mpy
+from host_sim.boards.unix import source
+from host_sim.setup import esp32, mpy
 from host_sim.setup.shell import ROOT, Failure
-from host_sim.unix_port import source
 
 NAMES = {f"ftervit/{path.stem}.mpy" for path in (ROOT / "firmware" / "ftervit").glob("*.py")}
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 from mpremote.romfs import make_romfs
 
-from host_sim import romfs
-from host_sim.romfs import build_image, image_files
+from host_sim.setup import romfs
+from host_sim.setup.romfs import build_image, image_files
 from host_sim.setup.shell import ROOT, Failure
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
