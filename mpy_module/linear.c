@@ -244,11 +244,12 @@ int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *erro
         !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
         return error->code;
     }
+    int8_t *out = (int8_t *)a->out.data + a->column.value;
     columns c = {
         .bias = a->bias.data,
         .multiplier = a->multiplier.data,
         .shift = a->shift.data,
-        .out = (int8_t *)a->out.data + a->column.value,
+        .out = out,
         .stride = a->out.size / l.rows,
     };
     linear_rows(&l, &c);
