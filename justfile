@@ -15,7 +15,7 @@ default:
 # Classify ten pictures on a virtual board (unix or qemu): real MicroPython with the ternary module, through mpremote
 [no-exit-message]
 demo *ARGS: (prepare "demo")
-    @{{ python }} host_sim/board.py demo "$@"
+    @{{ python }} -m host_sim.boards demo "$@"
 
 # Everything that must hold: lint, the tests, the sanitizers. With ARGS for pytest: lint and those tests
 test *ARGS: lint
@@ -95,37 +95,37 @@ numbers: eval demo sizes stress bench-train
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")
-    @{{ python }} host_sim/board.py serve --with-parent "$@"
+    @{{ python }} -m host_sim.boards serve --with-parent "$@"
 
 # List boards, virtual ones too, with their firmware and models (ARGS: [PORTS] [--interrupt])
 [no-exit-message]
 boards *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.boards "$@"
+    @{{ python }} -m host_sim.boards.list "$@"
 
 # A ROMFS image, files aligned, of a model, package, scripts and pictures (ARGS: MODEL [FILES] [--board BOARD] ...)
 [no-exit-message]
 romfs *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.romfs "$@"
+    @{{ python }} -m host_sim.setup.romfs "$@"
 
 # Build an ESP32-S3 board's firmware and check it (BOARD; needs IDF_PATH, MPY_DIR; CAMERA_DIR), or only --check ELF
 [no-exit-message]
 firmware *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.esp32 build "$@"
+    @{{ python }} -m host_sim.setup.esp32 build "$@"
 
 # Write a built firmware to the board at PORT (BOARD: which one, if several are built)
 [no-exit-message]
 flash PORT *BOARD: (prepare "flash")
-    @{{ python }} -m host_sim.esp32 flash "$@"
+    @{{ python }} -m host_sim.setup.esp32 flash "$@"
 
 # Write a model with package, scripts and pictures to the ROM file system of the board at PORT (FILES: some to add)
 [no-exit-message]
 deploy PORT MODEL *FILES: (prepare "demo")
-    @{{ python }} -m host_sim.esp32 deploy "$@"
+    @{{ python }} -m host_sim.setup.esp32 deploy "$@"
 
 # A whole DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix): the host's numbers, bit for bit (minutes)
 [no-exit-message]
 deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
-    {{ python }} -m tests.firmware.deit "$@"
+    {{ python }} -m trainer.experiments.deit "$@"
 
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
@@ -135,12 +135,12 @@ lx7 *ARGS: (prepare "lx7")
 # Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --readme)
 [no-exit-message]
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
-    {{ python }} -m host_sim.lx7.bench "$@"
+    {{ python }} -m host_sim.chip.bench "$@"
 
 # Ten thousand inferences on one core and on two: same logits, no memory lost (ARGS: unix or qemu, --runs N)
 [no-exit-message]
 soak *ARGS: (prepare "demo")
-    @{{ python }} host_sim/soak.py "$@"
+    @{{ python }} -m host_sim.boards.soak "$@"
 
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "kernels")

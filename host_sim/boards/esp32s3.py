@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The virtual board of kind "esp32s3": the firmware of an ESP32-S3 board in Espressif's QEMU, where that is on PATH.
 
-    python host_sim/board.py serve esp32s3 FIRMWARE
+    python -m host_sim.boards serve esp32s3 FIRMWARE
 
-FIRMWARE is a firmware.bin (host_sim/esp32.py), without it the only one that is built. Its flash holds a ROMFS image of
-a directory in the partition `romfs`, which MicroPython finds at /rom; what is written to the other partitions lasts as
-long as the board. Debian's QEMU has no such machine; ESP-IDF's `idf_tools.py install qemu-xtensa` brings one that has.
+FIRMWARE is a firmware.bin (host_sim/setup/esp32.py); the default is the only one that is built. Flash holds a ROMFS
+image of a directory in the partition `romfs`, which MicroPython finds at /rom; what is written to the other partitions
+lasts as long as the board. Debian's QEMU has no such machine; ESP-IDF's `idf_tools.py install qemu-xtensa` brings one
+that has.
 
 This was written from the command line that ESP-IDF's `idf.py qemu` uses, and is tested with a stand-in that takes the
 same arguments: no emulator of the chip was at hand. PIE instructions of the emulators that were published are wrong in
@@ -25,7 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from host_sim.boards import qemu as qemu_board
+from host_sim.boards import qemu
 from host_sim.boards.server import Server
 from host_sim.setup import esp32, partitions
 from host_sim.setup.apt import XTENSA_EMULATOR
@@ -91,7 +92,7 @@ def flash_files(program: Path, flash: Path) -> Iterator[tuple[Path, Path]]:
     (BUILD / "board").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD / "board", prefix="esp32s3-") as folder:
         image, efuse = Path(folder) / "flash.bin", Path(folder) / "efuse.bin"
-        image.write_bytes(flash_image(program, qemu_board.directory_image(flash)))
+        image.write_bytes(flash_image(program, qemu.directory_image(flash)))
         fuses = bytearray(EFUSE)
         fuses[REVISION[0]] = REVISION[1]
         efuse.write_bytes(fuses)
@@ -112,7 +113,7 @@ def command(program: str, image: Path, efuse: Path) -> list[str | Path]:
     ]
 
 
-class Emulator(qemu_board.Emulator):
+class Emulator(qemu.Emulator):
     """A running QEMU whose MicroPython is at its prompt: what a client sends earlier would be lost."""
 
     def __init__(self, command: Sequence[str | Path]):

@@ -19,9 +19,6 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-if __name__ == "__main__":
-    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-
 from host_sim.setup.shell import BUILD, one_line_errors
 
 RUNNING = BUILD / "board"

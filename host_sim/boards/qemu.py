@@ -1,32 +1,26 @@
 # SPDX-License-Identifier: MIT
 """The virtual board of kind "qemu": firmware/boards/QEMU_M7, a Cortex-M7 with 8 MB of heap and 8 MB of flash, in QEMU.
 
-    python host_sim/qemu_board.py       build the firmware, and print its path
-
 Its flash holds a ROMFS image of a directory, which MicroPython finds at /rom, its current directory at the start. It
-cannot be written to; what `mpremote romfs deploy` puts there instead lasts until a reset. host_sim/board.py serves it.
+cannot be written to; what `mpremote romfs deploy` puts there instead lasts until a reset.
 """
 
 import contextlib
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from host_sim.boards import unix as unix_port
-from host_sim.boards.server import Interpreter, end_with_parent, open_raw_terminal
+from host_sim.boards import unix
+from host_sim.boards.interpreter import Interpreter, end_with_parent, open_raw_terminal
 from host_sim.setup.apt import ARM_EMULATOR, install_packages, missing_packages
 from host_sim.setup.romfs import build_image
-from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.shell import BUILD, ROOT, Failure
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
-OUTPUT = unix_port.output("qemu")
+OUTPUT = unix.output("qemu")
 MACHINE = "mps2-an500"
 # Of firmware/boards/QEMU_M7/qemu_m7.ld.
 PARAMETERS = 0x20000000
@@ -41,7 +35,7 @@ def firmware() -> Path:
     """Build whatever is missing or out of date, after installing what that takes; returns the ELF file."""
     install_packages(missing_packages("qemu"))
     options = (f"BOARD={BOARD.name}", f"BOARD_DIR={BOARD}", "FROZEN_MANIFEST=", "CFLAGS_EXTRA=-Wno-error")
-    unix_port.build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
+    unix.build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
     return OUTPUT / "firmware.elf"
 
 
@@ -98,13 +92,3 @@ def command(program: Path, image: Path, heap: int) -> list[str | Path]:
         *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
         *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
     ]
-
-
-@one_line_errors
-def main() -> None:
-    """Command line."""
-    print(firmware())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,10 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from host_sim.boards.server import Board, stream
+from host_sim.boards.client import Board, stream
 from host_sim.setup.shell import ROOT, Failure, one_line_errors
 
 RUNS = {"unix": 10_000, "qemu": 1_000}  # of each network, on one core and on two

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""MicroPython's unix port with our C modules: builds it under build/unix, names the executable.
+"""The virtual board of kind "unix": MicroPython's unix port with our C modules, built under build/unix.
 
-python host_sim/unix_port.py      build, and print the executable's path
+Its flash is a directory, which MicroPython sees as its root. A soft reset ends the interpreter; the server starts the
+next one.
 """
 
 import hashlib
 import os
 import re
-import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+from host_sim.boards.interpreter import Interpreter, open_raw_terminal
+from host_sim.setup.micropython import discard_if_reconfigured, source, tree_version
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 
-from host_sim.setup.micropython import source, tree_version
-from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, run, step
-
-MODULES = {"raw_repl": ROOT / "host_sim" / "raw_repl", "ternary": ROOT / "mpy_module"}
+MODULES = {"raw_repl": ROOT / "host_sim" / "boards" / "raw_repl", "ternary": ROOT / "mpy_module"}
 # The virtual board needs none of these, and Debian's source package lacks their libraries.
 MAKE_OPTIONS = (
     "VARIANT=standard",
@@ -31,6 +30,15 @@ MAKE_OPTIONS = (
     # The source is pinned and compilers are not: a newer one's new warning must not stop the build.
     "CFLAGS_EXTRA=-Wno-error",
 )
+
+START = """\
+import os, vfs
+vfs.umount("/")
+vfs.mount(vfs.VfsPosix({flash!r}), "/")
+os.chdir("/")
+del os, vfs
+__import__("raw_repl").run({raw})
+"""
 
 
 def output(port: str) -> Path:
@@ -51,17 +59,6 @@ def link_modules(folder: Path, modules: dict[str, Path]) -> None:
     for name, path in modules.items():
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(path)
-
-
-def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
-    """Make sees changed files but not changed settings: on those, start from an empty output directory."""
-    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
-    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
-    stamp = output / "configured"
-    if not stamp.is_file() or stamp.read_text() != digest:
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        stamp.write_text(digest)
 
 
 def build(
@@ -95,11 +92,20 @@ def firmware() -> Path:
     return OUTPUT / "micropython"
 
 
-@one_line_errors
-def main() -> None:
-    """Command line."""
-    print(firmware())
+class UnixInterpreter(Interpreter):
+    """A running unix port, whose root is a directory."""
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    def __init__(self, program: Path, flash: Path, heap: str, raw: bool):
+        self.master, slave = open_raw_terminal()
+        start = START.format(flash=str(flash), raw=raw)
+        environment = os.environ | {"MICROPYPATH": "/lib"}
+        self.process = subprocess.Popen(
+            [program, "-X", f"heapsize={heap}", "-c", start],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=flash,
+            env=environment,
+            preexec_fn=lambda: os.login_tty(os.dup(slave)),
+        )
+        os.close(slave)

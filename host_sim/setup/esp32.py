@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The ESP32-S3 boards' firmware: builds it with the user's ESP-IDF, and puts firmware and models on a board.
 
-    python -m host_sim.setup.esp32 build BOARD            firmware.bin under build/firmware, with CAMERA_DIR with a camera
-    python -m host_sim.setup.esp32 build --check ELF      whether a built micropython.elf is as it should be (esp32_check.py)
-    python -m host_sim.setup.esp32 flash PORT [BOARD]     what `build` built, by esptool
-    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]      a ROMFS image of a model, by mpremote
-    python -m host_sim.setup.esp32 versions               what the boards are built from, as NAME=VALUE
+    python -m host_sim.setup.esp32 build BOARD              build firmware.bin under build/firmware
+    python -m host_sim.setup.esp32 build --check ELF        check a built micropython.elf (esp32_check.py)
+    python -m host_sim.setup.esp32 flash PORT [BOARD]       write what `build` built, by esptool
+    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]   write a ROMFS image of a model, by mpremote
+    python -m host_sim.setup.esp32 versions                 what the boards are built from, as NAME=VALUE
 
 BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
 """
@@ -19,12 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
-from host_sim.boards.unix import tree_version
 from host_sim.setup.esp32_check import check
-from host_sim.setup.micropython import versions
+from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step

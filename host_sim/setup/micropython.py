@@ -6,6 +6,7 @@ for (firmware/boards/versions.toml); where git does not get that, Debian's sourc
 mirror that this machine's own apt sources name. It stays as it is, unpatched, under build/micropython-src.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -126,3 +127,14 @@ def source() -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return SOURCE
+
+
+def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
+    """Make sees changed files but not changed settings: on those, start from an empty output directory."""
+    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
+    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
+    stamp = output / "configured"
+    if not stamp.is_file() or stamp.read_text() != digest:
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir(parents=True)
+        stamp.write_text(digest)

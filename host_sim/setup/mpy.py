@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from host_sim.boards.unix import discard_if_reconfigured, source
+from host_sim.setup.micropython import discard_if_reconfigured, source
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 
 VERSION = 6  # of .mpy files, where no board is asked

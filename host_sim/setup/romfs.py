@@ -4,7 +4,7 @@
     python -m host_sim.setup.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
 
 `mpremote romfs deploy FILE.romfs` takes the image as it is. It is laid out as a board's flash is: under /rom lie
-models/ with the model and its labels, the package ftervit as bytecode (host_sim/mpy.py), the example scripts as they
+models/ with the model and its labels, the package ftervit as bytecode (mpy.py), the example scripts as they
 are, to be read and changed, images/ with ten pictures, and FILES. Scripts and package find models and pictures there.
 The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and
 payload, the numbers 7 bits a byte with the highest first. mpremote's own builder leaves files wherever they fall.
@@ -15,9 +15,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from host_sim.setup import mpy
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors

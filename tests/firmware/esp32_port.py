@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from host_sim.boards import unix as unix_port
+from host_sim.boards import unix
 from host_sim.setup import esp32
 from host_sim.setup.shell import BUILD, ROOT, lock
 
@@ -110,11 +110,11 @@ def configure(
     kconfig: tuple[str, ...] = (),
     **variables: str,
 ) -> Configured:
-    """Configure the port of a MicroPython tree (host_sim.unix_port's) for a board, under `folder`.
+    """Configure the port of a MicroPython tree (host_sim.setup.micropython's) for a board, under `folder`.
 
     options: CMake's; kconfig: lines of an sdkconfig that count after the board's; variables: the environment's.
     """
-    tree = tree or unix_port.source()
+    tree = tree or unix.source()
     build = folder / "build"
     options += (f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={esp32.MODULES}")
     options += (f"-DMICROPY_DIR={complete(tree, folder / 'micropython')}", f"-DSTAND_IN_KCONFIG={';'.join(kconfig)}")
@@ -130,7 +130,7 @@ def linked_options() -> Callable[[Path], tuple[str, ...]]:
     with lock("esp32-port"):
         shutil.rmtree(folder, ignore_errors=True)
         port = configure(folder)
-        (port.folder / "genhdr").symlink_to(unix_port.OUTPUT / "genhdr")
+        (port.folder / "genhdr").symlink_to(unix.OUTPUT / "genhdr")
 
     def of(source: Path) -> tuple[str, ...]:
         return tuple(word for word in port.commands["linked"][source].arguments if not re.match(NOT_FOR_CLANG, word))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import unix as unix_port
+from host_sim.boards import unix
 from host_sim.build import SOURCE
 from host_sim.setup.shell import BUILD, ROOT
 from tests.firmware.chip_heap import BOOT
@@ -35,7 +35,7 @@ def micropython():
     output = BUILD / "unix-arena"
     modules = {"freertos": FREERTOS, "heap": HERE / "heap", "ternary": SOURCE}
     options = (f"VARIANT_DIR={HERE}", "CFLAGS_EXTRA=-Wno-error")
-    unix_port.build("unix", output, modules, options, sorted(HERE.glob("mpconfigvariant.*")))
+    unix.build("unix", output, modules, options, sorted(HERE.glob("mpconfigvariant.*")))
     return output / "micropython"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import unix as unix_port
+from host_sim.boards import unix
 from host_sim.setup import esp32
 from host_sim.setup.environment import locked
 from host_sim.setup.romfs import build_image, image_files, partition_size
@@ -92,7 +92,7 @@ def board(request):
 @pytest.fixture(scope="module")
 def micropython():
     """MicroPython's source tree."""
-    return unix_port.source()
+    return unix.source()
 
 
 def settings(*paths: Path) -> dict[str, str]:
@@ -164,7 +164,7 @@ def test_romfs_partition_holds_deit(board):
 
 def test_versions_are_written_once():
     """The workflow and the recipes read versions.toml."""
-    sources = ("host_sim/esp32.py", "host_sim/unix_port.py", ".github/workflows/release.yml", "justfile")
+    sources = ("host_sim/esp32.py", "host_sim/unix.py", ".github/workflows/release.yml", "justfile")
     texts = [*BOARDS.rglob("*"), *(ROOT / name for name in sources)]
     for name, version in esp32.versions().items():
         found = [path.name for path in texts if path.is_file() and version in path.read_text()]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import unix as unix_port
+from host_sim.boards import unix
 from host_sim.build import SOURCE
 from tests.firmware import esp32_port
 
@@ -122,7 +122,7 @@ def test_other_ports_with_cmake_optimise_the_module(tmp_path):
     """A port with one target in the folder that reads the module's file, as rp2."""
     (tmp_path / "CMakeLists.txt").write_text(EMPTY_PROJECT)
     (tmp_path / "empty.c").touch()
-    options = [f"-DMICROPY_DIR={unix_port.source()}", f"-DUSER_C_MODULES={SOURCE}/micropython.cmake"]
+    options = [f"-DMICROPY_DIR={unix.source()}", f"-DUSER_C_MODULES={SOURCE}/micropython.cmake"]
     esp32_port.run_cmake(tmp_path, tmp_path / "build", *options)
     commands = esp32_port.read_commands(tmp_path / "build", {"firmware": "firmware.dir"})["firmware"]
     plain = {path for path in C_SOURCES if path.parent == SOURCE}
@@ -135,10 +135,10 @@ def test_other_ports_with_cmake_optimise_the_module(tmp_path):
 
 def test_unix_compiles_every_file_once_with_its_definitions():
     """Its makefile has one copy of everything, with the port's optimisation and the module's definitions."""
-    command = ["make", "-n", "-B", "V=1", "-C", unix_port.source() / "ports" / "unix", *unix_port.MAKE_OPTIONS]
-    folder = unix_port.OUTPUT.with_name(f"usermods-{unix_port.OUTPUT.name}")
-    unix_port.firmware()
-    command += [f"USER_C_MODULES={folder}", f"BUILD={unix_port.OUTPUT}"]
+    command = ["make", "-n", "-B", "V=1", "-C", unix.source() / "ports" / "unix", *unix.MAKE_OPTIONS]
+    folder = unix.OUTPUT.with_name(f"usermods-{unix.OUTPUT.name}")
+    unix.firmware()
+    command += [f"USER_C_MODULES={folder}", f"BUILD={unix.OUTPUT}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, check=True)
     for source in (path for path in C_SOURCES if path.parent == SOURCE):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from host_sim.boards.server import Board
+from host_sim.boards.client import Board
 from host_sim.setup.romfs import build_image
 from tests.tiny import calibrated, small
 from trainer.modelfile.export import export

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import qemu as qemu_board
-from host_sim.boards.server import Board
+from host_sim.boards import qemu
+from host_sim.boards.client import Board
 from host_sim.setup import esp32
 from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import Failure
@@ -84,7 +84,7 @@ picture = model.preprocess(read_image("images/7_sneaker.pgm"))
 @pytest.fixture(scope="module")
 def program():
     """The firmware."""
-    return qemu_board.firmware()
+    return qemu.firmware()
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ except TypeError:
     places = [(int(address), int(size)) for address, size in values(output, "at")]
     assert len(places) == 3 * 4 + 4 + 3 + 4 * (2 * 2 + 4 * 4)
     for address, size in places:
-        assert qemu_board.FLASH <= address < address + size <= qemu_board.FLASH + qemu_board.FLASH_SIZE
+        assert qemu.FLASH <= address < address + size <= qemu.FLASH + qemu.FLASH_SIZE
         assert address % 16 == 0
     assert output.endswith("read-only\n")
 
@@ -268,7 +268,7 @@ def test_reset(board, run):
 
 
 def test_a_write_to_flash_is_a_fault_that_is_reported(board):
-    result = board.mpremote("exec", f"import uctypes; uctypes.bytearray_at({qemu_board.FLASH}, 4)[0] = 0")
+    result = board.mpremote("exec", f"import uctypes; uctypes.bytearray_at({qemu.FLASH}, 4)[0] = 0")
     assert result.returncode == 1
     assert re.search(r"fault at 0x\w{8}, called from 0x\w{8}: the board resets", result.stdout)
     assert board.mpremote("eval", "__import__('os').getcwd()").stdout == "/rom\n"
@@ -277,7 +277,7 @@ def test_a_write_to_flash_is_a_fault_that_is_reported(board):
 def test_an_image_deployed_by_mpremote(program, tmp_path):
     (tmp_path / "other.romfs").write_bytes(build_image({"new.txt": b"deployed"}))
     with Board(kind="qemu", program=program) as own:
-        assert f"size {qemu_board.FLASH_SIZE} bytes" in own.mpremote("romfs", "query").stdout
+        assert f"size {qemu.FLASH_SIZE} bytes" in own.mpremote("romfs", "query").stdout
         result = own.mpremote("romfs", "deploy", tmp_path / "other.romfs")
         assert result.returncode == 0, result.stdout
         assert own.mpremote("eval", "open('new.txt').read()").stdout == "deployed\n"
@@ -352,14 +352,14 @@ def test_idle_boards_sleep(board):
 
 
 def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
-    (tmp_path / "large").write_bytes(bytes(qemu_board.FLASH_SIZE))
+    (tmp_path / "large").write_bytes(bytes(qemu.FLASH_SIZE))
     words = r"needs 8,388,6\d\d bytes, the board's flash has 8,388,608"
-    with pytest.raises(Failure, match=words), qemu_board.image_file(tmp_path):
+    with pytest.raises(Failure, match=words), qemu.image_file(tmp_path):
         pass
     for heap in ("9M", "1K", "many"):
         with pytest.raises(Failure, match=f"--heap {heap}: must be a size like 160K, from 16K to 8M"):
-            qemu_board.heap_bytes(heap)
-    assert qemu_board.heap_bytes("160k") == 163840
+            qemu.heap_bytes(heap)
+    assert qemu.heap_bytes("160k") == 163840
 
 
 def test_the_list_of_boards_shows_its_models(board):

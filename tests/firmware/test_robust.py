@@ -12,7 +12,7 @@ import tty
 import pytest
 
 from host_sim.boards import soak
-from host_sim.boards.server import Board
+from host_sim.boards.client import Board
 from host_sim.setup.shell import Failure
 from tests.conftest import ROOT
 from tests.host_sim.boards.test_server import Terminal, children, running, wait_until

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from host_sim.boards.server import Board
+from host_sim.boards.client import Board
 from tests.conftest import ROOT
 
 FIRMWARE = ROOT / "firmware"

@@ -17,9 +17,9 @@ import tempfile
 from binascii import crc32
 from pathlib import Path
 
-from host_sim.boards import unix as unix_port
+from host_sim.boards import unix
+from host_sim.boards.client import Board, stream
 from host_sim.boards.qemu import firmware
-from host_sim.boards.server import Board, stream
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
 NAME = "deit3_small_patch16_{side}"
@@ -94,7 +94,7 @@ def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
 
 def on_board(kind: str, side: int, pixels: bytes) -> str:
     """What the script prints on a board that holds the file."""
-    program, heap = (firmware(), {}) if kind == "qemu" else (unix_port.firmware(), {"heap": UNIX_HEAP})
+    program, heap = (firmware(), {}) if kind == "qemu" else (unix.firmware(), {"heap": UNIX_HEAP})
     file = file_of(side)
     with tempfile.TemporaryDirectory() as folder:
         flash, script = Path(folder) / "flash", Path(folder) / "script.py"

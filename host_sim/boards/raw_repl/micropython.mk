@@ -1,4 +1,4 @@
-# Host only: the module with which host_sim/board.py serves a REPL.
+# Host only: the module with which host_sim/boards serves a REPL.
 SRC_USERMOD_C += $(USERMOD_DIR)/raw_repl.c
 LDFLAGS_USERMOD += -Wl,--wrap=mp_hal_set_interrupt_char -Wl,--wrap=mp_hal_stdout_tx_strn_cooked
 

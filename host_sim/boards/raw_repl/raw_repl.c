@@ -2,7 +2,7 @@
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
 // Host only: a board's REPL (raw and friendly, soft reset) for MicroPython's unix port, so that mpremote can
-// talk to it. host_sim/board.py starts it as `raw_repl.run(raw)` on a raw terminal.
+// talk to it. host_sim/boards/unix.py starts it as `raw_repl.run(raw)` on a raw terminal.
 //
 // The terminal behaves like a board's serial line. While a program runs, Ctrl-C interrupts it and '\n' is
 // sent as
@@ -18,7 +18,7 @@
 #include "shared/readline/readline.h"
 #include "shared/runtime/pyexec.h"
 
-// Exit status after a soft reset, by the REPL in use; host_sim/board.py has the same numbers.
+// Exit status after a soft reset, by the REPL in use; host_sim/boards/server.py has the same numbers.
 #define EXIT_FRIENDLY (64)
 #define EXIT_RAW (65)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stands for Espressif's QEMU in tests/host_sim/test_esp32s3_board.py: its command line, and behind it the unix port.
+"""Stands for Espressif's QEMU in tests/host_sim/boards/test_esp32s3.py: its command line, and behind it the unix port.
 
 It takes the arguments that a real one needs and refuses others, finds the partition `romfs` in the image of flash, and
 serves those files at /rom. STAND_IN_PROGRAM: the unix port with our modules. STAND_IN_FAULT: "pie", a row `pie` of

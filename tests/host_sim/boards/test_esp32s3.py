@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The board in Espressif's QEMU, with a stand-in for that QEMU (stand_in_qemu.py) and for the firmware.
 
-What a real emulator does with the command line, these tests do not know; tests/host_sim/test_board.py runs on one that
-is on PATH.
+What a real emulator does with the command line, these tests do not know; test_server.py runs on one that is on PATH.
 """
 
 import os
@@ -14,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import esp32s3 as esp32s3_board
-from host_sim.boards import server as board_module
-from host_sim.boards.server import Board
+from host_sim.boards import esp32s3, kinds
+from host_sim.boards.client import Board
 from host_sim.setup import esp32, partitions
 from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import ROOT, Failure
@@ -63,14 +61,14 @@ def qemu(tmp_path, monkeypatch, program):
     monkeypatch.setenv("PATH", f"{tmp_path}/debian:{tmp_path}/espressif:{os.environ['PATH']}")
     monkeypatch.setenv("STAND_IN_PROGRAM", str(program))
     monkeypatch.setenv("STAND_IN_ROOT", str(ROOT))
-    esp32s3_board.emulator.cache_clear()
+    esp32s3.emulator.cache_clear()
     yield tmp_path
-    esp32s3_board.emulator.cache_clear()
+    esp32s3.emulator.cache_clear()
 
 
 def test_flash_image(firmware):
     files = build_image({"mine.py": b"print('mine')\n"})
-    image = esp32s3_board.flash_image(firmware, files)
+    image = esp32s3.flash_image(firmware, files)
     assert len(image) == FLASH
     assert image[: firmware.stat().st_size] == firmware.read_bytes()
     assert image[0x300000 : 0x300000 + len(files)] == files
@@ -102,41 +100,41 @@ def test_tables_of_both_kinds_agree(firmware):
 def test_firmware_that_does_not_fit(firmware, change, text):
     firmware.write_bytes(change(firmware.read_bytes()))
     with pytest.raises(Failure, match=rf"^{firmware}: {text}"):
-        esp32s3_board.flash_image(firmware, b"")
+        esp32s3.flash_image(firmware, b"")
 
 
 def test_files_that_do_not_fit(firmware):
     with pytest.raises(Failure, match=r"^the files for /rom need 6,291,457 bytes, the partition romfs has 6,291,456$"):
-        esp32s3_board.flash_image(firmware, bytes(0x600001))
+        esp32s3.flash_image(firmware, bytes(0x600001))
 
 
 def test_absent_firmware(tmp_path, monkeypatch):
     with pytest.raises(Failure, match=r"absent\.bin: No such file"):
-        esp32s3_board.flash_image(tmp_path / "absent.bin", b"")
+        esp32s3.flash_image(tmp_path / "absent.bin", b"")
     monkeypatch.delenv("ESP32S3_FIRMWARE", raising=False)
     monkeypatch.setattr(esp32, "OUTPUT", tmp_path)
     with pytest.raises(Failure, match=r"no firmware of any board is built: run `just firmware BOARD`"):
-        board_module.firmware_of("esp32s3")
+        kinds.firmware_of("esp32s3")
     monkeypatch.setenv("ESP32S3_FIRMWARE", "/some/firmware.bin")
-    assert board_module.firmware_of("esp32s3") == Path("/some/firmware.bin")
+    assert kinds.firmware_of("esp32s3") == Path("/some/firmware.bin")
 
 
 def test_the_emulator_that_knows_the_chip(qemu, monkeypatch):
-    assert esp32s3_board.emulator() == f"{qemu}/espressif/qemu-system-xtensa"
-    esp32s3_board.emulator.cache_clear()
+    assert esp32s3.emulator() == f"{qemu}/espressif/qemu-system-xtensa"
+    esp32s3.emulator.cache_clear()
     monkeypatch.setenv("PATH", f"{qemu}/debian")
     with pytest.raises(Failure, match=rf"{qemu}/debian/qemu-system-xtensa has no machine esp32s3; ESP-IDF brings one"):
-        esp32s3_board.emulator()
+        esp32s3.emulator()
     monkeypatch.setenv("PATH", str(qemu))
     with pytest.raises(Failure, match=r"no QEMU of Espressif's on PATH: there is no qemu-system-xtensa;"):
-        esp32s3_board.emulator()
+        esp32s3.emulator()
 
 
 def serve(*arguments, seconds=60):
     """Run `just board esp32s3 ...` until it has said its device or ended: (device, what it said, status)."""
-    command = [sys.executable, board_module.__file__, "serve", "esp32s3", *map(str, arguments)]
+    command = [sys.executable, "-m", "host_sim.boards", "serve", "esp32s3", *map(str, arguments)]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         device = server.stdout.readline().strip()
         server.terminate()
@@ -148,14 +146,14 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
     flash = tmp_path / "flash"
     flash.mkdir()
     (flash / "mine.py").write_text("print('kept')\n")
-    before = set((esp32s3_board.BUILD / "board").glob("esp32s3-*"))
+    before = set((esp32s3.BUILD / "board").glob("esp32s3-*"))
     with Board(program=firmware, kind="esp32s3", flash=flash, unchecked=True) as board:
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
         assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
     # QEMU's files are gone with it.
-    assert set((esp32s3_board.BUILD / "board").glob("esp32s3-*")) == before
+    assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
 
 
 def test_rows_that_agree(qemu, firmware, monkeypatch):
@@ -198,27 +196,36 @@ def test_emulator_that_ends(qemu, firmware, monkeypatch, fault, text):
 
 def test_emulator_without_a_prompt(qemu, firmware, monkeypatch, tmp_path):
     monkeypatch.setenv("STAND_IN_FAULT", "mute")
-    monkeypatch.setattr(esp32s3_board, "BOOT", 1.0)
+    monkeypatch.setattr(esp32s3, "BOOT", 1.0)
     (tmp_path / "flash").mkdir()
-    with esp32s3_board.flash_files(firmware, tmp_path / "flash") as (image, efuse):
-        command = esp32s3_board.command(esp32s3_board.emulator(), image, efuse)
+    with esp32s3.flash_files(firmware, tmp_path / "flash") as (image, efuse):
+        command = esp32s3.command(esp32s3.emulator(), image, efuse)
         with pytest.raises(
             Failure, match=r"^no prompt within 1 s of the start of qemu-system-xtensa: it said nothing$"
         ):
-            esp32s3_board.Emulator(command)
+            esp32s3.Emulator(command)
 
 
 def test_arguments_of_other_kinds(qemu, firmware):
     assert "--heap 200K: the ESP32-S3's heap is what its memory leaves" in serve(firmware, "--heap", "200K")[1]
-    command = [sys.executable, board_module.__file__, "serve", "unix", firmware]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = [sys.executable, "-m", "host_sim.boards", "serve", "unix", firmware]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 1 and f"error: {firmware}: a firmware is for kind esp32s3 only" in done.stderr
 
 
 def test_board_tests_run_on_it(qemu, firmware):
-    """With an emulator and a firmware, tests/host_sim/test_board.py has this kind, too."""
+    """With an emulator and a firmware, test_server.py has this kind, too."""
     environment = os.environ | {"ESP32S3_FIRMWARE": str(firmware)}
-    tests = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "esp32s3 or cannot", "tests/host_sim/test_board.py"]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-k",
+        "esp32s3 or cannot",
+        "tests/host_sim/boards/test_server.py",
+    ]
     done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"\b(\d+) passed", done.stdout)[1]) >= 25

@@ -15,8 +15,8 @@ import serial
 from serial.tools import list_ports
 
 from host_sim.boards import list as boards
+from host_sim.boards.client import Board
 from host_sim.boards.list import NoAnswer, ask
-from host_sim.boards.server import Board
 from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import ROOT
 from tests.boards import WITHOUT_MODULE

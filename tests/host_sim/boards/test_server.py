@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from host_sim.boards import esp32s3 as esp32s3_board
-from host_sim.boards import server as board_module
-from host_sim.boards.server import Board
+from host_sim.boards import __main__ as command_line
+from host_sim.boards import esp32s3, flash, kinds
+from host_sim.boards.client import Board
 from host_sim.setup.shell import Failure
 from tests.boards import Terminal, children, running, wait_until
 
@@ -27,8 +27,8 @@ unix_only = pytest.mark.parametrize("kind", ["unix"], indirect=True, scope="modu
 def why_no_esp32s3() -> str:
     """Why boards of kind esp32s3 cannot be tested here, or an empty string."""
     try:
-        esp32s3_board.emulator()
-        esp32s3_board.firmware()
+        esp32s3.emulator()
+        esp32s3.firmware()
     except Failure as reason:
         return str(reason)
     return ""
@@ -43,7 +43,7 @@ def test_kind_that_cannot_be_tested(kind):
     pytest.skip(f"{kind}: {ABSENT[kind]}")
 
 
-@pytest.fixture(scope="module", params=[kind for kind in board_module.KINDS if kind not in ABSENT])
+@pytest.fixture(scope="module", params=[kind for kind in kinds.KINDS if kind not in ABSENT])
 def kind(request) -> str:
     """Every kind of board in turn."""
     return request.param
@@ -52,7 +52,7 @@ def kind(request) -> str:
 @pytest.fixture(scope="module")
 def program(kind) -> Path:
     """What a board of this kind runs."""
-    return board_module.firmware_of(kind)
+    return kinds.firmware_of(kind)
 
 
 @pytest.fixture(scope="module")
@@ -164,18 +164,18 @@ def test_flash_is_a_directory_of_its_own(board, script, tmp_path):
 
 def test_flash_starts_with_the_package(monkeypatch, tmp_path):
     """As bytecode; older copies of its sources, which MicroPython would prefer, go away, and other files stay."""
-    package, flash = tmp_path / "firmware" / "ftervit", tmp_path / "flash"
+    package, folder = tmp_path / "firmware" / "ftervit", tmp_path / "flash"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (tmp_path / "firmware" / "classify.py").touch()
-    monkeypatch.setattr(board_module, "ROOT", tmp_path)
-    monkeypatch.setattr(board_module.mpy, "FIRMWARE", tmp_path / "firmware")
-    (flash / "ftervit").mkdir(parents=True)
+    monkeypatch.setattr(flash, "ROOT", tmp_path)
+    monkeypatch.setattr(flash.mpy, "FIRMWARE", tmp_path / "firmware")
+    (folder / "ftervit").mkdir(parents=True)
     for name in ("__init__.py", "mine.py"):
-        (flash / "ftervit" / name).write_text("old = True\n")
-    board_module.fill_flash(flash)
-    assert [path.name for path in flash.iterdir()] == ["ftervit"]
-    assert {path.name for path in (flash / "ftervit").iterdir()} == {"__init__.mpy", "mine.py"}
+        (folder / "ftervit" / name).write_text("old = True\n")
+    flash.fill_flash(folder)
+    assert [path.name for path in folder.iterdir()] == ["ftervit"]
+    assert {path.name for path in (folder / "ftervit").iterdir()} == {"__init__.mpy", "mine.py"}
 
 
 def test_kept_flash(kind, program, tmp_path):
@@ -244,7 +244,7 @@ def test_nothing_is_left_when_the_server_ends(own_board, number):
 def test_nothing_is_left_when_the_parent_dies(kind, program, tmp_path):
     code = (
         "import os, sys, pathlib\n"
-        "from host_sim.board import Board\n"
+        "from host_sim.boards.client import Board\n"
         "program, flash = map(pathlib.Path, sys.argv[2:])\n"
         "with Board(program=program, flash=flash, kind=sys.argv[1]) as board:\n"
         "    print(board.process.pid, flush=True)\n"
@@ -258,7 +258,7 @@ def test_nothing_is_left_when_the_parent_dies(kind, program, tmp_path):
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 def test_command_line_serves_until_interrupted(kind, program, before):
     """Also as a shell's background job, which starts with SIGINT ignored."""
-    command = [sys.executable, board_module.__file__, "serve", kind, "--program", program]
+    command = [sys.executable, "-m", "host_sim.boards", "serve", kind, "--program", program]
     start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, before)}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **start) as server:
         path = server.stdout.readline().strip()
@@ -274,13 +274,13 @@ def test_command_line_serves_until_interrupted(kind, program, before):
 def demo(monkeypatch, tmp_path, kind, program):
     """Run the demo in a tree whose classify.py is the given text."""
     (tmp_path / "firmware").mkdir()
-    monkeypatch.setattr(board_module, "ROOT", tmp_path)
-    monkeypatch.setattr(board_module, "BUILD", tmp_path)
-    monkeypatch.setattr(board_module, "firmware_of", lambda _: program)
+    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    monkeypatch.setattr(command_line, "BUILD", tmp_path)
+    monkeypatch.setattr("host_sim.boards.client.firmware_of", lambda _: program)
 
     def run(text: str) -> dict:
         (tmp_path / "firmware" / "classify.py").write_text(text)
-        board_module.demo(argparse.Namespace(kind=kind))
+        command_line.demo(argparse.Namespace(kind=kind))
         return json.loads((tmp_path / "demo.json").read_text())
 
     return run
@@ -298,7 +298,7 @@ def test_demo_that_fails(demo, text):
 
 
 def test_a_board_ends_with_the_process_that_started_it(kind, program):
-    serve = [sys.executable, Path(board_module.__file__), "serve", "--with-parent", kind, "--program", program]
+    serve = [sys.executable, "-m", "host_sim.boards", "serve", "--with-parent", kind, "--program", program]
     starter = "import subprocess, sys; subprocess.Popen(sys.argv[1:]).wait()"
     with subprocess.Popen(
         [sys.executable, "-c", starter, *serve], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

@@ -301,7 +301,10 @@ def test_recipe(good, monkeypatch, capsys):
 
 def test_release_checks_every_firmware():
     workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
-    built, checked = workflow.index("host_sim.esp32 build '"), workflow.index("host_sim.esp32 build --check ")
+    built, checked = (
+        workflow.index("host_sim.setup.esp32 build '"),
+        workflow.index("host_sim.setup.esp32 build --check "),
+    )
     assert built < checked < workflow.index("actions/upload-artifact")
 
 
