@@ -27,7 +27,8 @@ HINTS = (
     (r"Could not get lock|Unable to acquire the dpkg", "another package manager is running: wait for it"),
     (
         r"Temporary failure|Could ?n[o']t resolve|Network is unreachable|Failed to establish|Failed to fetch"
-        r"|network was disabled|Unable to fetch|Connection (refused|timed out|reset)|Max retries|Name or service not known",
+        r"|network was disabled|Unable to fetch|Connection (refused|timed out|reset)|Max retries"
+        r"|Name or service not known",
         "the network or its package registry did not answer: check the connection and run it again",
     ),
     (
