@@ -67,13 +67,22 @@ def file_of(side: int) -> Path:
 
 def make_model(side: int) -> None:
     """Export the network with random weights, calibrated on one picture."""
-    from tests.tiny import images, small, untrained
+    import torch
+
+    from trainer.experiments.random_weights import randomize
     from trainer.integer.calibrate import calibrate
+    from trainer.model.pixels import Pixels
+    from trainer.model.student import Blueprint, Student
+    from trainer.model.vit import ModelSettings
     from trainer.modelfile.export import export
 
     name = NAME.format(side=side)
-    student = untrained(small(name, name, img_size=side, channels=CHANNELS, classes=CLASSES))
-    calibrate(student, images(1, side, CHANNELS))
+    torch.manual_seed(0)
+    pixels = Pixels((0.286, 0.4, 0.5), (0.353, 0.2, 0.3))
+    labels = tuple(f"class {index}" for index in range(CLASSES))
+    student = Student(Blueprint(name, ModelSettings(name), side, labels, pixels))
+    randomize(student)
+    calibrate(student.eval(), torch.randint(0, 256, (1, side, side, CHANNELS), dtype=torch.uint8))
     file_of(side).parent.mkdir(parents=True, exist_ok=True)
     export(student, file_of(side))
 
