@@ -26,7 +26,7 @@ def small_resnet(
 ) -> ResNet:
     """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one as told.
 
-    layers, channels: blocks and channels of each of the four stages; stem_stride: 1 keeps a picture's size, 2 halves it.
+    layers, channels: blocks and channels of each of the four stages; stem_stride: 1 or 2
     """
     if pretrained:
         raise ValueError("small_resnet has no pretrained weights")
