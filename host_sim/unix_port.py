@@ -248,6 +248,11 @@ def link_modules(folder: Path, modules: dict[str, Path]) -> None:
             (folder / name).symlink_to(path)
 
 
+def tree_settings(tree: Path) -> list[str]:
+    """What a build depends on of a tree beside its files: in another version, older files are newer than objects."""
+    return [str(tree), tree_version(tree)]
+
+
 def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
     """Make sees changed files but not changed settings: on those, start from an empty output directory."""
     settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
@@ -276,7 +281,7 @@ def build(
         folder = output.with_name(f"usermods-{output.name}")
         link_modules(folder, modules)
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
-        discard_if_reconfigured(output, [str(tree), *options], [*includes, *settings])
+        discard_if_reconfigured(output, [*tree_settings(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
         command = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]

@@ -14,7 +14,7 @@ import pytest
 
 from host_sim import unix_port
 from host_sim.build import SOURCE
-from host_sim.environment import BUILD, lock, run
+from host_sim.environment import lock, run
 
 HERE = Path(__file__).resolve().parent / "arena"
 # Old values of registers and of the stack may still hold a view: something else goes there.
@@ -31,8 +31,9 @@ def collect(depth=30):
 @pytest.fixture(scope="module")
 def micropython():
     """The unix port of this file's docstring."""
-    output = BUILD / "unix-arena"
+    output = unix_port.output("unix-arena")
     with lock("micropython"):
+        unix_port.discard_if_reconfigured(output, unix_port.tree_settings(unix_port.source()), [])
         modules = output / "modules"
         modules.mkdir(parents=True, exist_ok=True)
         for name, path in (("ternary", SOURCE), ("heap", HERE / "heap")):
@@ -97,11 +98,15 @@ def make():
         a[i] = i
     return {keep}
 
+def read():
+    return {read}
+
 kept = make()
 for _ in range(20):
     collect()
     bytearray(5000)
-print(heap.count(), {read})
+# In a function: what the module's own frame held stays on its stack, where the collector finds it.
+print(heap.count(), read())
 kept = None
 collect()
 print(heap.count())
