@@ -6,6 +6,7 @@ set positional-arguments
 
 system_python := env("PYTHON", "python3")
 python := ".venv/bin/python"
+setup := system_python + " -m host_sim.setup.environment"
 
 # Show the recipes
 default:
@@ -14,16 +15,19 @@ default:
 # Classify ten pictures on a virtual board (unix or qemu): real MicroPython with the ternary module, through mpremote
 [no-exit-message]
 demo *ARGS: (prepare "demo")
-    @{{ python }} host_sim/board.py demo "$@"
+    @{{ python }} -m host_sim.boards demo "$@"
 
-# Everything that must hold: lint, the tests (ARGS go to pytest), the sanitizers
-test *ARGS: lint (prepare "test") && asan
+# Everything that must hold: lint, the tests, the sanitizers. With ARGS for pytest: lint and those tests
+test *ARGS: lint
+    @{{ setup }} test "$@"
     {{ python }} -m pytest "$@"
+    {{ if ARGS == "" { quote(just_executable()) + " asan" } else { "" } }}
 
-# Check style and spelling, change nothing
+# Check style, types and spelling, change nothing
 lint: (prepare "lint")
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
+    .venv/bin/mypy
     find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
     .venv/bin/codespell .
 
@@ -76,71 +80,76 @@ starts *ARGS: (prepare "train")
 # What ternary gammas and static scales cost on unpleasant models (writes build/stress.json)
 [no-exit-message]
 stress: (prepare "train")
-    {{ python }} -m trainer.stress
+    {{ python }} -m trainer stress
 
 # What a training step costs beside the FP32 step of the same model (writes build/bench-train.json)
 [no-exit-message]
 bench-train *ARGS: (prepare "train")
     {{ python }} -m trainer bench "$@"
 
-# Measure the shipped model and the demo again, and write README's tables
+# Measure the shipped model and the demo again, and write the tables of README and docs/numbers.md
 [no-exit-message]
-numbers: eval demo sizes stress bench-train
+numbers: eval demo sizes stress bench-train bench-s3
     {{ python }} -m trainer numbers
 
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")
-    @{{ python }} host_sim/board.py serve --with-parent "$@"
+    @{{ python }} -m host_sim.boards serve --with-parent "$@"
 
 # List boards, virtual ones too, with their firmware and models (ARGS: [PORTS] [--interrupt])
 [no-exit-message]
 boards *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.boards "$@"
+    @{{ python }} -m host_sim.boards.list "$@"
 
-# A ROMFS image, files aligned, of a model, the package and the scripts (ARGS: MODEL [FILES] [--board BOARD] ...)
+# A ROMFS image, files aligned, of a model, package, scripts and pictures (ARGS: MODEL [FILES] [--board BOARD] ...)
 [no-exit-message]
 romfs *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.romfs "$@"
+    @{{ python }} -m host_sim.setup.romfs "$@"
 
 # Build an ESP32-S3 board's firmware and check it (BOARD; needs IDF_PATH, MPY_DIR; CAMERA_DIR), or only --check ELF
 [no-exit-message]
 firmware *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.esp32 build "$@"
+    @{{ python }} -m host_sim.setup.esp32 build "$@"
 
 # Write a built firmware to the board at PORT (BOARD: which one, if several are built)
 [no-exit-message]
 flash PORT *BOARD: (prepare "flash")
-    @{{ python }} -m host_sim.esp32 flash "$@"
+    @{{ python }} -m host_sim.setup.esp32 flash "$@"
 
-# Write a model with the package and the scripts to the ROM file system of the board at PORT
+# Write a model with package, scripts and pictures to the ROM file system of the board at PORT (FILES: some to add)
 [no-exit-message]
-deploy PORT MODEL: (prepare "demo")
-    @{{ python }} -m host_sim.esp32 deploy "$@"
+deploy PORT MODEL *FILES: (prepare "demo")
+    @{{ python }} -m host_sim.setup.esp32 deploy "$@"
 
 # A whole DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix): the host's numbers, bit for bit (minutes)
 [no-exit-message]
 deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
-    {{ python }} -m tests.firmware.deit "$@"
+    {{ python }} -m trainer.experiments.deit "$@"
 
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
 lx7 *ARGS: (prepare "lx7")
     @{{ python }} -m host_sim.lx7 "$@"
 
-# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --readme)
+# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
 [no-exit-message]
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
-    {{ python }} -m host_sim.lx7.bench "$@"
+    {{ python }} -m host_sim.chip.bench "$@"
 
 # Ten thousand inferences on one core and on two: same logits, no memory lost (ARGS: unix or qemu, --runs N)
 [no-exit-message]
 soak *ARGS: (prepare "demo")
-    @{{ python }} host_sim/soak.py "$@"
+    @{{ python }} -m host_sim.boards.soak "$@"
 
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
-asan: (prepare "test")
+asan: (prepare "kernels")
     {{ python }} -m tests.sanitize
+
+# Write requirements.lock: versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
+[no-exit-message]
+lock *ARGS:
+    @{{ setup }} lock "$@"
 
 # Remove what building left behind (not .venv, and not build/train: unfinished training resumes from it)
 clean:
@@ -149,4 +158,4 @@ clean:
 [no-exit-message]
 [private]
 prepare TASK:
-    @{{ system_python }} host_sim/environment.py {{ TASK }}
+    @{{ setup }} {{ TASK }}

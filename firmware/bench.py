@@ -151,12 +151,14 @@ def network(path):
 
 
 def there(path):
-    """Whether a file is there."""
-    try:
-        os.stat(path)
-    except OSError:
-        return False
-    return True
+    """Whether a file is there, or in /rom."""
+    for place in ("", "/rom/"):
+        try:
+            os.stat(place + path)
+            return True
+        except OSError:
+            pass
+    return False
 
 
 def frequency():

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 # Classifies the pictures in images/ with the model in models/: mpremote connect PORT run firmware/classify.py
-# Change first: PICTURES, a list of PGM or PPM files of your own (a name like "7_sneaker.pgm" says the right class),
-# or MODEL. What is printed comes from ftervit.VisionTransformer.predict; see tinker.py for what else a model can do.
+# Change first: PICTURES, a list of PGM or PPM files of your own (a name like "7_sneaker.pgm" says the right class), or
+# MODEL, a file. None: all that images/ and the first one that models/ holds, in the current directory or else in /rom,
+# where `just deploy` writes.
+# What is printed comes from ftervit.VisionTransformer.predict; see tinker.py for what else a model can do.
 # Nothing here is needed to use the package: these two lines are enough.
-#     model = VisionTransformer.load(MODEL); print(model.predict(read_image("images/7_sneaker.pgm")))
+#     model = VisionTransformer.load("models/fashion_mnist.safetensors")
+#     print(model.predict(read_image("images/7_sneaker.pgm")))
 
 import gc
 import os
@@ -11,8 +14,9 @@ import time
 
 from ftervit import VisionTransformer, read_image
 
-MODEL = "models/fashion_mnist.safetensors"
-PICTURES = ["images/" + name for name in sorted(os.listdir("images")) if name.endswith((".pgm", ".ppm"))]
+MODEL = None
+PICTURES = None
+PLACES = "", "/rom/"
 BAR = 30  # characters of a bar for 100 %
 
 
@@ -52,18 +56,48 @@ def classify(model, path):
     return best[0][0]
 
 
+def found(folder, endings):
+    """The files of models/ or images/ with these endings, from the first place that has some."""
+    for place in PLACES:
+        try:
+            names = sorted(os.listdir(place + folder))
+        except OSError:
+            continue
+        names = [name for name in names if name.endswith(endings)]
+        if names:
+            return [place + folder + "/" + name for name in names]
+    return []
+
+
+def missing(what, folder):
+    """Say in one line what is missing, and how to bring it to the board."""
+    ways = "mpremote mkdir :%s, then mpremote cp FILE :%s/; or just deploy PORT MODEL" % (folder, folder)
+    print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
+
+
 def main():
     """Load the model, classify all pictures, count those that are right."""
+    models = [MODEL] if MODEL else found("models", (".safetensors",))
+    if not models:
+        return missing("model (.safetensors)", "models")
+    pictures = PICTURES or found("images", (".pgm", ".ppm"))
+    if not pictures:
+        return missing("pictures (.pgm, .ppm)", "images")
+    path = models[0]
     before = ram_used()
-    model = VisionTransformer.load(MODEL)
+    try:
+        model = VisionTransformer.load(path)
+    except OSError as error:
+        print("classify.py: MODEL: %s; it must be a file on the board" % (error.args[-1],))
+        return
     after = ram_used()
-    print("%s: %d classes, %d blocks, %d tokens" % (MODEL, len(model.labels), len(model.blocks), model.tokens))
+    print("%s: %d classes, %d blocks, %d tokens" % (path, len(model.labels), len(model.blocks), model.tokens))
     right = known = 0
-    for path in PICTURES:
+    for path in pictures:
         print()
         try:
             label = classify(model, path)
-        except (ValueError, MemoryError) as error:
+        except (ValueError, MemoryError, OSError) as error:
             print("left out:", error)
             continue
         expected = right_class(path, len(model.labels))
@@ -72,7 +106,8 @@ def main():
             right += model.labels[expected] == label
     print()
     if before is not None:
-        print("RAM: %d bytes for the model, of them %d for activations" % (after - before, model.activation_bytes))
+        used = after - before, model.activation_bytes
+        print("RAM: %d bytes for the model and the code that loads it, of them %d for activations" % used)
     print("%d of %d right" % (right, known))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from host_sim.environment import BUILD, ROOT, Failure, lock, one_line_errors, run
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, run
 
 SOURCE = ROOT / "mpy_module"
 LX7 = ROOT / "host_sim" / "lx7" / "core"

@@ -6,8 +6,9 @@ python -m host_sim.stubs
 
 import subprocess
 import sys
+from typing import Any
 
-from host_sim.environment import ROOT, Failure, one_line_errors
+from host_sim.setup.shell import ROOT, Failure, one_line_errors
 from host_sim.ternary import OPERATIONS, ffi, library
 
 STUB = ROOT / "firmware" / "stubs" / "ternary.pyi"
@@ -45,9 +46,9 @@ def cores(count: int | None = None, /) -> int:
     """
 
 def use(name: str, /) -> None:
-    """Compute with a row of primitives from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+    """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError names the rows that there are.
+    ValueError lists the backends of this build.
     """
 '''
 
@@ -68,7 +69,7 @@ def aliases() -> str:
     return "\n".join(lines) + "\n"
 
 
-def function(name: str, operation) -> str:
+def function(name: str, operation: Any) -> str:
     """The stub of one operation."""
     signature, lines = [], []
     for parameter in operation.parameters[0 : operation.parameter_count]:

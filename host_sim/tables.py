@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Tables for people, and where README.md holds those that recipes write."""
+"""Tables for people, and the documents that hold those that recipes write."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from host_sim.setup.shell import ROOT
+
+# Each generated table stands between two marker lines of one of these.
+README, NUMBERS, SIMULATOR = ROOT / "README.md", ROOT / "docs" / "numbers.md", ROOT / "docs" / "simulator.md"
+
 
 def aligned(rows: Iterable[Iterable[str]]) -> str:
     """Rows as text: the first column to the left, the others to the right."""
-    rows = [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells)
     return "\n".join(line.rstrip() for line in lines)
 
 

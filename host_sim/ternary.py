@@ -10,7 +10,9 @@ import operator
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cffi
 
@@ -28,27 +30,27 @@ library = ffi.dlopen(os.environ.get("TERNARY_LIBRARY") or str(build.library()))
 NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
-def text_of(write, *arguments):
-    """The text that a C function of (..., text, size) writes."""
+def text_of(write: Callable[..., Any], *arguments: Any) -> str:
+    """The text written by a C function of (..., text, size)."""
     buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
     return ffi.string(write(*arguments, buffer, len(buffer))).decode()
 
 
-def exception(operation, arguments, error):
-    """What the binding raises for an error of C."""
+def exception(operation: Any, arguments: Any, error: Any) -> Exception:
+    """The exception for an error of C, as the binding raises it."""
     message = text_of(library.ternary_error_message, operation, arguments, error)
     if error.code == library.TERNARY_ERR_MEMORY:
         return MemoryError(message)
     return (TypeError if error.code <= library.TERNARY_ERR_COUNT else ValueError)(message)
 
 
-def failure(operation, arguments, index, code, value=0):
-    """The exception for an error that only a binding can see."""
+def failure(operation: Any, arguments: Any, index: int, code: int, value: int = 0) -> Exception:
+    """The exception for an error that a binding detects."""
     error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
     return exception(operation, arguments, error)
 
 
-def fill_number(operation, arguments, index, value):
+def fill_number(operation: Any, arguments: Any, index: int, value: Any) -> None:
     """Set an argument to an int."""
     try:
         number = operator.index(value)
@@ -59,7 +61,7 @@ def fill_number(operation, arguments, index, value):
     arguments[index].value = number
 
 
-def fill_buffer(operation, arguments, index, value):
+def fill_buffer(operation: Any, arguments: Any, index: int, value: Any) -> memoryview | None:
     """Set an argument to a buffer; returns a view that keeps it alive, or None for an empty one."""
     parameter = operation.parameters[index]
     try:
@@ -82,27 +84,27 @@ def fill_buffer(operation, arguments, index, value):
 class HostRunner:
     """Runs operations on this machine."""
 
-    def cores(self, count=None):
+    def cores(self, count: int | None = None) -> int:
         """Cores that operations use; with a count, sets it first."""
         return library.ternary_cores() if count is None else library.ternary_use_cores(count)
 
-    def rows(self):
-        """Names of the rows of primitives, the default first."""
-        names = []
-        while (name := library.ternary_row_name(len(names))) != ffi.NULL:
+    def backends(self) -> list[str]:
+        """Names of the backends, the default first."""
+        names: list[str] = []
+        while (name := library.ternary_backend_name(len(names))) != ffi.NULL:
             names.append(ffi.string(name).decode())
         return names
 
-    def use_row(self, number):
-        """Use a row from now on."""
-        library.ternary_use_row(number)
+    def use_backend(self, number: int) -> None:
+        """Use a backend from now on."""
+        library.ternary_use_backend(number)
 
-    def call(self, index, operation, arguments, views, error):
+    def call(self, index: int, operation: Any, arguments: Any, views: Sequence[memoryview | None], error: Any) -> int:
         """Run an operation, `index` in the table; returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
-    def memory(self, size):
-        """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
+    def memory(self, size: int) -> memoryview | None:
+        """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
         try:
             memory = ffi.new("char[]", size + 15)
         except MemoryError:
@@ -111,36 +113,36 @@ class HostRunner:
         return memoryview(ffi.buffer(memory))[start : start + size]
 
 
-runner = HostRunner()
+runner: Any = HostRunner()
 
 
-def use(name, **options):
-    """Choose a row of primitives from now on, as on a board ("reference", and "pie" on an ESP32-S3), or where
-    operations run: "host", or "lx7", a simulated ESP32-S3 that counts its cycles, with Lx7Runner's options.
+def use(name: str, **options: Any) -> Any:
+    """Choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
+    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
-    Returns the runner; that of "lx7" has report(). Memory of `arena` belongs to the target that gave it.
+    Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
     """
     global runner
     if name == "lx7":
-        from host_sim.lx7.operations import Lx7Runner
+        from host_sim.chip.runner import Lx7Runner
 
         runner = Lx7Runner(tuple(OPERATIONS), **options)
     elif name == "host":
         runner = HostRunner()
-    elif name in (rows := runner.rows()):
-        runner.use_row(rows.index(name))
+    elif name in (backends := runner.backends()):
+        runner.use_backend(backends.index(name))
     else:
-        raise ValueError(f"use: {name!r} is not one of {', '.join([*rows, 'host', 'lx7'])}")
+        raise ValueError(f"use: {name!r} is not one of {', '.join([*backends, 'host', 'lx7'])}")
     return runner
 
 
-def call(index, operation, values):
+def call(index: int, operation: Any, values: Sequence[Any]) -> int:
     """Run an operation on Python's arguments; returns its result."""
     count = operation.parameter_count
     arguments = ffi.new("ternary_arg[]", count)
     if len(values) != count:
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    views = [None] * count
+    views: list[memoryview | None] = [None] * count
     for number, value in enumerate(values):
         if operation.parameters[number].type == library.TERNARY_INT:
             fill_number(operation, arguments, number, value)
@@ -153,11 +155,11 @@ def call(index, operation, values):
     return result
 
 
-def function(index, operation):
+def function(index: int, operation: Any) -> Callable[..., int | None]:
     """The Python function of an operation, `index` in the table."""
     has_result = operation.has_result
 
-    def wrapper(*values):
+    def wrapper(*values: Any) -> int | None:
         result = call(index, operation, values)
         return result if has_result else None
 
@@ -165,17 +167,17 @@ def function(index, operation):
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
     wrapper.__name__ = wrapper.__qualname__ = ffi.string(operation.name).decode()
     wrapper.__doc__ = ffi.string(operation.doc).decode()
-    wrapper.__signature__ = inspect.Signature(parameters)
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return wrapper
 
 
-OPERATIONS = {}
+OPERATIONS: dict[str, Any] = {}
 while (operation := library.ternary_operations + len(OPERATIONS)).name:
     OPERATIONS[ffi.string(operation.name).decode()] = operation
 globals().update({name: function(i, operation) for i, (name, operation) in enumerate(OPERATIONS.items())})
 
 
-def arena(*values):
+def arena(*values: Any) -> memoryview:
     """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b)."""
     operation = library.ternary_arena + 0
     arguments = ffi.new("ternary_arg[2]")
@@ -195,8 +197,8 @@ def arena(*values):
     return view.cast("B").cast(typecode)
 
 
-def cores(count=None):
-    """Number of cores that operations share their work between, from now on `count` if there are as many."""
+def cores(count: int | None = None) -> int:
+    """Number of cores that operations use; with a count, sets it first, if there are as many."""
     return runner.cores(None if count is None else operator.index(count))
 
 

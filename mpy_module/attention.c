@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
 
-// q, k and v of one head begin at `head_width` * head within the three thirds of a row of qkv.
+// A row of qkv holds q, k and v, each `width` bytes; a head's part of each begins at head * head_width.
 typedef struct {
     const int8_t *qkv;
-    size_t tokens, head_width, width; // width = D
+    size_t tokens, head_width, width; // width: D
 } heads_view;
 
 static const int8_t *query(const heads_view *h, size_t head, size_t token) {
@@ -25,15 +25,15 @@ static const int8_t *value(const heads_view *h, size_t head, size_t token) {
     return query(h, head, token) + 2 * h->width;
 }
 
+// Queries that are processed at a time: as many as have ROWS_BYTES of scores, within MIN_ROWS..MAX_ROWS.
 enum { MAX_ROWS = 32, MIN_ROWS = 4, ROWS_BYTES = 8192 };
 
-// Rows of queries that go through a panel at a time: as many as their scores leave small.
 static size_t rows_of(size_t tokens) {
     size_t rows = ROWS_BYTES / ternary_round_up(tokens);
     return rows > MAX_ROWS ? MAX_ROWS : rows < MIN_ROWS ? MIN_ROWS : rows;
 }
 
-// Scratch: k and v of a head as panels (each a multiple of 16 tokens and of 16 channels); for each part
+// Scratch: k and v of a head as panels, padded to multiples of 16 tokens and channels; then for each part
 // rows of scores or weights, and a spare row of weights.
 typedef struct {
     int8_t *keys, *values, *weights, *spare;
@@ -54,10 +54,15 @@ static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
 static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
     int8_t *weights = values + panel_bytes(h->tokens, h->head_width) + part * part_bytes(h->tokens);
-    return (workplace){keys, values, weights, weights + rows_of(h->tokens) * ternary_round_up(h->tokens)};
+    return (workplace){
+        .keys = keys,
+        .values = values,
+        .weights = weights,
+        .spare = weights + rows_of(h->tokens) * ternary_round_up(h->tokens),
+    };
 }
 
-// k of a head, 16 tokens to a panel.
+// Packs k of a head, 16 tokens to a panel.
 static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
     size_t panel = ternary_round_up(h->head_width) * TERNARY_LANES;
     for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
@@ -67,7 +72,7 @@ static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
     }
 }
 
-// v of a head, 16 channels to a panel; rows beyond the last token are 0.
+// Packs v of a head, 16 channels to a panel; rows after the last token are 0.
 static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     size_t padded = ternary_round_up(h->tokens), rest = (padded - h->tokens) * TERNARY_LANES;
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
@@ -78,8 +83,8 @@ static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     }
 }
 
-// 7.1 for `rows` queries from `first` on; scores in rows of `stride` >= T bytes. They also get the scores of
-// a panel's empty columns where there is room for all of them.
+// 7.1 for queries first..first + rows - 1, to rows of `stride` >= T bytes. If stride has room for the padding
+// of the last panel, scores of padding are written, too.
 static void scores_of(const heads_view *h, size_t head, size_t first, size_t rows, int32_t shift,
                       const workplace *w, int8_t *scores, size_t stride) {
     ternary_product p = {
@@ -98,12 +103,14 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
 // 7.5: n and m from W.
 static ternary_mean mean_of(int32_t sum, int32_t value_gain) {
     int32_t bits = ternary_bits((uint32_t)sum);
-    int32_t shift = ternary_max(bits - 1 - value_gain, 0);
-    return (ternary_mean){(uint8_t)shift, (int8_t)ternary_min(127, (1 << (bits + 6)) / sum)};
+    return (ternary_mean){
+        .shift = (uint8_t)ternary_max(bits - 1 - value_gain, 0),
+        .multiplier = (int8_t)ternary_min(127, (1 << (bits + 6)) / sum),
+    };
 }
 
-// 7.4 and 7.5 for `rows` rows of weights >= 0, `step` >= T bytes apart; y: the head's part of the first row,
-// rows `stride` bytes apart. What stands in weights beyond the last token meets zeros in the panels.
+// 7.4 and 7.5 for `rows` rows of weights >= 0, `step` >= T bytes apart; y: the head's part of the first
+// output row, rows `stride` bytes apart. Bytes after the last weight are multiplied by the panels' zeros.
 static void values_of(const heads_view *h, size_t rows, const int8_t *weights, size_t step,
                       const ternary_mean *means, const workplace *w, int8_t *y, size_t stride) {
     size_t padded = ternary_round_up(h->tokens);
@@ -158,20 +165,20 @@ static bool check_qkv(const ternary_arg *qkv, const ternary_arg *tokens, const t
     return true;
 }
 
-// A matrix [T, T or more].
+// Checks a matrix [T, T or more].
 static bool check_matrix(const ternary_arg *matrix, const heads_view *h, ternary_error *error) {
     return ternary_size_multiple(matrix, h->tokens, error) &&
            ternary_size_at_least(matrix, (uint64_t)h->tokens * h->tokens, error);
 }
 
-// What all rows of a call have in common.
+// One call of ternary_attention.
 typedef struct {
     heads_view view;
     int32_t score_shift, value_gain;
     const int8_t *table;
-    int8_t *out; // column of the first head
+    int8_t *out; // where the first head's columns begin
     size_t stride;
-    size_t head; // now
+    size_t head; // current
     const ternary_arg *scratch;
     size_t parts;
 } attention;
@@ -192,7 +199,7 @@ static void attend(const attention *a, const workplace *work, size_t first, size
     values_of(h, rows, weights, padded, means, work, y, a->stride);
 }
 
-// Every parts-th block of rows.
+// A part computes every parts-th block of rows.
 static void attention_part(void *context, size_t part) {
     const attention *a = context;
     workplace work = workplace_of(a->scratch, &a->view, part);
@@ -206,8 +213,10 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
     const ternary_attention_arguments *a = (const void *)arguments;
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_table(&a->table, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) || !ternary_size_multiple(&a->out, h.tokens, error) ||
+        !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_table(&a->table, error) ||
+        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
+        !ternary_size_multiple(&a->out, h.tokens, error) ||
         !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error) ||
         !check_scratch(&a->scratch, &h, error)) {
         return error->code;
@@ -245,8 +254,8 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->score_shift, 0, 15, error) || !check_matrix(&a->out, &h, error) ||
-        !check_scratch(&a->scratch, &h, error)) {
+        !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_matrix(&a->out, &h, error) || !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
@@ -288,7 +297,7 @@ static bool check_sum(const ternary_arg *weights, size_t row, int32_t sum, terna
     return ternary_fail(error, TERNARY_ERR_SUM, weights);
 }
 
-// Whether all weights are 0..127; what lies between rows does not count.
+// Whether all weights are 0..127; bytes between rows are not checked.
 static bool check_signs(const ternary_arg *weights, size_t tokens, ternary_error *error) {
     size_t step = weights->size / tokens;
     if (ternary_active->no_signs(weights->data, weights->size)) {
@@ -305,7 +314,7 @@ static bool check_signs(const ternary_arg *weights, size_t tokens, ternary_error
     return true;
 }
 
-// 7.3, 7.4: rows of weights that softmax may have made; n and m of each.
+// Checks that rows of weights satisfy 7.3, and computes n and m of each (7.5).
 static bool check_weights(const ternary_arg *weights, size_t tokens, int32_t value_gain, ternary_mean *means,
                           ternary_error *error) {
     const int8_t *row = weights->data;
@@ -327,8 +336,9 @@ int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *er
     heads_view h;
     if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
-        !ternary_value_in(&a->value_gain, -1, 6, error) || !check_matrix(&a->weights, &h, error) ||
-        !ternary_size_is(&a->out, a->qkv.size / 3, error) || !check_scratch(&a->scratch, &h, error)) {
+        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
+        !check_matrix(&a->weights, &h, error) || !ternary_size_is(&a->out, a->qkv.size / 3, error) ||
+        !check_scratch(&a->scratch, &h, error)) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);

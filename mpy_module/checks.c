@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "checks.h"
+#include "backends.h"
 #include "numbers.h"
-#include "primitives.h"
 
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument) {
     error->code = code;
@@ -30,7 +30,7 @@ bool ternary_size_at_least(const ternary_arg *buffer, uint64_t needed, ternary_e
 }
 
 bool ternary_size_multiple(const ternary_arg *buffer, uint64_t unit, ternary_error *error) {
-    // A division of 64 bits is a slow call on the chip.
+    // 64-bit division is a slow library call on the chip.
     bool whole = unit > SIZE_MAX ? buffer->size == 0 : buffer->size % (size_t)unit == 0;
     return whole || fail_needed(error, TERNARY_ERR_MULTIPLE, buffer, unit);
 }
@@ -68,8 +68,8 @@ bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, 
     return fail_range(error, TERNARY_ERR_CONTENT, buffer, low, high);
 }
 
-// The smallest and the largest element first, which takes two instructions each; then, if need be, the first
-// wrong one.
+// Finds the smallest and the largest element, at two instructions an element; only on failure the first one
+// out of range.
 #define ELEMENTS_WITHIN(name, type)                                                                          \
     bool name(const ternary_arg *buffer, size_t from, size_t to, int32_t low, int32_t high,                  \
               ternary_error *error) {                                                                        \

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Checks of arguments. Each returns true, or records what is wrong in `error` and returns false.
-// Expected sizes are uint64_t: products of a size_t and bounded numbers, which must not wrap on 32-bit
-// targets.
+// Argument checks. Each returns true, or fills `error` and returns false. Expected sizes are uint64_t, so
+// that products of a size_t and a bounded number do not wrap on 32-bit targets.
 
 #ifndef TERNARY_CHECKS_H
 #define TERNARY_CHECKS_H
@@ -10,7 +9,7 @@
 
 #include "ternary.h"
 
-// Records the code and the argument at fault; returns false.
+// Sets the code and the argument at fault; returns false.
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument);
 
 bool ternary_size_is(const ternary_arg *buffer, uint64_t needed, ternary_error *error);
@@ -21,19 +20,20 @@ bool ternary_value_in(const ternary_arg *number, int32_t low, int32_t high, tern
 bool ternary_value_multiple(const ternary_arg *number, int32_t unit, ternary_error *error);
 bool ternary_is_channels(const ternary_arg *number, ternary_error *error); // 3.1: 1 or 3
 
-// Whether `count` columns from `column` on are within rows of a buffer, which has `rows` whole ones.
+// Whether columns column..column + count - 1 exist in a buffer of `rows` rows, whose size is a multiple of
+// it.
 bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_arg *column, size_t count,
                         ternary_error *error);
 
-// Whether element `index`, which is `value`, lies in low..high.
+// Whether `value`, which is element `index`, is in low..high.
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error);
 
-// Whether elements from..to - 1 of a buffer of int16 do.
+// Whether elements from..to - 1 of an int16 buffer are in low..high.
 bool ternary_i16_within(const ternary_arg *buffer, size_t from, size_t to, int32_t low, int32_t high,
                         ternary_error *error);
 
-// Whether all elements do, of a buffer of int8, uint8, int16 and int32.
+// Whether all elements of an int8, uint8, int16 or int32 buffer are in low..high.
 bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_u8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-#include "primitives.h"
 
 int32_t ternary_prefetch(const ternary_arg *arguments, ternary_error *error) {
     const ternary_prefetch_arguments *a = (const void *)arguments;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
 
-// Elements of an operation, cut into stretches of whole vectors.
+// An elementwise operation; parts take stretches of whole vectors.
 typedef struct {
     const int8_t *x, *table;
     int8_t *out;
@@ -21,7 +21,7 @@ typedef struct {
 static stretch stretch_of(const elements *e, size_t part) {
     size_t step = ternary_round_up((e->count + e->parts - 1) / e->parts);
     size_t first = ternary_smaller(part * step, e->count);
-    return (stretch){first, ternary_smaller(step, e->count - first)};
+    return (stretch){.first = first, .count = ternary_smaller(step, e->count - first)};
 }
 
 static void lookup_part(void *context, size_t part) {
@@ -55,7 +55,7 @@ int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
 // 5.1, 5.2: residual [T, D] and a branch y of the same shape.
 static bool check_branch(const ternary_arg *residual, const ternary_arg *y, const ternary_arg *shift,
                          ternary_error *error) {
-    return ternary_value_in(shift, 0, 8, error) &&
+    return ternary_value_in(shift, 0, TERNARY_MAX_RESIDUAL_SHIFT, error) &&
            ternary_size_is(residual, (uint64_t)y->size * sizeof(int16_t), error);
 }
 

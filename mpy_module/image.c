@@ -53,7 +53,7 @@ int32_t ternary_rgb565(const ternary_arg *arguments, ternary_error *error) {
     for (size_t i = 0; i < a->pixels.size; i += 2) {
         unsigned pixel = (unsigned)pixels[i] << 8 | pixels[i + 1];
         unsigned red = pixel >> 11, green = pixel >> 5 & 63, blue = pixel & 31;
-        // The highest bits once more below the lowest: 0 stays 0, the largest becomes 255.
+        // Repeating the highest bits maps 0 to 0 and the largest value to 255.
         *out++ = (uint8_t)(red << 3 | red >> 2);
         *out++ = (uint8_t)(green << 2 | green >> 4);
         *out++ = (uint8_t)(blue << 3 | blue >> 2);
@@ -61,7 +61,7 @@ int32_t ternary_rgb565(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-// 3.4 along one axis. All terms stay below 2^26.
+// 3.4 along one axis. All terms are below 2^26.
 typedef struct {
     int32_t side, size, peak; // peak = S
 } axis;
@@ -71,13 +71,13 @@ static int32_t weight(const axis *x, int32_t i, int32_t j) {
     return ternary_max(0, x->peak - (distance < 0 ? -distance : distance));
 }
 
-// The first input with a weight above 0.
+// The first input whose weight is above 0.
 static int32_t first_input(const axis *x, int32_t i) {
     int32_t bound = (2 * i + 1) * x->side - x->peak - x->size;
     return bound < 0 ? 0 : bound / (2 * x->size) + 1;
 }
 
-// Output row i, before the rows are resized: `count` bytes, each in a word of `line`.
+// Row i of the output, resized down the columns only: `count` values, each in a word of `line`.
 static void resize_down(const axis *x, int32_t i, const uint8_t *pixels, size_t stride, size_t count,
                         uint32_t *line) {
     uint32_t total = 0, w;
@@ -144,7 +144,7 @@ int32_t ternary_resize(const ternary_arg *arguments, ternary_error *error) {
     int32_t side = a->side.value, size = a->size.value;
     size_t channels = (size_t)a->channels.value, stride = (size_t)a->width.value * channels;
     size_t line_size = (size_t)side * channels, out_stride = (size_t)size * channels;
-    axis x = {side, size, 2 * ternary_max(side, size)};
+    axis x = {.side = side, .size = size, .peak = 2 * ternary_max(side, size)};
     const uint8_t *pixels = a->pixels.data;
     pixels += (size_t)a->top.value * stride + (size_t)a->left.value * channels;
     for (int32_t i = 0; i < size; i++) {
@@ -168,8 +168,8 @@ int32_t ternary_normalize(const ternary_arg *arguments, ternary_error *error) {
     if (!ternary_size_is(&a->offset, a->multiplier.size, error) ||
         !ternary_size_multiple(&a->pixels, channels, error) ||
         !ternary_size_is(&a->out, a->pixels.size, error) ||
-        !ternary_i32_in(&a->multiplier, 0, (1 << 22) - 1, error) ||
-        !ternary_i32_in(&a->offset, -(1 << 30), (1 << 30) - 1, error)) {
+        !ternary_i32_in(&a->multiplier, 0, TERNARY_MAX_PIXEL_MULTIPLIER, error) ||
+        !ternary_i32_in(&a->offset, TERNARY_MIN_PIXEL_OFFSET, TERNARY_MAX_PIXEL_OFFSET, error)) {
         return error->code;
     }
     const uint8_t *pixels = a->pixels.data;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
 
 static size_t vectors_of(int32_t width) {
     return (size_t)ternary_ceil_div((uint64_t)width, TERNARY_VECTOR_TRITS);
@@ -20,11 +20,11 @@ static int32_t mean_of(const int16_t *x, int32_t width) {
 static uint32_t variance_of(const int16_t *x, int32_t width, int32_t mean) {
     uint64_t sum = ternary_active->squares(x, (size_t)width, mean);
     uint32_t low = (uint32_t)sum, divisor = (uint32_t)width;
-    // A division of 64 bits is a slow call on the chip.
+    // 64-bit division is a slow library call on the chip.
     return (sum == low ? low / divisor : (uint32_t)(sum / divisor)) + 1;
 }
 
-// 1.4, one bit of the root at a time
+// 1.4: integer square root, bit by bit.
 static uint32_t isqrt(uint32_t x) {
     uint32_t root = 0;
     for (uint32_t bit = 1u << 15; bit; bit >>= 1) {
@@ -58,7 +58,7 @@ typedef struct {
     int32_t gain, gain_shift;
 } rows;
 
-// Every parts-th row.
+// A part computes every parts-th row.
 static void norm_part(void *context, size_t part) {
     const rows *r = context;
     ternary_norm norm = r->norm;
@@ -79,8 +79,9 @@ static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error 
            ternary_size_is(&a->weight, vectors * TERNARY_LANES, error) &&
            ternary_size_is(&a->bias, vectors * TERNARY_LANES, error) &&
            ternary_size_at_least(&a->scratch, scratch_bytes(vectors), error) &&
-           ternary_value_in(&a->gain, 1 << 14, (1 << 15) - 1, error) &&
-           ternary_value_in(&a->gain_shift, 0, 15, error) && ternary_value_in(&a->beta, 0, 32639, error);
+           ternary_value_in(&a->gain, TERNARY_MIN_GAIN, TERNARY_MAX_GAIN, error) &&
+           ternary_value_in(&a->gain_shift, 0, TERNARY_MAX_GAIN_SHIFT, error) &&
+           ternary_value_in(&a->beta, 0, TERNARY_MAX_BETA, error);
 }
 
 int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
@@ -92,7 +93,7 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
     int16_t *gamma = ternary_aligned(&a->scratch), *beta = gamma + vectors * TERNARY_VECTOR_TRITS;
     int8_t *trits = (int8_t *)(beta + vectors * TERNARY_VECTOR_TRITS);
     ternary_active->decode(a->weight.data, vectors, trits);
-    ternary_active->residual_start(gamma, trits, width, 0); // as int16
+    ternary_active->residual_start(gamma, trits, width, 0); // widens to int16
     ternary_active->decode(a->bias.data, vectors, trits);
     for (size_t i = 0; i < width; i++) {
         beta[i] = (int16_t)(trits[i] * a->beta.value + 128); // what 6.6 adds to u

@@ -1,37 +1,39 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
-#include "primitives.h"
 
 typedef struct {
     size_t rows, inputs, outputs;
-    size_t vectors; // of a tile
+    size_t vectors; // packed vectors of a tile
     const int8_t *x;
     const uint8_t *weight;
     int8_t *panel; // a decoded tile; one for each part
-    int8_t *spare; // copies of rows
-    size_t depth;  // K, a multiple of 16: what rows have that lie as vectors want them
+    int8_t *spare; // aligned copies of rows
+    size_t depth;  // K rounded up to 16: bytes of an aligned row
 } layer;
 
-// Of at most 4032 inputs.
+// Vectors of a tile.
 static size_t vectors_of(size_t inputs) {
     return (inputs + TERNARY_TRITS_PER_BYTE - 1) / TERNARY_TRITS_PER_BYTE;
 }
 
-// A decoded tile, which a product may read to a multiple of 16 rows.
+// Bytes of a decoded tile; a product may read up to a multiple of 16 rows.
 static size_t panel_bytes(size_t inputs) {
     size_t decoded = vectors_of(inputs) * TERNARY_VECTOR_TRITS;
     size_t read = ternary_round_up(inputs) * TERNARY_LANES;
     return decoded > read ? decoded : read;
 }
 
-// Rows for copies of x: one, or as many as make 4 KB.
+enum { SPARE_BYTES = 4096 };
+
+// Rows of x that are copied at a time: as many as fit SPARE_BYTES, at least one.
 static size_t spare_rows(size_t inputs) {
-    size_t rows = 4096 / ternary_round_up(inputs);
+    size_t rows = SPARE_BYTES / ternary_round_up(inputs);
     return rows ? rows : 1;
 }
 
@@ -40,7 +42,8 @@ static size_t scratch_bytes(size_t inputs) {
     return panels + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
-// x is [rows, K]; rows and outputs >= 1 are known.
+// Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
+// >= 1.
 static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const ternary_arg *scratch,
                         size_t rows, size_t outputs, layer *l, ternary_error *error) {
     l->rows = rows;
@@ -63,12 +66,12 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
            ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
 }
 
-// Whether vectors can read rows of x where they are.
+// Whether rows of x are aligned as vectors.
 static bool rows_fit(const layer *l) {
     return ((uintptr_t)l->x | l->inputs) % TERNARY_LANES == 0;
 }
 
-// Some rows of x, at most spare_rows, as vectors want them, with zeros behind.
+// Copies at most spare_rows rows of x to aligned rows, padded with zeros.
 static void copy_rows(const layer *l, size_t first, size_t count) {
     const int8_t *x = l->x + first * l->inputs;
     ternary_active->clear(l->spare, count * l->depth);
@@ -81,13 +84,14 @@ static size_t tiles_of(const layer *l) {
     return (l->outputs + TERNARY_LANES - 1) / TERNARY_LANES;
 }
 
-// The tiles of a part: every parts-th one.
+// A part's tiles: every parts-th one, from `first` on.
 typedef struct {
     size_t first, parts;
 } share;
 
-// Decodes a tile. Weights of the next ones come from flash while this one is multiplied. The chip has one
-// preload for both cores: where parts meet, the first brings those of all.
+// Decodes a tile, and prefetches the next tile's weights from flash, which then load while this one is
+// multiplied. The chip has one preload for both cores: if parts run at the same time, the first part
+// prefetches for all.
 static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
     ternary_active->decode(l->weight + tile * size, l->vectors, l->panel);
@@ -110,7 +114,7 @@ static ternary_product product_of(const layer *l, size_t tile) {
     };
 }
 
-// 4.3: what the inputs leave of an accumulator to the bias.
+// 4.3: the largest |bias| that keeps the accumulator within bounds.
 static int32_t bias_room(const layer *l) {
     return TERNARY_MAX_ACCUMULATOR - 128 * (int32_t)l->inputs;
 }
@@ -134,7 +138,7 @@ static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t 
     return true;
 }
 
-// Where a layer's outputs go: its columns of rows of `stride` bytes.
+// Scales and destination of a layer's outputs: columns of rows that are `stride` bytes apart.
 typedef struct {
     const int16_t *bias;
     const int8_t *multiplier;
@@ -146,8 +150,12 @@ typedef struct {
 static void linear_tile(const layer *l, const columns *c, size_t tile, share share) {
     ternary_product p = product_of(l, tile);
     int32_t shift = c->shift[tile];
-    ternary_scale scale = {c->bias + tile * TERNARY_LANES, c->multiplier + tile * TERNARY_LANES,
-                           bias_shift(c->shift[tile]), shift};
+    ternary_scale scale = {
+        .bias = c->bias + tile * TERNARY_LANES,
+        .multiplier = c->multiplier + tile * TERNARY_LANES,
+        .bias_shift = bias_shift(c->shift[tile]),
+        .shift = shift,
+    };
     int16_t bias[TERNARY_LANES] = {0};
     int8_t multiplier[TERNARY_LANES] = {0};
     if (p.lanes < TERNARY_LANES) {
@@ -164,8 +172,8 @@ static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_
                          const ternary_arg *shift, ternary_error *error) {
     return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
            ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
-           ternary_i8_in(multiplier, 0, 127, error) && ternary_u8_in(shift, 0, 15, error) &&
-           check_biases(l, bias, shift->data, error);
+           ternary_i8_in(multiplier, 0, TERNARY_MAX_MULTIPLIER, error) &&
+           ternary_u8_in(shift, 0, TERNARY_MAX_SHIFT, error) && check_biases(l, bias, shift->data, error);
 }
 
 typedef struct {
@@ -179,16 +187,16 @@ static void linear_part(void *context, size_t part) {
     layer l = *t->layer;
     l.panel += part * panel_bytes(l.inputs);
     for (size_t tile = part; tile < tiles_of(&l); tile += t->parts) {
-        linear_tile(&l, t->columns, tile, (share){part, t->parts});
+        linear_tile(&l, t->columns, tile, (share){.first = part, .parts = t->parts});
     }
 }
 
 static void linear_tiles(const layer *l, const columns *c) {
-    tiles all = {l, c, (size_t)ternary_cores()};
+    tiles all = {.layer = l, .columns = c, .parts = (size_t)ternary_cores()};
     ternary_parallel(linear_part, &all, all.parts);
 }
 
-// All rows and outputs. Rows that do not fit are copied, a block of them at a time.
+// All rows and outputs. Unaligned rows are copied, a block at a time.
 static void linear_rows(const layer *l, const columns *c) {
     if (rows_fit(l)) {
         linear_tiles(l, c);
@@ -214,7 +222,13 @@ int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
         !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
-    columns c = {a->bias.data, a->multiplier.data, a->shift.data, a->out.data, outputs};
+    columns c = {
+        .bias = a->bias.data,
+        .multiplier = a->multiplier.data,
+        .shift = a->shift.data,
+        .out = a->out.data,
+        .stride = outputs,
+    };
     linear_rows(&l, &c);
     return 0;
 }
@@ -231,7 +245,13 @@ int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *erro
         return error->code;
     }
     int8_t *out = (int8_t *)a->out.data + a->column.value;
-    columns c = {a->bias.data, a->multiplier.data, a->shift.data, out, a->out.size / l.rows};
+    columns c = {
+        .bias = a->bias.data,
+        .multiplier = a->multiplier.data,
+        .shift = a->shift.data,
+        .out = out,
+        .stride = a->out.size / l.rows,
+    };
     linear_rows(&l, &c);
     return 0;
 }
@@ -241,7 +261,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     const int16_t *multiplier = (const int16_t *)a->multiplier.data + tile * TERNARY_LANES;
     int32_t *out = (int32_t *)a->out.data + tile * TERNARY_LANES;
     ternary_product p = product_of(l, tile);
-    decode_tile(l, tile, (share){0, 1});
+    decode_tile(l, tile, (share){.first = 0, .parts = 1});
     for (size_t row = 0; row < l->rows; row++) {
         int32_t sums[TERNARY_LANES];
         if (!rows_fit(l)) {
@@ -250,7 +270,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
         }
         ternary_active->sums(&p, sums);
         for (size_t lane = 0; lane < p.lanes; lane++) {
-            // 524287 * 4095 fits int32
+            // Below 2^31: TERNARY_MAX_ACCUMULATOR * TERNARY_MAX_LOGIT_MULTIPLIER.
             out[row * l->outputs + lane] = (biases[lane] + sums[lane]) * multiplier[lane];
         }
         p.x += p.x_stride;
@@ -263,7 +283,8 @@ int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error
     layer l;
     if (!ternary_size_multiple(&a->out, row, error) ||
         !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
-        !ternary_size_is(&a->bias, (uint64_t)row, error) || !ternary_i16_in(&a->multiplier, 0, 4095, error) ||
+        !ternary_size_is(&a->bias, (uint64_t)row, error) ||
+        !ternary_i16_in(&a->multiplier, 0, TERNARY_MAX_LOGIT_MULTIPLIER, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
         return error->code;
     }

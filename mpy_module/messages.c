@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Texts of errors, without printf: not every port has one that prints 64 bits.
+// Error messages, without printf: not every port's can print 64 bits.
 #include <stdbool.h>
 
 #include "ternary.h"
@@ -62,7 +62,7 @@ static void put_signature(writer *w, const ternary_operation *operation) {
 }
 
 const char *ternary_signature(const ternary_operation *operation, char *text, size_t size) {
-    writer w = {text, size, 0};
+    writer w = {.text = text, .size = size};
     put_signature(&w, operation);
     return finish(&w);
 }
@@ -86,8 +86,13 @@ static void put_needed(writer *w, const char *text, uint64_t needed) {
 
 static void put_fault(writer *w, const ternary_operation *operation, const ternary_arg *arguments,
                       const ternary_error *error) {
-    static const char *const types[] = {"an int", "a buffer of int8", "a buffer of uint8",
-                                        "a buffer of int16", "a buffer of int32"};
+    static const char *const types[] = {
+        [TERNARY_INT] = "an int",
+        [TERNARY_I8] = "a buffer of int8",
+        [TERNARY_U8] = "a buffer of uint8",
+        [TERNARY_I16] = "a buffer of int16",
+        [TERNARY_I32] = "a buffer of int32",
+    };
     const ternary_parameter *parameter = operation->parameters + (error->argument - arguments);
     put_text(w, operation->name);
     put_text(w, ": ");
@@ -157,7 +162,7 @@ static void put_fault(writer *w, const ternary_operation *operation, const terna
 
 const char *ternary_error_message(const ternary_operation *operation, const ternary_arg *arguments,
                                   const ternary_error *error, char *text, size_t size) {
-    writer w = {text, size, 0};
+    writer w = {.text = text, .size = size};
     if (error->code == TERNARY_ERR_COUNT) {
         put_signature(&w, operation);
         put_needed(&w, " takes ", operation->parameter_count);

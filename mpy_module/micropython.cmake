@@ -1,15 +1,48 @@
 # SPDX-License-Identifier: MIT
 # For ports that build with CMake: USER_C_MODULES names this file.
 add_library(usermod_ternary INTERFACE)
-file(GLOB TERNARY_SOURCES ${CMAKE_CURRENT_LIST_DIR}/*.c)
+file(GLOB TERNARY_C_SOURCES ${CMAKE_CURRENT_LIST_DIR}/*.c)
 if(IDF_TARGET STREQUAL "esp32s3")
-    file(GLOB TERNARY_PIE_SOURCES ${CMAKE_CURRENT_LIST_DIR}/pie/*.c ${CMAKE_CURRENT_LIST_DIR}/pie/*.S)
+    file(GLOB TERNARY_PIE_SOURCES ${CMAKE_CURRENT_LIST_DIR}/pie/*.c)
+    list(APPEND TERNARY_C_SOURCES ${TERNARY_PIE_SOURCES})
+    file(GLOB TERNARY_ASSEMBLY ${CMAKE_CURRENT_LIST_DIR}/pie/*.S)
     target_compile_definitions(usermod_ternary INTERFACE TERNARY_PIE)
 endif()
-target_sources(usermod_ternary INTERFACE ${TERNARY_SOURCES} ${TERNARY_PIE_SOURCES})
+target_sources(usermod_ternary INTERFACE ${TERNARY_C_SOURCES} ${TERNARY_ASSEMBLY})
 target_include_directories(usermod_ternary INTERFACE ${CMAKE_CURRENT_LIST_DIR})
-# ESP-IDF has a second core by a FreeRTOS task (parallel.h).
-if(ESP_PLATFORM AND NOT CONFIG_FREERTOS_UNICORE)
-    target_compile_definitions(usermod_ternary INTERFACE TERNARY_PARALLEL_FREERTOS)
+
+# A port may compile these sources in several targets: MicroPython's esp32 port does so in ESP-IDF's component `main`
+# and in the executable, whose copy is linked though it has none of ESP-IDF's options and definitions. So the module
+# brings all of them. Definitions and directories reach every target as the library's own.
+set(TERNARY_OPTIONS "")
+if(ESP_PLATFORM)
+    target_compile_definitions(usermod_ternary INTERFACE TERNARY_ESP32)
+    list(APPEND MICROPY_CPP_DEF_EXTRA TERNARY_ESP32) # where MicroPython collects names and messages
+    # A second core by a FreeRTOS task (parallel.h).
+    if(NOT CONFIG_FREERTOS_UNICORE)
+        target_compile_definitions(usermod_ternary INTERFACE TERNARY_PARALLEL_FREERTOS)
+    endif()
+    if(CONFIG_ESP32S3_DATA_CACHE_LINE_SIZE)
+        target_compile_definitions(
+            usermod_ternary INTERFACE TERNARY_CACHE_LINE=${CONFIG_ESP32S3_DATA_CACHE_LINE_SIZE}
+        )
+    endif()
+    # Expressions, since components that come later add to them.
+    idf_build_get_property(TERNARY_IDF_DEFINITIONS COMPILE_DEFINITIONS GENERATOR_EXPRESSION)
+    target_compile_definitions(usermod_ternary INTERFACE ${TERNARY_IDF_DEFINITIONS})
+    foreach(TERNARY_PROPERTY COMPILE_OPTIONS C_COMPILE_OPTIONS)
+        idf_build_get_property(TERNARY_IDF_OPTIONS ${TERNARY_PROPERTY} GENERATOR_EXPRESSION)
+        list(APPEND TERNARY_OPTIONS ${TERNARY_IDF_OPTIONS})
+    endforeach()
 endif()
+
+# Options are those of the C files, in both folders that targets with them are made in: the library's would reach all
+# sources of a target, assembly included. They come after the target's, so they count.
+list(APPEND TERNARY_OPTIONS -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+list(APPEND TERNARY_OPTIONS -O2 -ffunction-sections -fdata-sections)
+set_source_files_properties(
+    ${TERNARY_C_SOURCES}
+    DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}
+    PROPERTIES COMPILE_OPTIONS "${TERNARY_OPTIONS}"
+)
 target_link_libraries(usermod INTERFACE usermod_ternary)

@@ -5,8 +5,12 @@ SRC_USERMOD += $(sort $(wildcard $(TERNARY_MOD_DIR)/*.c))
 CFLAGS_USERMOD += -I$(TERNARY_MOD_DIR)
 # The names of the functions stand in this header alone.
 QSTR_GLOBAL_DEPENDENCIES += $(TERNARY_MOD_DIR)/operations.h
-# The unix port has a second core by POSIX threads (parallel.h).
+# The worker for a second core (parallel.h): on the unix port a POSIX thread, unless its variant has another.
 ifeq ($(notdir $(CURDIR)),unix)
-CFLAGS_USERMOD += -DTERNARY_PARALLEL_PTHREAD -pthread
+TERNARY_PARALLEL ?= PTHREAD
+CFLAGS_USERMOD += -pthread
 LDFLAGS_USERMOD += -pthread
+endif
+ifneq ($(TERNARY_PARALLEL),)
+CFLAGS_USERMOD += -DTERNARY_PARALLEL_$(TERNARY_PARALLEL)
 endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// MicroPython's module `ternary`: Python objects in, ternary_call, exceptions out. Knows no operation by
-// name.
+// MicroPython's module `ternary`: converts Python objects, calls ternary_call, raises exceptions. Contains no
+// code for single operations.
 
 #include <string.h>
 
@@ -11,14 +11,17 @@
 #include "py/objstr.h"
 #include "py/runtime.h"
 
-#ifdef ESP_PLATFORM
+// ESP-IDF's own ESP_PLATFORM reaches only its components: micropython.cmake says why.
+#ifdef TERNARY_ESP32
 #include "esp_heap_caps.h"
+#elif defined(CONFIG_IDF_TARGET) && !defined(NO_QSTR)
+#error "build for ESP-IDF with micropython.cmake, which defines TERNARY_ESP32"
 #endif
 
 #include "operations.h"
 #include "parallel.h"
 
-// Room for the arguments of any operation; one that outgrows it does not compile.
+// Room for the arguments of any operation, checked at compile time.
 enum { MAX_PARAMETERS = 9 };
 #define NOTHING(name, type, use)
 #define FITS(name, has_result, doc, parameters)                                                              \
@@ -59,7 +62,7 @@ static void fill_number(const ternary_operation *operation, ternary_arg *argumen
     if (!mp_obj_is_int(object) && !mp_obj_is_bool(object)) {
         raise_code(operation, arguments, index, TERNARY_ERR_TYPE);
     }
-    // A big int may fit int32 where small ints have 31 bits: it does if nothing is lost on the way.
+    // Where small ints have 31 bits, a big int may still fit int32: it does if conversion loses nothing.
     mp_int_t number = mp_obj_is_int(object) ? mp_obj_int_get_truncated(object) : mp_obj_get_int(object);
     bool lost = mp_obj_is_int(object) && !mp_obj_equal(mp_obj_new_int(number), object);
     if (lost || number != (int32_t)number) {
@@ -105,8 +108,8 @@ static mp_obj_t operation_call(mp_obj_t self, size_t count, size_t keywords, con
         }
     }
     ternary_error error;
-    // Python's other threads run meanwhile; `objects` keeps the buffers alive, and what resizes one of them
-    // (bytearray.extend) is the caller's to avoid.
+    // Other Python threads run meanwhile. `objects` keeps the buffers alive; the caller must not resize one
+    // (bytearray.extend).
     MP_THREAD_GIL_EXIT();
     int32_t result = ternary_call(operation, arguments, &error);
     MP_THREAD_GIL_ENTER();
@@ -120,7 +123,7 @@ static void operation_print(const mp_print_t *print, mp_obj_t self, mp_print_kin
     const ternary_operation *operation = ((const operation_obj_t *)MP_OBJ_TO_PTR(self))->operation;
     char text[TERNARY_MESSAGE_SIZE];
     ternary_signature(operation, text, sizeof(text));
-    if (kind == PRINT_STR) { // as help(ternary) prints every member
+    if (kind == PRINT_STR) { // help(ternary) prints members this way
         mp_printf(print, "%s: %s", text, operation->doc);
     } else {
         mp_printf(print, "<function ternary.%s>", text);
@@ -140,10 +143,9 @@ static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination)
 static MP_DEFINE_CONST_OBJ_TYPE(operation_type, MP_QSTR_function, MP_TYPE_FLAG_NONE, call, operation_call,
                                 print, operation_print, attr, operation_attr);
 
-#if defined(ESP_PLATFORM) || defined(TERNARY_ARENA_HEAP)
-// Arenas lie outside MicroPython's heap: on ESP-IDF in internal memory, which is far faster than the PSRAM
-// that the heap grows into. With TERNARY_ARENA_HEAP, which the tests define, two functions of the build's own
-// give the memory. Either way MP_PLAT_FREE_HEAP takes it back.
+#ifdef TERNARY_ESP32
+// Arenas lie outside MicroPython's heap, in internal memory, which is far faster than the PSRAM that the heap
+// grows into. MP_PLAT_FREE_HEAP takes it back.
 //
 // A memoryview and all that is sliced from it point at the first byte of what they show, and the garbage
 // collector follows that pointer alone. So an arena is made a heap area (gc_add) whose first bytes are an
@@ -167,7 +169,6 @@ enum {
 };
 typedef char blocks_are_aligned[BLOCK % TERNARY_LANES ? -1 : 1];
 
-#ifdef ESP_PLATFORM
 enum { INTERNAL = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT };
 
 static void *ternary_heap_take(size_t alignment, size_t size) {
@@ -177,10 +178,6 @@ static void *ternary_heap_take(size_t alignment, size_t size) {
 static size_t ternary_heap_largest(void) {
     return heap_caps_get_largest_free_block(INTERNAL);
 }
-#else
-void *ternary_heap_take(size_t alignment, size_t size);
-size_t ternary_heap_largest(void);
-#endif
 
 static void *arena_memory(size_t size) {
     size_t whole = HEADER + MAX(size, (size_t)AREA_BLOCKS * BLOCK);
@@ -204,9 +201,11 @@ static void *arena_memory(size_t size) {
     return object;
 }
 
+// ESP-IDF takes a block that is aligned out of one with room for the alignment and a smallest block of 16
+// bytes beside it.
 static size_t arena_largest(void) {
-    size_t largest = ternary_heap_largest();
-    return largest > HEADER ? largest - HEADER : 0;
+    size_t largest = ternary_heap_largest() / BLOCK * BLOCK;
+    return largest > HEADER + 2 * BLOCK ? largest - HEADER - 2 * BLOCK : 0;
 }
 #else
 // Arenas lie in MicroPython's heap, whose blocks begin on multiples of 16 on the ports that we know.
@@ -250,27 +249,27 @@ static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR(arena_obj, 0, arena);
 
-// Chooses a row of primitives by name.
+// Chooses a backend by name.
 static mp_obj_t use(mp_obj_t object) {
     const char *wanted = mp_obj_str_get_str(object);
-    for (size_t number = 0; ternary_row_name(number); number++) {
-        if (strcmp(ternary_row_name(number), wanted) == 0) {
-            ternary_use_row(number);
+    for (size_t number = 0; ternary_backend_name(number); number++) {
+        if (strcmp(ternary_backend_name(number), wanted) == 0) {
+            ternary_use_backend(number);
             return mp_const_none;
         }
     }
     vstr_t text;
     vstr_init(&text, 64);
-    for (size_t number = 0; ternary_row_name(number); number++) {
+    for (size_t number = 0; ternary_backend_name(number); number++) {
         vstr_add_str(&text, number ? ", " : "");
-        vstr_add_str(&text, ternary_row_name(number));
+        vstr_add_str(&text, ternary_backend_name(number));
     }
     mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: '%s' is not one of %s"), wanted,
                       vstr_null_terminated_str(&text));
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(use_obj, use);
 
-// Cores that operations share their work between; with a number, sets it first.
+// Number of cores that operations use; with an argument, sets it first.
 static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
     mp_int_t number = count ? mp_obj_get_int(objects[0]) : ternary_cores();
     number = number < 1 ? 1 : number > TERNARY_MAX_CORES ? TERNARY_MAX_CORES : number;
@@ -278,14 +277,14 @@ static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(cores_obj, 0, 1, cores);
 
-// What help(ternary) says of those that are no operations.
+// help(ternary) for the functions that are not operations.
 static const MP_DEFINE_STR_OBJ(
     doc_obj, "Integer kernels of fully ternary vision transformers.\n"
              "    arena(bytes, typecode='b'): zeroed memory on a multiple of 16, as a memoryview of "
              "typecode b, B, h or i.\n"
              "    cores(count=None): cores that operations share their work between; with a count, sets "
              "it first.\n"
-             "    use(name): computes with that row of primitives from now on.\n"
+             "    use(name): computes with that backend from now on.\n"
              "    All others write to the buffers that they are given. ValueError or TypeError name the "
              "argument that is wrong.");
 
@@ -313,13 +312,13 @@ static MP_DEFINE_CONST_OBJ_TYPE(guard_type, MP_QSTR_ternary, MP_TYPE_FLAG_NONE, 
 
 MP_REGISTER_ROOT_POINTER(mp_obj_t ternary_guard);
 
-// Runs at every import (MICROPY_MODULE_BUILTIN_INIT). The first one after a reset, also a soft one, finds one
-// core and the default row.
+// Runs at every import (MICROPY_MODULE_BUILTIN_INIT). The first import after a reset or soft reset selects
+// one core and the default backend.
 static mp_obj_t initialise(void) {
     if (MP_STATE_VM(ternary_guard) == MP_OBJ_NULL) {
         MP_STATE_VM(ternary_guard) = MP_OBJ_FROM_PTR(mp_obj_malloc_with_finaliser(guard_obj_t, &guard_type));
         ternary_use_cores(1);
-        ternary_use_row(0);
+        ternary_use_backend(0);
     }
     return mp_const_none;
 }
@@ -330,7 +329,8 @@ static MP_DEFINE_CONST_FUN_OBJ_0(initialise_obj, initialise);
 enum { TERNARY_OPERATIONS(FUNCTION_INDEX, NOTHING) };
 
 #define FUNCTION_OBJECT(name, has_result, doc, parameters)                                                   \
-    static const operation_obj_t name##_obj = {{&operation_type}, &ternary_operations[name##_index]};
+    static const operation_obj_t name##_obj = {.base = {&operation_type},                                    \
+                                               .operation = &ternary_operations[name##_index]};
 TERNARY_OPERATIONS(FUNCTION_OBJECT, NOTHING)
 
 #define GLOBAL(name, has_result, doc, parameters) {MP_ROM_QSTR(MP_QSTR_##name), MP_ROM_PTR(&name##_obj)},

@@ -10,7 +10,8 @@ static inline uint64_t ternary_ceil_div(uint64_t a, uint64_t b) {
     return (a + b - 1) / b;
 }
 
-// C leaves >> of negative numbers to the compiler; all that MicroPython supports round down, as 1.1 wants.
+// C leaves >> of negative numbers to the compiler; all compilers that MicroPython supports round down, as 1.1
+// requires.
 static inline int32_t ternary_shift_right(int32_t x, int32_t count) {
     return x >> count;
 }
@@ -47,12 +48,12 @@ static inline int32_t ternary_bits(uint32_t x) {
 #endif
 }
 
-// 7.3: h for weights that sum to `sum`.
+// 7.3: h, from the sum of weights.
 static inline int32_t ternary_halvings(int32_t sum) {
     return ternary_max(ternary_bits((uint32_t)sum) - 12, 0);
 }
 
-// Rows of primitives want their memory on multiples of 16; scratch has room to begin there.
+// Backends are faster on memory aligned to 16 bytes; scratch has this much room for aligning it.
 enum { TERNARY_SLACK = TERNARY_LANES - 1 };
 
 static inline void *ternary_aligned(const ternary_arg *scratch) {

@@ -2,12 +2,13 @@
 #include "operations.h"
 #include "checks.h"
 
-#define PARAMETER(name, type, use) {#name, TERNARY_##type, TERNARY_##use},
+#define PARAMETER(parameter, parameter_type, parameter_use)                                                  \
+    {.name = #parameter, .type = TERNARY_##parameter_type, .use = TERNARY_##parameter_use},
 #define PARAMETERS(name, has_result, doc, parameters)                                                        \
     static const ternary_parameter name##_parameters[] = {parameters};
 TERNARY_OPERATIONS(PARAMETERS, PARAMETER)
 
-// The argument structs are read as arrays of ternary_arg.
+// Argument structs are accessed as arrays of ternary_arg.
 #define NOTHING(name, type, use)
 #define COUNT(name) (sizeof(name##_parameters) / sizeof(ternary_parameter))
 #define SAME_LAYOUT(name, has_result, doc, parameters)                                                       \
@@ -16,9 +17,16 @@ TERNARY_OPERATIONS(PARAMETERS, PARAMETER)
                                         : -1];
 TERNARY_OPERATIONS(SAME_LAYOUT, NOTHING)
 
-#define ENTRY(name, has_result, doc, parameters)                                                             \
-    {#name, doc, ternary_##name, name##_parameters, COUNT(name), has_result},
-const ternary_operation ternary_operations[] = {TERNARY_OPERATIONS(ENTRY, NOTHING){0}};
+#define ENTRY(operation, returns, text, parameter_list)                                                      \
+    {                                                                                                        \
+        .name = #operation,                                                                                  \
+        .doc = text,                                                                                         \
+        .call = ternary_##operation,                                                                         \
+        .parameters = operation##_parameters,                                                                \
+        .parameter_count = COUNT(operation),                                                                 \
+        .has_result = returns,                                                                               \
+    },
+const ternary_operation ternary_operations[] = {TERNARY_OPERATIONS(ENTRY, NOTHING){.name = NULL}};
 
 static size_t item_size(int32_t type) {
     return type == TERNARY_I16 ? 2 : type == TERNARY_I32 ? 4 : 1;
@@ -42,7 +50,7 @@ static bool whole_elements(const ternary_arg *argument, int32_t type, ternary_er
     if (argument->size == 0) {
         return ternary_fail(error, TERNARY_ERR_EMPTY, argument);
     }
-    // Units are powers of two, and divisions slow.
+    // Units are powers of two; masks avoid slow divisions.
     if ((uintptr_t)argument->data & (unit - 1)) {
         error->needed = unit;
         return ternary_fail(error, TERNARY_ERR_ALIGN, argument);
@@ -103,6 +111,12 @@ static int32_t check_arena(const ternary_arg *arguments, ternary_error *error) {
 static const ternary_parameter arena_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)};
 
 const ternary_operation ternary_arena[1] = {
-    {"arena", "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
-     check_arena, arena_parameters, 2, 1},
+    {
+        .name = "arena",
+        .doc = "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
+        .call = check_arena,
+        .parameters = arena_parameters,
+        .parameter_count = COUNT(arena),
+        .has_result = 1,
+    },
 };

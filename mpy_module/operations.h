@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The operations, each declared here once: name, whether it returns a number, help, parameters (name, type,
-// use). From this list come the argument structs, the table in operations.c and the functions in
-// modternary.c.
+// The list of operations: name, whether it returns a number, help, parameters (name, type, use). Argument
+// structs, the table in operations.c and the functions in modternary.c are made from it.
 
 #ifndef TERNARY_OPERATIONS_H
 #define TERNARY_OPERATIONS_H
@@ -15,7 +14,7 @@
     OPERATION(linear, 0, "TernaryBitLinear: x [rows, K] to out [rows, N] (SPEC 4.1-4.5).", \
         P(x, I8, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) P(shift, U8, IN) \
         P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
-    OPERATION(linear_columns, 0, "linear to columns column..column + N - 1 of out [rows, any width].", \
+    OPERATION(linear_columns, 0, "linear, to columns column..column + N - 1 of out [rows, any width].", \
         P(x, I8, IN) P(rows, INT, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) \
         P(shift, U8, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_logits, 0, "The head: x [rows, K] to logits [rows, N] (SPEC 4.7).", \
@@ -23,9 +22,9 @@
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_scratch, 1, "Bytes of scratch for the linear operations.", \
         P(in_features, INT, IN)) \
-    OPERATION(prefetch, 0, "A hint: this buffer will be read soon; the chip brings it into its cache meanwhile.", \
+    OPERATION(prefetch, 0, "A hint that this buffer is read soon: the chip loads it into its cache.", \
         P(data, U8, IN)) \
-    OPERATION(patches, 0, "Cut patches from an int8 picture, from their row `row` on, as many rows as out holds (SPEC 4.6).", \
+    OPERATION(patches, 0, "Cut an int8 picture into patches: those of rows `row` and up, as many rows as out holds (SPEC 4.6).", \
         P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
         P(padding, INT, IN) P(row, INT, IN) P(out, I8, OUT)) \
     OPERATION(layernorm, 0, "TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).", \
@@ -41,12 +40,12 @@
     OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T or more] (SPEC 7.1).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) P(score_shift, INT, IN) \
         P(out, I8, OUT) P(scratch, I8, SCRATCH)) \
-    OPERATION(softmax, 0, "Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).", \
+    OPERATION(softmax, 0, "Scores [rows, tokens] to weights [rows, tokens], may be in place (SPEC 7.2, 7.3).", \
         P(scores, I8, IN) P(tokens, INT, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
     OPERATION(attention_values, 0, "Mean of one head's v under weights [T, T or more], to its columns of out [T, D] (SPEC 7.4-7.6).", \
         P(weights, I8, IN) P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) \
         P(value_gain, INT, IN) P(out, I8, INOUT) P(scratch, I8, SCRATCH)) \
-    OPERATION(lookup, 0, "out = table[x + 128], in place if wanted (SPEC 8.1).", \
+    OPERATION(lookup, 0, "out = table[x + 128], may be in place (SPEC 8.1).", \
         P(x, I8, IN) P(table, I8, IN) P(out, I8, IN_PLACE)) \
     OPERATION(residual_start, 0, "residual = y * 2^shift (SPEC 5.2).", \
         P(residual, I16, OUT) P(y, I8, IN) P(shift, INT, IN)) \
@@ -61,7 +60,7 @@
         P(side, INT, IN) P(out, U8, OUT) P(size, INT, IN) P(scratch, I32, SCRATCH)) \
     OPERATION(resize_scratch, 1, "Bytes of scratch for resize.", \
         P(side, INT, IN) P(channels, INT, IN)) \
-    OPERATION(normalize, 0, "Pixels to int8, in place if wanted (SPEC 3.5).", \
+    OPERATION(normalize, 0, "Pixels to int8, may be in place (SPEC 3.5).", \
         P(pixels, U8, IN) P(multiplier, I32, IN) P(offset, I32, IN) P(out, I8, IN_PLACE)) \
     OPERATION(topk, 0, "Indices of the largest logits, best first (SPEC 9.4).", \
         P(logits, I32, IN) P(out, I32, OUT))

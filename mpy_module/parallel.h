@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Two cores for one operation. An operation cuts its work into parts that write disjoint memory:
+// Runs an operation on two cores. The operation cuts its work into parts that write disjoint memory:
 //
 //     size_t parts = (size_t)ternary_cores();
 //     ternary_parallel(work, &context, parts);
 //
 // One part runs on the calling core, the other on a worker that sleeps between calls. The build defines
 // TERNARY_PARALLEL_FREERTOS (ESP-IDF), TERNARY_PARALLEL_PTHREAD (MicroPython's unix port, the host simulator)
-// or neither, which leaves one core; parallel_*.c are those three workers, parallel.c is what they share.
+// or neither (one core). Each parallel_*.c implements one of these workers; parallel.c is common to all.
 
 #ifndef TERNARY_PARALLEL_H
 #define TERNARY_PARALLEL_H
@@ -17,44 +17,45 @@
 
 enum { TERNARY_MAX_CORES = 2 };
 
-// Computes part number `part`. It runs on a small stack (parallel_freertos.c) and must not allocate, raise,
-// jump out, fork, or call back into MicroPython.
+// Computes part number `part`. Runs on a small stack (parallel_freertos.c); must not allocate, raise, jump
+// out, fork, or call into MicroPython.
 typedef void (*ternary_work)(void *context, size_t part);
 
-// Cores that operations may use now, 1..TERNARY_MAX_CORES; 1 until ternary_use_cores says otherwise.
+// Number of cores that operations use, 1..TERNARY_MAX_CORES; initially 1.
 int32_t ternary_cores(void);
 
-// Sets it, clamped to 1..TERNARY_MAX_CORES, and returns the number in force afterwards: 1 where there is no
-// second core or its worker cannot be started. Starts the worker when it is first needed; a worker that
-// is no longer used sleeps on. Called by one thread at a time, never from a part.
+// Sets the number of cores, clamped to 1..TERNARY_MAX_CORES, and returns the result: 1 if there is no second
+// core, or its worker cannot be started. The worker is started on first use and is never stopped. Call from
+// one thread at a time, never from a part.
 int32_t ternary_use_cores(int32_t cores);
 
-// Calls work(context, part) once for every part in 0..parts-1 and returns when all have ended; what parts
-// wrote is then visible to the caller. Part 0 always runs on the calling core, part 1 on the other core if
-// ternary_cores() is 2 and its worker is free. Whatever is left follows on the calling core, in order: parts
-// beyond those two, and all of them in a nested call or while another thread uses the worker. So scratch goes
-// by part, never by core, and no part waits for another.
+// Calls work(context, part) once for each part in 0..parts-1 and returns when all have ended; what they wrote
+// is then visible to the caller. Part 0 runs on the calling core, part 1 on the other core if ternary_cores()
+// is 2 and the worker is free. The calling core runs all other parts in order: those after part 1, and all
+// parts of a nested call or while another thread uses the worker. So scratch is per part, not per core, and
+// parts must not wait for each other.
 //
-// ESP32-S3: the caller may block here, which loses all PIE registers, so neither the caller nor a part keeps
-// q, QACC, ACCX or SAR_BYTE over this call.
+// ESP32-S3: the caller may block here, which loses the PIE registers: q, QACC, ACCX and SAR_BYTE must not be
+// live across this call.
 void ternary_parallel(ternary_work work, void *context, size_t parts);
 
-// Waits until the worker sleeps, and frees it from a caller that is gone: a thread that was deleted during
-// ternary_parallel. For who ends threads, when they have ended.
+// Waits until the worker is idle, and releases it if its caller was deleted during ternary_parallel. Call
+// after terminating threads.
 void ternary_worker_settle(void);
 
-// Whether parts run at the same time, or one after another.
+// Whether parts run at the same time (true) or one after another.
 bool ternary_parts_meet(void);
 
-// What parallel_*.c implement, for parallel.c alone.
+// Implemented by parallel_*.c, for parallel.c only.
 
-// Starts the worker unless there is one; returns whether there is.
+// Starts the worker if needed; returns whether there is one.
 bool ternary_worker_start(void);
 
-// Has the worker run work(context, 1). False, and nothing happens, if it is not free or not on another core.
+// Starts work(context, 1) on the worker. Returns false and does nothing if the worker is busy or on this
+// core.
 bool ternary_worker_give(ternary_work work, void *context);
 
-// Returns when the given work has ended, and frees the worker. Called by who gave it, once.
+// Waits for the work to end and releases the worker. Call once after each successful ternary_worker_give.
 void ternary_worker_wait(void);
 
 #endif

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The worker as a FreeRTOS task of ESP-IDF, pinned to the other core than that of the task that starts it:
-// core 0 beside MicroPython's core 1 (MP_TASK_COREID). It is static and never deleted, so it survives
-// MicroPython's soft reset.
+// The worker as a FreeRTOS task of ESP-IDF, pinned to the core that the starting task is not on: core 0, as
+// MicroPython runs on core 1 (MP_TASK_COREID). It is static and never deleted, so it survives MicroPython's
+// soft reset.
 //
-// Time: a part is one core's share of one operation, and its priority, that of MicroPython's task, is above
-// the idle task's. So core 0 does not idle while a part runs and does between operations, when the worker
-// waits. Only the size of a call bounds a part. The esp32 port's sdkconfig.base takes idle tasks out of the
-// task watchdog; a board that puts core 0's in must call operations on few enough rows to stay below
-// CONFIG_ESP_TASK_WDT_TIMEOUT_S. Wi-Fi, Bluetooth, timers and lwIP have higher priorities and go first.
+// Watchdog: the worker has the priority of MicroPython's task, above the idle task, so core 0's idle task
+// does not run during a part. A part's time is bounded only by the size of the call. The esp32 port's
+// sdkconfig.base does not watch idle tasks; a board that watches core 0's must call operations on few enough
+// rows to stay below CONFIG_ESP_TASK_WDT_TIMEOUT_S. Wi-Fi, Bluetooth, timers and lwIP have higher priorities
+// and preempt the worker.
 
 #ifdef TERNARY_PARALLEL_FREERTOS
 
@@ -23,11 +23,11 @@
 #error "CONFIG_FREERTOS_UNICORE has no second core: build without TERNARY_PARALLEL_FREERTOS"
 #endif
 
-// Bytes, as ESP-IDF counts them. FPU and PIE registers (about 300 bytes) and an interrupt's frame are saved
-// here, too; a part and what it calls may use half of it.
+// Stack size in bytes, as in ESP-IDF. FPU and PIE registers (about 300 bytes) and interrupt frames are saved
+// here, too; a part may use half of it.
 enum { STACK_SIZE = 6144, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
 
-// Longer than any part takes (above).
+// More than any part takes.
 enum { LONGEST_PART_MS = 10000 };
 
 static StackType_t stack[STACK_SIZE / sizeof(StackType_t)];
@@ -37,12 +37,12 @@ static StaticSemaphore_t turn_memory, ended_memory;
 static TaskHandle_t task;
 static BaseType_t core;         // the worker's
 static SemaphoreHandle_t turn;  // taken from ternary_worker_give to ternary_worker_wait
-static SemaphoreHandle_t ended; // not a notification: MicroPython wakes its task by those
+static SemaphoreHandle_t ended; // not a notification: MicroPython uses those to wake its task
 static ternary_work given_work;
 static void *given_context;
 
-// FreeRTOS's critical sections order memory between the cores: what was written before a notification or a
-// semaphore is given can be read after it is taken.
+// FreeRTOS's critical sections order memory between cores: writes before a notification or semaphore is given
+// are visible after it is taken.
 static void run_worker(void *unused) {
     (void)unused;
     for (;;) {
@@ -85,7 +85,7 @@ void ternary_worker_settle(void) {
         return;
     }
     if (xSemaphoreTake(turn, 0) != pdTRUE) {
-        // Nobody gives `ended` if the caller was deleted before it woke the worker, or after it had waited.
+        // `ended` is not given if the caller was deleted before it woke the worker, or after it had waited.
         xSemaphoreTake(ended, pdMS_TO_TICKS(LONGEST_PART_MS));
     }
     xSemaphoreGive(turn);

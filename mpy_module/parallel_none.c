@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// No second core: parts run one after another. With TERNARY_PARALLEL_SEQUENTIAL operations may still be cut
-// in two, which the simulator measures: what work and memory two cores take.
+// No second core: parts run one after another. With TERNARY_PARALLEL_SEQUENTIAL, operations can still be cut
+// in two, so that the simulator can measure the work and memory of two cores.
 
 #if !defined(TERNARY_PARALLEL_FREERTOS) && !defined(TERNARY_PARALLEL_PTHREAD)
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The worker as a POSIX thread, asleep on a condition variable between calls.
+// The worker as a POSIX thread, which waits on a condition variable between calls.
 //
 // Signals: MicroPython's unix port raises KeyboardInterrupt by a longjmp out of the handler of SIGINT. The
-// worker blocks all signals for good, the caller from ternary_worker_give to ternary_worker_wait, so that no
-// handler leaves parts running on memory that is free again.
+// worker always blocks all signals, the caller from ternary_worker_give to ternary_worker_wait, so that a
+// handler cannot jump out while parts still use the caller's memory.
 
 #ifdef TERNARY_PARALLEL_PTHREAD
 
@@ -14,13 +14,13 @@
 
 #include "parallel.h"
 
-// Held from ternary_worker_give to ternary_worker_wait, with what only its holder touches.
+// Held from ternary_worker_give to ternary_worker_wait; protects these variables.
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static bool running, fork_handled;
 static pthread_t thread;
 static sigset_t signals_before;
 
-// Held for moments, with what caller and worker tell each other.
+// Held briefly; protects the state that caller and worker share.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t told_worker = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t told_caller = PTHREAD_COND_INITIALIZER;
@@ -48,7 +48,7 @@ static void *run_worker(void *unused) {
             continue;
         }
         pthread_mutex_unlock(&lock);
-        given_work(given_context, 1); // the caller leaves both alone while `pending`
+        given_work(given_context, 1); // not modified while `pending`
         pthread_mutex_lock(&lock);
         pending = false;
         pthread_cond_signal(&told_caller);
@@ -57,7 +57,7 @@ static void *run_worker(void *unused) {
     return NULL;
 }
 
-// A fork waits until the worker is free, so that a child finds the locks and the work in order.
+// A fork waits until the worker is idle, so that locks and work are consistent in the child.
 static void before_fork(void) {
     pthread_mutex_lock(&turn);
     pthread_mutex_lock(&lock);
@@ -68,7 +68,7 @@ static void after_fork(void) {
     pthread_mutex_unlock(&turn);
 }
 
-// A child has no worker, but condition variables that count one: its first call starts anew.
+// A child has no worker thread, but condition variables that count one: reset both.
 static void after_fork_in_child(void) {
     running = false;
     pthread_cond_init(&told_worker, NULL);
@@ -76,7 +76,7 @@ static void after_fork_in_child(void) {
     after_fork();
 }
 
-// With `turn` held and signals blocked, which the new thread inherits.
+// Call with `turn` held and signals blocked; the new thread inherits the signal mask.
 static bool start(void) {
     if (!fork_handled) {
         fork_handled = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
@@ -126,10 +126,10 @@ void ternary_worker_wait(void) {
     restore_signals(before);
 }
 
-// Nobody deletes POSIX threads.
+// Nothing to do: POSIX threads are not deleted.
 void ternary_worker_settle(void) {}
 
-// At exit, and before a shared library is unloaded under the worker's feet.
+// Runs at exit, and before the shared library is unloaded.
 __attribute__((destructor)) static void stop(void) {
     pthread_mutex_lock(&turn);
     if (running) {

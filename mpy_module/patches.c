@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
+#include "backends.h"
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-#include "primitives.h"
 
-// 4.6. Sides in pixels; all below 2^13.
+// 4.6. Sides in pixels, all below 2^13.
 typedef struct {
     int32_t width, height, channels, kernel, stride, padding;
-    int32_t columns, first, end; // patches in a row; the rows of them to cut: first..end - 1
-    size_t run, line;            // bytes of a row of a patch, and of the picture
+    int32_t columns, first, end; // patches in a row; rows of patches to cut: first..end - 1
+    size_t run, line;            // bytes of a row of a patch, and of a row of the picture
 } convolution;
 
-// The positions of the kernel along a side; 0 where it does not fit once.
+// Positions of the kernel along a side; 0 if it does not fit.
 static int32_t positions(const convolution *c, int32_t side) {
     int32_t room = side + 2 * c->padding - c->kernel;
     return room < 0 ? 0 : room / c->stride + 1;
@@ -30,7 +30,7 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
     if (height > TERNARY_MAX_PICTURE) {
         return ternary_size_is(&a->picture, stride * TERNARY_MAX_PICTURE, error);
     }
-    // The largest kernel whose patch is a row of a linear layer.
+    // The largest kernel whose patch is within a linear layer's inputs.
     int32_t largest = 1;
     while ((largest + 1) * (largest + 1) * a->channels.value <= TERNARY_MAX_IN_FEATURES) {
         largest++;
@@ -40,24 +40,23 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
         !ternary_value_in(&a->padding, 0, a->kernel.value - 1, error)) {
         return false;
     }
-    *c = (convolution){a->width.value,
-                       (int32_t)height,
-                       a->channels.value,
-                       a->kernel.value,
-                       a->stride.value,
-                       a->padding.value,
-                       0,
-                       0,
-                       0,
-                       (size_t)(a->kernel.value * a->channels.value),
-                       (size_t)stride};
+    *c = (convolution){
+        .width = a->width.value,
+        .height = (int32_t)height,
+        .channels = a->channels.value,
+        .kernel = a->kernel.value,
+        .stride = a->stride.value,
+        .padding = a->padding.value,
+        .run = (size_t)(a->kernel.value * a->channels.value),
+        .line = (size_t)stride,
+    };
     c->columns = positions(c, c->width);
     int32_t rows = positions(c, c->height);
     if (c->columns == 0 || rows == 0) {
         int32_t shorter = ternary_min(c->width, c->height);
         return ternary_value_in(&a->kernel, 1, shorter + 2 * c->padding, error);
     }
-    // Below 2^13 * 2^12.
+    // Below 2^25.
     size_t row = (size_t)(c->columns * c->kernel * c->kernel * c->channels);
     if (!ternary_size_multiple(&a->out, row, error)) {
         return false;
@@ -74,7 +73,7 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
     return true;
 }
 
-// One row of a patch, `kernel` pixels from column `left` of a picture's row; 0 beyond its ends.
+// One row of a patch: `kernel` pixels of a picture's row from column `left` on, zeros outside of it.
 static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8_t *out) {
     int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
     size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
@@ -106,7 +105,7 @@ static void copy_patch(const convolution *c, const int8_t *picture, int32_t top,
         ternary_active->copy(out, corner, c->run, (size_t)c->kernel, c->line);
         return;
     }
-    // Not worth a call.
+    // Too short for a call.
     for (int32_t y = 0; y < c->kernel; y++, corner += c->line) {
         for (size_t i = 0; i < c->run; i++) {
             *out++ = corner[i];

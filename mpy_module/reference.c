@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The reference row: portable C, for every target and as what other rows are compared with.
+// The reference backend: portable C for every target, and what other backends are tested against.
 
 #include <string.h>
 
+#include "backends.h"
 #include "numbers.h"
-#include "primitives.h"
 
 static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits) {
     for (size_t vector = 0; vector < vectors; vector++) {
@@ -53,9 +53,9 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     }
 }
 
-static void sums_of(const ternary_product *p, int32_t *sums) {
-    memset(sums, 0, TERNARY_LANES * sizeof(*sums));
-    accumulate(sums, p->x, p->panel, p->depth);
+static void sums(const ternary_product *p, int32_t *lanes) {
+    memset(lanes, 0, TERNARY_LANES * sizeof(*lanes));
+    accumulate(lanes, p->x, p->panel, p->depth);
 }
 
 static void scores_panel(const ternary_product *p, int32_t shift) {
@@ -189,11 +189,11 @@ static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
     return total;
 }
 
-static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
-    for (size_t i = 0; i < norm->width; i++) {
-        int32_t e = ternary_sat16(x[i] - norm->mean);
-        int32_t u = ternary_sat16(ternary_shift_right(e * norm->gamma[i] * norm->factor, norm->shift));
-        y[i] = (int8_t)ternary_shift_right(ternary_sat16(u + norm->beta[i]), 8);
+static void norm(const ternary_norm *row, const int16_t *x, int8_t *y) {
+    for (size_t i = 0; i < row->width; i++) {
+        int32_t e = ternary_sat16(x[i] - row->mean);
+        int32_t u = ternary_sat16(ternary_shift_right(e * row->gamma[i] * row->factor, row->shift));
+        y[i] = (int8_t)ternary_shift_right(ternary_sat16(u + row->beta[i]), 8);
     }
 }
 
@@ -212,7 +212,25 @@ static void prefetch(const void *data, size_t size) {
     (void)size;
 }
 
-const ternary_primitives ternary_reference = {
-    "reference", decode, linear,         sums_of,      scores, values,  softmax,  total, no_signs, transpose,
-    gather,      lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
+const ternary_backend ternary_reference = {
+    .name = "reference",
+    .decode = decode,
+    .linear = linear,
+    .sums = sums,
+    .scores = scores,
+    .values = values,
+    .softmax = softmax,
+    .total = total,
+    .no_signs = no_signs,
+    .transpose = transpose,
+    .gather = gather,
+    .lookup = lookup,
+    .residual_start = residual_start,
+    .residual_add = residual_add,
+    .sum = sum,
+    .squares = squares,
+    .norm = norm,
+    .copy = copy,
+    .clear = clear,
+    .prefetch = prefetch,
 };

@@ -2,7 +2,7 @@
 #include "checks.h"
 #include "operations.h"
 
-// Moves the places behind the new one down; equal logits keep the order of their indices.
+// Inserts an index, best first; equal logits keep the order of their indices.
 static void insert(const int32_t *logits, int32_t *best, size_t count, int32_t index) {
     size_t place = count;
     for (; place && logits[best[place - 1]] < logits[index]; place--) {

@@ -15,7 +15,7 @@ for folder in ("firmware", "host_sim"):
 def program() -> Path:
     """The unix port with our modules."""
     # Imported here: the sanitized run needs no board.
-    from host_sim.unix_port import firmware
+    from host_sim.boards.unix import firmware
 
     return firmware()
 
@@ -23,7 +23,7 @@ def program() -> Path:
 @pytest.fixture(scope="module")
 def board(program):
     """A board that the tests of a module share: every mpremote command starts with a soft reset."""
-    from host_sim.board import Board
+    from host_sim.boards.client import Board
 
     with Board(program=program) as board:
         yield board
@@ -32,7 +32,7 @@ def board(program):
 @pytest.fixture
 def own_board(program, tmp_path):
     """A board that a test may break."""
-    from host_sim.board import Board
+    from host_sim.boards.client import Board
 
     with Board(program=program, flash=tmp_path / "flash") as board:
         yield board

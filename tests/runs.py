@@ -17,15 +17,17 @@ from typing import Any
 import torch
 
 from tests.tiny import images
-from trainer import fit, train
 from trainer.config import Config, override
 from trainer.data import MemoryPictures
-from trainer.fit import Processes
-from trainer.models import ModelSettings
+from trainer.model.pixels import Pixels
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import ModelSettings
 from trainer.settings import build
-from trainer.student import Pixels, Student
-from trainer.teacher import Teacher, TeacherBlueprint
-from trainer.train import Recipe, train_student
+from trainer.training import loop as fit
+from trainer.training import phases as train
+from trainer.training.phases import Recipe, train_student
+from trainer.training.processes import Processes
 
 LABELS = ("left", "even", "right")
 PIXELS = Pixels((0.45,), (0.25,))

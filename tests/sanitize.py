@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tests of the kernels, their CPython binding and the simulated core under AddressSanitizer and UBSan.
+"""The tests of the kernels, their binding, the simulated core and the chip's heap under AddressSanitizer and UBSan.
 
 python -m tests.sanitize [ARGS]      build the sanitized library, see that it catches faults, run pytest ARGS
 """
@@ -8,18 +8,19 @@ import subprocess
 import sys
 
 from host_sim import build
-from host_sim.environment import ROOT, Failure, one_line_errors, step
+from host_sim.setup.shell import ROOT, Failure, one_line_errors, step
 
 TESTS = (
     "tests/mpy_module",
+    "tests/firmware/test_chip_heap.py",
     "tests/host_sim/test_ternary.py",
     "tests/host_sim/lx7/test_pie.py",
     "tests/host_sim/lx7/test_fuzz.py",
     "tests/host_sim/lx7/test_preload.py",
 )
 
-# Two lies that ternary_call cannot see, and what a sanitizer says of each: a buffer shorter than stated, and
-# an odd address behind the door.
+# Two errors that ternary_call cannot detect, and the report of a sanitizer: a buffer shorter than stated, and
+# an odd address, which bypasses the checks of ternary_call.
 START = """
 import sys
 sys.path.insert(0, "host_sim")

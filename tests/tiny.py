@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
-from trainer.calibrate import calibrate
-from trainer.layers import TernarySettings
-from trainer.models import ModelSettings
-from trainer.quantize import Rule
-from trainer.student import Blueprint, Pixels, Student
+from trainer.experiments.random_weights import randomize
+from trainer.integer.calibrate import calibrate
+from trainer.model.layers import TernarySettings
+from trainer.model.pixels import Pixels
+from trainer.model.quantize import Rule
+from trainer.model.student import Blueprint, Student
+from trainer.model.vit import ModelSettings
 
 
 def small(
@@ -114,20 +116,7 @@ def untrained(blueprint: Blueprint, seed: int = 0) -> Student:
     """A student whose weights, scales, gammas, betas, biases and statistics all vary, not calibrated."""
     torch.manual_seed(seed)
     student = Student(blueprint)
-    with torch.no_grad():
-        for name, parameter in student.named_parameters():
-            if name.endswith(("cls_token", "pos_embed")):
-                parameter.normal_(std=0.5)
-            elif parameter.ndim > 1 and not name.endswith(".scale"):
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-                parameter.mul_(torch.exp2(torch.randn(len(parameter)).view(-1, *[1] * (parameter.ndim - 1))))
-            elif parameter.ndim == 1:
-                parameter.add_(0.5 * torch.randn_like(parameter))
-        for name, buffer in student.named_buffers():
-            if name.endswith("running_mean"):
-                buffer.normal_()
-            elif name.endswith("running_var"):
-                buffer.copy_(torch.exp2(torch.randn_like(buffer)))
+    randomize(student)
     student.start_learned_scales()
     return student.eval()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The settings of a run: a TOML file and what the command line changes in it, checked whole before anything starts."""
+"""The settings of a run: a TOML file and changes from the command line, all checked before anything starts."""
 
 import dataclasses
 import tomllib
@@ -12,8 +12,8 @@ import timm.optim
 
 from trainer.data import DataSettings
 from trainer.errors import TrainerError, require
-from trainer.layers import TernarySettings
-from trainer.models import ModelSettings
+from trainer.model.layers import TernarySettings
+from trainer.model.vit import ModelSettings
 from trainer.settings import build
 
 
@@ -21,8 +21,8 @@ from trainer.settings import build
 class DistillationSettings:
     """temperature of the Kullback-Leibler term, whose weight is 1.
 
-    label_weight: of the cross-entropy beside it; feature_weight: of the term that compares how teacher and student
-    see the pictures of a batch as alike (distill.similarity_loss).
+    label_weight: of the cross-entropy term; feature_weight: of the term that compares which pictures of a batch teacher
+    and student find similar (training.distill.similarity_loss).
     """
 
     temperature: float
@@ -39,9 +39,9 @@ class DistillationSettings:
 class Phase:
     """One training run.
 
-    batch: pictures of a step, over all processes; learning_rate: where the warmup, the part `warmup` of all steps (of
-    the first cosine's, where there are two), rises to in a line; then a cosine over all steps takes over, which has
-    fallen a little by then; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
+    batch: pictures of a step, over all processes; learning_rate: the highest, reached by a linear warmup over the
+    fraction `warmup` of all steps (of the first cosine's, if there are two); a cosine over all steps, which has fallen
+    a little by then, follows; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
     ema: decay of the averaged weights that are validated and kept (0: none).
     """
 
@@ -78,12 +78,14 @@ STARTS = ("weights", "output_aware")
 
 @dataclass(frozen=True)
 class StudentPhase(Phase):
-    """full_precision_epochs: of the epochs, those before the weights become ternary; start: what the rule finds then,
-    "weights" as they are, or "output_aware", weights rounded by what layers make of pictures (starts.output_aware);
-    ternary_learning_rate: where a cosine of its own starts then, after the first one's end (0: one over all epochs),
-    which the FP32 control follows, too; dampening: times the learning rate, the part of their distance that latent
-    matrices move towards scale * trit after each ternary step (0: never). Without it weights gather at the thresholds,
-    and trits oscillate (Nagel et al., arXiv 2203.08506, where the distance is a term of the loss)."""
+    """full_precision_epochs: epochs before the weights become ternary.
+
+    start: what ternary training then starts from, "weights" as they are, or "output_aware" (training.output_aware);
+    ternary_learning_rate: highest learning rate of a second cosine over the ternary epochs, which the FP32 control
+    follows, too (0: one cosine over all epochs); dampening: after each ternary step latent matrices move towards
+    scale * trit, by dampening * learning rate of the distance (0: never). Without it weights gather at the thresholds,
+    and trits oscillate (Nagel et al., arXiv 2203.08506, where the distance is a term of the loss).
+    """
 
     full_precision_epochs: int = 0
     start: str = "weights"
@@ -111,7 +113,7 @@ class StudentPhase(Phase):
 
 @dataclass(frozen=True)
 class RecoveryPhase(Phase):
-    """calibration: training pictures that choose the activation scales."""
+    """calibration: number of training pictures that choose the activation scales."""
 
     calibration: int = 1024
 
@@ -125,8 +127,8 @@ class TeacherSettings:
     """The frozen FP32 teacher.
 
     model: any timm model, or the name "same" for the student's own in full precision; checkpoint: a teacher that this
-    trainer saved, used instead of training one where the file exists; training: how to train it where it does not
-    (without, the model's own weights must come from `model`'s pretrained or checkpoint).
+    trainer saved, used if the file exists; training: how to train one otherwise (without it, `model` needs pretrained
+    weights or a checkpoint).
     """
 
     model: ModelSettings
@@ -141,8 +143,8 @@ class TeacherSettings:
 @dataclass(frozen=True)
 class ComputeSettings:
     """amp: bfloat16 autocast; compile: torch.compile; threads: of torch on the CPU (0: all cores);
-    checkpoint_minutes: between checkpoints within an epoch; table: teacher's outputs for all augmented pictures are
-    computed once and looked up, where the data has a finite number of them."""
+    checkpoint_minutes: between checkpoints within an epoch; table: compute the teacher's outputs for all augmented
+    pictures once and look them up, if the data has a finite number of them."""
 
     amp: bool = False
     compile: bool = False
@@ -157,7 +159,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """Where results go: the model file, and the folder of checkpoints with their record ("": the run's own)."""
+    """Results: the model file, and the folder of checkpoints with their record ("": in the run's folder)."""
 
     model: str = ""
     checkpoints: str = ""
@@ -180,7 +182,7 @@ class Config:
     source: Path = field(default=Path("configuration"), compare=False)
 
     def __post_init__(self) -> None:
-        # Random numbers of steps and epochs are drawn from multiples of it, which must fit 63 bits.
+        # Seeds of steps and epochs are multiples of it, which must fit 63 bits.
         require(0 <= self.seed < 1 << 31, f"seed must be from 0 to {(1 << 31) - 1}")
 
     @property
@@ -189,13 +191,13 @@ class Config:
         return self.source.stem
 
     def settings(self) -> dict[str, Any]:
-        """All settings as plain values, without where they came from."""
+        """All settings as plain values, without their source."""
         values = dataclasses.asdict(self)
         del values["source"]
         return values
 
     def shaping(self) -> dict[str, Any]:
-        """The settings that shape the weights: what a resumed run must share."""
+        """The settings that determine the weights: a resumed run must have the same."""
         values = self.settings()
         del values["output"]
         for name in ("threads", "checkpoint_minutes", "table"):

@@ -1,40 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Where files lie."""
+"""Files that a crash or power cut never leaves half written."""
 
-from dataclasses import dataclass
+import json
+import os
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
-CHECKPOINTS = ROOT / "trainer" / "checkpoints"
-CONFIGS = ROOT / "trainer" / "configs"
-BUILD = ROOT / "build"
-TABLES = BUILD / "teacher_tables"  # see distill.teacher_table; any run may use them
+from typing import Any
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a run makes: the model file (SPEC 10), and in `checkpoints` what it was made from."""
+def write_atomically(content: bytes, path: Path) -> None:
+    """Write a file so that `path` always holds either the old or the new content, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half_written = path.with_name(f".{path.name}.tmp")
+    with open(half_written, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(half_written, path)
 
-    model: Path = MODEL
-    checkpoints: Path = CHECKPOINTS
 
-    @property
-    def student(self) -> Path:
-        """The student's fp32 checkpoint."""
-        return self.checkpoints / "student.fp32.safetensors"
-
-    @property
-    def teacher(self) -> Path:
-        """The teacher's fp16 checkpoint."""
-        return self.checkpoints / "teacher.fp16.safetensors"
-
-    @property
-    def record(self) -> Path:
-        """How the model was made."""
-        return self.checkpoints / "record.json"
-
-    @property
-    def control_record(self) -> Path:
-        """How the control was made."""
-        return self.checkpoints / "control.json"
+def write_json(values: Any, path: Path) -> None:
+    """Write plain values as JSON for people and tools, whole or not at all."""
+    write_atomically((json.dumps(values, indent=1) + "\n").encode(), path)

@@ -4,7 +4,7 @@
 import sys
 from types import ModuleType
 
-from trainer.files import ROOT
+from trainer.paths import ROOT
 
 
 def import_ftervit() -> ModuleType:

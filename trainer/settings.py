@@ -12,7 +12,7 @@ WANTED = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def wanted(kind: Any) -> str:
-    """Words for a type, as an error needs them."""
+    """Words for a type in an error message."""
     if get_origin(kind) in (list, tuple):
         inner = get_args(kind)[0]
         return "a list of lists" if get_origin(inner) else f"a list of {WANTED[inner].split(' ', 1)[1]}s"

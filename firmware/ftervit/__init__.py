@@ -9,10 +9,10 @@ print(model.predict(read_image("images/0_t-shirt_top.pgm")))
 try:
     import ternary
 except ImportError as error:
-    ternary, problem = None, str(error)
+    ternary, problem = None, str(error)  # type: ignore[assignment]
 if ternary is None:
     raise ImportError(
-        "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how (%s)" % problem
+        "ftervit needs firmware with the C module 'ternary': flash one that has it, see docs/board.md (%s)" % problem
     )
 
 from ftervit.image import Image, read_image
@@ -29,7 +29,6 @@ from ftervit.layers import (
     TernaryHead,
     TernaryLayerNorm,
 )
-from ftervit.modelfile import ModelFile
 from ftervit.vit import VisionTransformer
 
 __all__ = (
@@ -49,3 +48,20 @@ __all__ = (
     "VisionTransformer",
     "read_image",
 )
+
+
+def __getattr__(name):
+    """What only loading a model takes, 7 KB of a board's heap: imported when it is first used."""
+    if name == "ModelFile":
+        from ftervit.modelfile import ModelFile
+
+        return ModelFile
+    if name == "modelfile":
+        import ftervit.modelfile
+
+        return ftervit.modelfile
+    if name == "plan":
+        import ftervit.plan
+
+        return ftervit.plan
+    raise AttributeError("module 'ftervit' has no attribute '%s'" % name)

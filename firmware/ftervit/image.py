@@ -3,9 +3,7 @@
 
 import ternary
 
-from ftervit.modelfile import check_room, open_named
-
-LONGEST_WORD = 5  # digits of a header's number: sides go to 4096
+LONGEST_WORD = 5  # digits of a number in the header, enough for MAX_PICTURE
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
 
 
@@ -23,6 +21,8 @@ class Image:
 
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
         """
+        from ftervit.modelfile import check_room
+
         if len(pixels) != 2 * width * height:
             raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
         check_room(3 * width * height, "frame of %d x %d" % (width, height))
@@ -72,7 +72,7 @@ def _token(file, path):
             if not byte:
                 raise ValueError("%s: header ends early" % path)
         elif len(word) == LONGEST_WORD:
-            raise ValueError("%s: %s.. is no number of a PGM or PPM header" % (path, word))
+            raise ValueError("%s: %r.. is no number of a PGM or PPM header" % (path, word))
         else:
             word += byte
 
@@ -82,6 +82,8 @@ def read_image(path):
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
+    from ftervit.modelfile import MAX_PICTURE, check_room, open_named
+
     with open_named(path) as file:
         magic = file.read(2)
         if magic not in (b"P5", b"P6"):
@@ -93,8 +95,8 @@ def read_image(path):
         width, height, maximum = (int(word) for word in words)
         if maximum != 255:
             raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
-        if not (1 <= width <= 4096 and 1 <= height <= 4096):
-            raise ValueError("%s: %d x %d pixels, sides must be 1 to 4096" % (path, width, height))
+        if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
+            raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
         channels = 1 if magic == b"P5" else 3
         check_room(width * height * channels, path)
         pixels = ternary.arena(width * height * channels, "B")

@@ -8,14 +8,12 @@ your own may fill `out` or ignore it and return a buffer that it made, of the sa
 
 import ternary
 
-from ftervit.modelfile import STAGE, convolutions, grids
-
 
 class Scratch:
     """Working memory that layers share; grows to the largest request."""
 
     def __init__(self):
-        self._buffer = ternary.arena(16)
+        self._buffer = ternary.arena(16)  # type: memoryview | bytes
 
     def get(self, size):
         """At least `size` bytes, 16-byte aligned, with any content."""
@@ -225,6 +223,8 @@ class PatchEmbed:
     @classmethod
     def load(cls, file, sizes):
         """Take `patch_embed` from a ModelFile; sizes: its architecture."""
+        from ftervit.modelfile import STAGE, convolutions, grids
+
         shapes, layers = grids(sizes), []
         for i, (_, kernel, stride, padding, channels_out) in enumerate(convolutions(sizes)):
             side, channels = shapes[i]
@@ -286,9 +286,9 @@ class TernaryLayerNorm:
         return cls(
             file.tensor(name + ".weight", "U8", [width], trits=True),
             file.tensor(name + ".bias", "U8", [width], trits=True),
-            file.scale(name, "gain", 1 << 14, (1 << 15) - 1),
-            file.scale(name, "gain_shift", 0, 15),
-            file.scale(name, "beta", 0, 32639),
+            file.scale(name, "gain"),
+            file.scale(name, "gain_shift"),
+            file.scale(name, "beta"),
             width,
             file.frac(name),
         )
@@ -361,8 +361,8 @@ class Attention:
             TernaryBitLinear.load(file, name + ".proj", width, width, file.frac(name + ".proj")),
             heads,
             width,
-            file.scale(name, "score_shift", 0, 15),
-            file.scale(name, "value_gain", -1, 6),
+            file.scale(name, "score_shift"),
+            file.scale(name, "value_gain"),
         )
 
     def __call__(self, x, out=None):
@@ -468,8 +468,8 @@ class Block:
             Attention.load(file, name + ".attn", width, heads),
             TernaryLayerNorm.load(file, name + ".norm2", width),
             Mlp.load(file, name + ".mlp", width, hidden),
-            file.scale(name + ".attn.proj", "residual_shift", 0, 8),
-            file.scale(name + ".mlp.fc2", "residual_shift", 0, 8),
+            file.scale(name + ".attn.proj", "residual_shift"),
+            file.scale(name + ".mlp.fc2", "residual_shift"),
         )
 
     def __call__(self, x, work=None):

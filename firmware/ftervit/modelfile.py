@@ -5,6 +5,7 @@ import gc
 import json
 from array import array
 from binascii import crc32
+from errno import ENODEV, ENOENT
 
 import ternary
 
@@ -15,8 +16,9 @@ except ImportError:
 try:
     from mmap import ACCESS_READ, mmap
 except ImportError:
-    mmap = None
+    mmap = None  # type: ignore[assignment,misc]
 
+ROM = "/rom/"  # where MicroPython mounts the ROM file system of a board
 FORMAT = "ftervit"
 VERSION = "2"
 PACKING = "base3-5x16"
@@ -45,23 +47,45 @@ METADATA = (
     "scales",
     "shapes",
 )
-AHEAD = 8192  # bytes that are worth bringing into the chip's cache early
 ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
-# What the kernels take: SPEC 3.1, 4, 7 and 7.1.
-MAX_PICTURE = 4096
-MAX_IN_FEATURES = 4032
-MAX_TOKENS = 2048
-MAX_HEAD_WIDTH = 1024
+# The kernels' limits; a test compares them with mpy_module/ternary.h.
+MAX_PICTURE = 4096  # SPEC 3.1
+MAX_IN_FEATURES = 4032  # SPEC 4
+MAX_TOKENS = 2048  # SPEC 7
+MAX_HEAD_WIDTH = 1024  # SPEC 7.1
+MAX_PREFETCH = 8192  # bytes
+# Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
+SCALES = {
+    "residual_shift": (0, 8),  # SPEC 5.1
+    "gain": (16384, 32767),  # SPEC 6
+    "gain_shift": (0, 15),
+    "beta": (0, 32639),
+    "score_shift": (0, 15),  # SPEC 7.1
+    "value_gain": (-1, 6),  # SPEC 7.5
+    "frac": (-64, 64),  # no kernel reads it
+}
+# The same for the integers of `preprocessing` (SPEC 3.5).
+PREPROCESSING = {"multiplier": (0, (1 << 22) - 1), "offset": (-(1 << 30), (1 << 30) - 1)}
 LARGEST_FILE = (1 << 31) - 1
 LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
 
 
 def open_named(path):
-    """Open a file for reading; the OSError of a file that cannot be opened names it on MicroPython too."""
+    """Open a file for reading; one that the current directory lacks is looked for in /rom, where `just deploy` writes.
+
+    The OSError of a file that cannot be opened names it on MicroPython too.
+    """
     try:
         return open(path, "rb")
     except OSError as error:
-        raise OSError(error.errno, "%s cannot be opened" % path)
+        number = error.errno
+    try:
+        # ENODEV: a root directory without a file system.
+        if number in (ENOENT, ENODEV) and not str(path).startswith("/"):
+            return open(ROM + str(path), "rb")
+    except OSError:
+        pass
+    raise OSError(number, "%s cannot be opened" % path)
 
 
 def check_room(needed, what):
@@ -92,7 +116,7 @@ def map_file(path):
         file.seek(0)
         if not 0 < size <= LARGEST_FILE:
             raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
-        if mmap:
+        if mmap is not None:
             return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         check_room(size, path)
         try:
@@ -238,7 +262,7 @@ class Labels:
         return str(self._text[start : self._ends[index]], "utf-8")
 
     def __repr__(self):
-        return repr(list(self))
+        return repr(list(self))  # type: ignore[call-overload]
 
 
 class ModelFile:
@@ -287,7 +311,7 @@ class ModelFile:
             if not 32 <= byte <= 126:
                 self.refuse("header", "byte %d is not printable ASCII" % byte)
         self._base, self._cut = 8 + length, 0
-        self._metadata = {}
+        self._metadata = {}  # type: dict[str, str]
         self._crc32_at = 0
         position = self._expect(0, b'{"__metadata__":{', "header")
         while True:
@@ -387,9 +411,9 @@ class ModelFile:
             self.refuse("crc32", "'%s' is not 8 hex digits" % stored)
         found = crc32(self._data[:at])
         found = crc32(b"00000000", found)
-        found = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
-        if found != stored:
-            self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, found))
+        digits = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
+        if digits != stored:
+            self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, digits))
 
     def _json(self, key):
         try:
@@ -416,12 +440,13 @@ class ModelFile:
 
     def _check_preprocessing(self):
         channels = self.architecture["in_chans"]
-        for key, low, high in (("multiplier", 0, (1 << 22) - 1), ("offset", -(1 << 30), (1 << 30) - 1)):
+        for key in ("multiplier", "offset"):
+            low, high = PREPROCESSING[key]
             field = "preprocessing " + key
             values = self.preprocessing.get(key) if type(self.preprocessing) is dict else None
             if type(values) is not list or len(values) != channels:
                 self.refuse(field, "must be a list of in_chans (%d) numbers" % channels)
-            for value in values:
+            for value in values:  # type: ignore[union-attr]
                 if type(value) is not int or not low <= value <= high:
                     self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
 
@@ -435,16 +460,17 @@ class ModelFile:
         except (KeyError, TypeError):
             self.refuse(field, "missing")
 
-    def scale(self, layer, key, low, high):
-        """The integer `key` of `layer` from the metadata `scales`, refused outside low..high."""
+    def scale(self, layer, key):
+        """The integer `key` of `layer` from the metadata `scales`, refused outside SCALES[key]."""
         field, value = self._scale(layer, key)
+        low, high = SCALES[key]
         if type(value) is not int or not low <= value <= high:
             self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
         return value
 
     def frac(self, layer):
-        """The frac of a layer's output; any within reason, nothing is computed from it."""
-        return self.scale(layer, "frac", -64, 64)
+        """The frac of a layer's output; nothing is computed from it."""
+        return self.scale(layer, "frac")
 
     def fracs(self, layer, count):
         """The list of `count` fracs of a layer whose outputs have several."""
@@ -494,8 +520,8 @@ class ModelFile:
         return self._data[begin : begin + size]
 
     def ahead(self):
-        """View of AHEAD bytes from the start of the last tensor on: what a reader of the file comes to next."""
-        return self._data[self._last : self._last + AHEAD]
+        """View of MAX_PREFETCH bytes from the start of the last tensor on: what is read from the file next."""
+        return self._data[self._last : self._last + MAX_PREFETCH]
 
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""

@@ -49,7 +49,7 @@ class Plan:
         self.scratch = self._scratch()
         # What the last LayerNorm and the head allocate for each picture.
         self.logits = round_up(4 * sizes["num_classes"]) + round_up(self.width)
-        self.cycles = None
+        self.cycles = None  # type: int | None
         self._check_pieces()
         needed = None
         for external in range(8):
@@ -62,9 +62,9 @@ class Plan:
                 break
         if self.cycles is None:
             pieces = "" if piece is None else " in pieces of at most %d" % piece
-            raise MemoryError("activations: need at least %d bytes, %d are given%s" % (needed, sram, pieces))
-        self.patch_rows = self._patch_rows()
-        self.patch_bytes = max(self._patches())
+            raise MemoryError("activations: need at least %s bytes, %s are given%s" % (needed, sram, pieces))
+        self.patch_rows = self._patch_rows()  # type: list[int]
+        self.patch_bytes = max(self._patches())  # type: int
 
     def _scratch(self):
         """Bytes for the scratch of any layer."""
@@ -133,10 +133,12 @@ class Plan:
         limit, external, fits = self.piece, 0, True
         stream = round_up(2 * self.tokens * self.width)
         if "stream" in in_psram:
-            places, pieces, external = {"stream": (None, 0, stream)}, [], stream
+            pieces, external = [], stream
+            places = {"stream": (None, 0, stream)}  # type: dict[str, tuple[int | None, int, int]]
         else:
             # A piece of its own, as it has elements of its own.
-            places, pieces, fits = {"stream": (0, 0, stream)}, [stream], limit is None or stream <= limit
+            pieces, fits = [stream], limit is None or stream <= limit
+            places = {"stream": (0, 0, stream)}
         used = list(pieces)  # of each piece, by what always lives
         for phase in needs:
             taken = list(used)
@@ -224,20 +226,23 @@ class Plan:
         places = sum(self.pieces) + self.external_bytes()
         return places if self.patches_inside() else places + self.patch_bytes
 
-    def picture_bytes(self):
-        """What a picture of the network's own size needs besides.
+    def picture_pieces(self):
+        """Bytes of what a picture of the network's own size needs besides, at one time after the other.
 
-        Its pixels and the int8 picture, which stay, and the most of: the square; what a convolution takes and makes
-        (the last one makes activations); the last norm's row and the logits.
+        Its pixels and the int8 picture, which stay, and: the square; what a convolution takes and makes (the last one
+        makes activations); the last norm's row and the logits.
         """
         shapes = grids(self.sizes)
         side, channels = shapes[0]
         picture = side * side * channels
-        most = max(picture + ternary.resize_scratch(side, channels), self.width + 4 * self.sizes["num_classes"])
         made = [0] + [side * side * channels for side, channels in shapes[1:-1]] + [0]
-        for i in range(1, len(made)):
-            most = max(most, made[i - 1] + made[i])
-        return 2 * picture + most
+        found = [(picture, ternary.resize_scratch(side, channels)), (self.width, 4 * self.sizes["num_classes"])]
+        found += [(made[i - 1], made[i]) for i in range(1, len(made))]
+        return [(picture, picture) + pieces for pieces in found]
+
+    def picture_bytes(self):
+        """The most that a picture of the network's own size needs besides."""
+        return max(sum(pieces) for pieces in self.picture_pieces())
 
     def external_bytes(self):
         """Bytes in PSRAM."""
@@ -259,7 +264,7 @@ class Plan:
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
             " at a time" % (self.tokens, self.rows, self._passes(self.rows), self.heads, self.sizes["num_heads"])
         )
-        lines.append("decoding, waiting for flash and PSRAM: about %d cycles a picture (modelled)" % self.cycles)
+        lines.append("decoding, waiting for flash and PSRAM: about %s cycles a picture (modelled)" % self.cycles)
         return "\n".join(lines)
 
 

@@ -8,8 +8,6 @@ from math import exp
 import ternary
 
 from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, release, scratch
-from ftervit.modelfile import ModelFile, check_room, grids
-from ftervit.plan import Plan, Work
 
 ROOM = "activations and picture"
 
@@ -22,6 +20,8 @@ class VisionTransformer:
     """
 
     def __init__(self, file, sram=None, piece=None):
+        from ftervit.plan import Plan
+
         sizes = file.architecture
         self.plan = Plan(sizes, sram, piece)
         # Before anything is made, and once more in _allocate, when layers are.
@@ -30,7 +30,7 @@ class VisionTransformer:
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
-        self.tokens = 1 + grids(sizes)[-1][0] ** 2
+        self.tokens = self.plan.tokens
         # Both int32 arrays of SPEC 3.5.
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
@@ -38,7 +38,7 @@ class VisionTransformer:
         self.cls_token = file.tensor("cls_token", "I8", [width])
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
-        self.shifts = [file.scale(name, "residual_shift", 0, 8) for name in branches]
+        self.shifts = [file.scale(name, "residual_shift") for name in branches]
         self.blocks = []
         for i in range(sizes["depth"]):
             if hasattr(gc, "mem_free"):
@@ -57,6 +57,8 @@ class VisionTransformer:
         sram: bytes of internal memory for activations and scratch, in pieces of at most `piece`; what does not fit goes
         to PSRAM, as plan.Plan says. None: all that it takes.
         """
+        from ftervit.modelfile import ModelFile
+
         return cls(ModelFile(path), sram, piece)
 
     def _with_fewer_patches(self, step):
@@ -69,6 +71,8 @@ class VisionTransformer:
                     raise
 
     def _check_room(self):
+        from ftervit.modelfile import check_room
+
         check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
 
     def _allocate(self):
@@ -81,7 +85,10 @@ class VisionTransformer:
         self._check_room()
         try:
             self._take()
+            self._try_picture()
         except MemoryError:
+            if hasattr(self, "_work"):
+                del self._work  # before what it took is measured
             release()
             # MicroPython tells how much is free, not how much of it lies together.
             free = gc.mem_free() if hasattr(gc, "mem_free") else 0
@@ -90,13 +97,22 @@ class VisionTransformer:
 
     def _take(self):
         """All memory now, largest first, while the heap is least fragmented."""
+        from ftervit.plan import Work
+
         plan = self.plan
         if not plan.sram:
             patch_scratch.get(plan.patch_bytes)
         self._work = work = Work(plan)
-        scratch.use(work.scratch)
+        scratch.use(work.scratch)  # type: ignore[attr-defined]
         if plan.sram:
-            patch_scratch.use(work.hidden if plan.patches_inside() else memoryview(bytearray(plan.patch_bytes)))
+            inside = plan.patches_inside()
+            patch_scratch.use(work.hidden if inside else memoryview(bytearray(plan.patch_bytes)))  # type: ignore[attr-defined]
+
+    def _try_picture(self):
+        """Take for a moment what a picture needs: there may be enough, but scattered."""
+        for pieces in self.plan.picture_pieces():
+            tried = [ternary.arena(size) for size in pieces if size]
+            del tried
 
     def _convolutions(self):
         return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
@@ -110,10 +126,11 @@ class VisionTransformer:
 
     def embed(self, picture):
         """int8 picture -> int16 residual stream [tokens, embed_dim] (SPEC 5.2); valid until the next call."""
-        x, width = self._work.stream, self.embed_dim
+        work = self._work
+        x, width = work.stream, self.embed_dim
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, self._work.mixed[: len(x) - width])
+        patches = self.patch_embed(picture, work.mixed[: len(x) - width])  # type: ignore[attr-defined]
         ternary.residual_start(x[width:], patches, patch_shift)
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x

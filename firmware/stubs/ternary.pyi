@@ -55,7 +55,7 @@ def linear_columns(
     scratch: _Int8Out,
     /,
 ) -> None:
-    """linear to columns column..column + N - 1 of out [rows, any width].
+    """linear, to columns column..column + N - 1 of out [rows, any width].
 
     x: int8, read
     weight: uint8, read
@@ -83,7 +83,7 @@ def linear_scratch(in_features: int, /) -> int:
     """Bytes of scratch for the linear operations."""
 
 def prefetch(data: _Uint8, /) -> None:
-    """A hint: this buffer will be read soon; the chip brings it into its cache meanwhile.
+    """A hint that this buffer is read soon: the chip loads it into its cache.
 
     data: uint8, read
     """
@@ -91,7 +91,7 @@ def prefetch(data: _Uint8, /) -> None:
 def patches(
     picture: _Int8, width: int, channels: int, kernel: int, stride: int, padding: int, row: int, out: _Int8Out, /
 ) -> None:
-    """Cut patches from an int8 picture, from their row `row` on, as many rows as out holds (SPEC 4.6).
+    """Cut an int8 picture into patches: those of rows `row` and up, as many rows as out holds (SPEC 4.6).
 
     picture: int8, read
     out: int8, written
@@ -155,7 +155,7 @@ def attention_scores(
     """
 
 def softmax(scores: _Int8, tokens: int, table: _Int8, out: _Int8Out, /) -> None:
-    """Scores [rows, tokens] to weights [rows, tokens], in place if wanted (SPEC 7.2, 7.3).
+    """Scores [rows, tokens] to weights [rows, tokens], may be in place (SPEC 7.2, 7.3).
 
     scores: int8, read
     table: int8, read
@@ -174,7 +174,7 @@ def attention_values(
     """
 
 def lookup(x: _Int8, table: _Int8, out: _Int8Out, /) -> None:
-    """out = table[x + 128], in place if wanted (SPEC 8.1).
+    """out = table[x + 128], may be in place (SPEC 8.1).
 
     x: int8, read
     table: int8, read
@@ -232,7 +232,7 @@ def resize_scratch(side: int, channels: int, /) -> int:
     """Bytes of scratch for resize."""
 
 def normalize(pixels: _Uint8, multiplier: _Int32, offset: _Int32, out: _Int8Out, /) -> None:
-    """Pixels to int8, in place if wanted (SPEC 3.5).
+    """Pixels to int8, may be in place (SPEC 3.5).
 
     pixels: uint8, read
     multiplier: int32, read
@@ -260,7 +260,7 @@ def cores(count: int | None = None, /) -> int:
     """
 
 def use(name: str, /) -> None:
-    """Compute with a row of primitives from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+    """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError names the rows that there are.
+    ValueError lists the backends of this build.
     """

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Assembly for Espressif's GNU as, rewritten for llvm-mc.
 
-What differs, and is handled here:
+Differences handled here:
 
 - llvm-mc has no .word, .hword, .begin and .end; its .align takes a power of two, GNU as's takes bytes;
-- it takes the compiler's .cfi directives for wrong registers (nothing here unwinds);
-- it gives bytes that come from macros, as all PIE instructions do, no line: each statement of a .S file gets an
-  explicit .loc, with the line on which a macro is invoked for all of its expansion;
-- it does not do what the loop instructions ask for (GNU as, "Xtensa Automatic Alignment"): the first instruction of a
-  loop's body lies within an aligned word of 4 bytes;
-- it fills a gap of one byte before an aligned statement with a zero, which is no instruction;
+- it rejects registers in the compiler's .cfi directives (nothing here unwinds);
+- it gives no line to bytes that come from macros, as all PIE instructions do: each statement of a .S file gets an
+  explicit .loc; a macro's expansion has the line of its invocation;
+- it does not align loops (GNU as, "Xtensa Automatic Alignment"): the first instruction of a loop's body must lie
+  within an aligned word of 4 bytes;
+- it fills a gap of one byte before an aligned statement with a zero, which is not an instruction;
 - the linker (of a core without windows) knows no windowed calls: call8 f becomes movi a8, f and callx8 a8, as GCC's
-  -mlongcalls has it; the call sets a8 anyway.
+  -mlongcalls does; the call overwrites a8 anyway.
 
-Loops and gaps need addresses, which only llvm-mc knows: Assembly.text() holds labels at the places in question, and
+Loops and gaps need addresses, which only llvm-mc knows: Assembly.text() puts labels at these places, and
 Assembly.pad() adds a nop at the first one that is wrong, until none is.
 """
 
@@ -28,7 +28,7 @@ ALIGNMENTS = {".align", ".balign", ".p2align"}
 RENAMED = {".align": ".balign", ".word": ".4byte", ".hword": ".2byte"}
 DROPPED = {".begin", ".end"}
 DATA = {".byte", ".2byte", ".short", ".4byte", ".int", ".long", ".8byte", ".quad"}
-# After these comes only what is jumped to.
+# Control does not fall through these.
 LEAVING = {"ret", "ret.n", "retw", "retw.n", "j", "jx", "ill", "ill.n", "rfe", "rfwo", "rfwu"}
 WINDOWED_CALLS = {"call4": "4", "call8": "8", "call12": "12"}
 PADDING = {2: "nop.n", 3: "nop"}
@@ -62,7 +62,7 @@ class Probe:
 
 @dataclass
 class Assembly:
-    """A file's statements, with what was found out about their addresses."""
+    """A file's statements, and padding found so far."""
 
     lines: list[str] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Assembly:
         )
 
     def at_probe(self, number: int, label: bool) -> str:
-        """What replaces the mark of a probe."""
+        """Replacement of a probe's mark."""
         parts = []
         in_macro = self.probes[number].in_macro
         for (probe, invocation), statements in self.padding.items():
@@ -89,7 +89,7 @@ class Assembly:
         return "".join(f"{part}; " for part in parts)
 
     def pad(self, symbols: Mapping[str, Place], sections: Mapping[str, bytes]) -> bool:
-        """Add padding before the first wrong statement of each section; whether there was one.
+        """Add padding before the first misplaced statement of each section; returns whether there was one.
 
         symbols, sections: of the object file that llvm-mc made from text(True). Sections start at multiples of 4.
         """
@@ -105,9 +105,9 @@ class Assembly:
 
 
 def missing_bytes(alignment: int, offset: int, code: bytes) -> int:
-    """Size of the next nop to put before a probe at `offset`, or 0 if all is well."""
+    """Size of the nop to put before a probe at `offset`, or 0."""
     if alignment:
-        # A gap of 1 is none of nops; with one more before it, the gap is of 2 and more.
+        # No nop fills a gap of 1; a nop before it widens the gap to 2 or more.
         return (3 if alignment == 2 else 2) if offset % alignment == alignment - 1 else 0
     body = (offset + 3) % 4
     first = code[offset + 3] & 15 if offset + 3 < len(code) else 0
@@ -131,7 +131,7 @@ def split(line: str) -> list[str]:
 
 
 class Rewriter:
-    """Goes through a file's lines; use rewrite()."""
+    """Rewrites a file line by line; use rewrite()."""
 
     def __init__(self, name: str, with_lines: bool) -> None:
         self.assembly = Assembly()
@@ -194,7 +194,7 @@ class Rewriter:
         return f"{labels}{mark}{word}{rest}", code
 
     def directive(self, labels: str, word: str, rest: str) -> tuple[str, bool]:
-        """The same for a directive."""
+        """A directive rewritten, and whether it may put bytes into code."""
         mark = start = ""
         code = self.sections[-1] in self.executable
         if word in (".macro", ".rept", ".irp", ".irpc"):
@@ -211,7 +211,7 @@ class Rewriter:
         return f"{labels}{mark}{word}{rest}{start}", code and word in DATA
 
     def section(self, word: str, rest: str) -> str:
-        """Follow a directive to another section; returns what to add when the section begins."""
+        """Track the current section; returns a statement to add at the start of a new one."""
         name = rest.split(",")[0].strip().strip('"')
         before = self.sections[-1]
         if word in (".text", ".data", ".bss"):
@@ -239,7 +239,7 @@ class Rewriter:
         try:
             number = int(rest.split(",")[0], 0)
         except ValueError:
-            raise AssemblyError(f"{self.file}:{self.line}: {word} takes a number where code runs into it") from None
+            raise AssemblyError(f"{self.file}:{self.line}: {word} in code needs a number") from None
         alignment = 1 << min(number, 16) if word == ".p2align" else number
         return self.probe(alignment) if alignment > 1 else ""
 
@@ -252,7 +252,7 @@ class Rewriter:
         return f"{PROBE}{len(self.assembly.probes) - 1};"
 
     def line_table(self) -> list[str]:
-        """A compilation unit, by which readers find the lines of a .S file (DWARF 4, 7.5)."""
+        """A compilation unit for the line table of a .S file (DWARF 4, 7.5)."""
         if not self.files:
             return []
         name = self.files[0]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Random code, random registers and random ELF files: whatever comes, the host process lives on.
+"""Fuzzing: random code, registers and ELF files must not crash the host process.
 
 `just lx7 fuzz --cases N` runs under AddressSanitizer and UndefinedBehaviorSanitizer; each case is one random program or
-file. A case passes if it ends as a run, a MachineError or a ProgramError.
+file. A case passes if it ends normally, or with a MachineError or ProgramError.
 """
 
 import random
@@ -35,7 +35,7 @@ ADDRESSES = (
 
 @dataclass
 class Outcomes:
-    """How many cases ended in which way; instructions: executed by random programs."""
+    """Counts of cases by outcome; instructions: executed by random programs."""
 
     instructions: int = 0
     ended: int = 0
@@ -45,7 +45,7 @@ class Outcomes:
 
 
 def random_code(rng: random.Random) -> bytes:
-    """Bytes at random, or instructions of the table with fields at random."""
+    """Random bytes, or instructions of the table with random fields."""
     if rng.random() < 0.25:
         return rng.randbytes(CODE_BYTES)
     table, code = list(isa.instructions().values()), b""
@@ -57,7 +57,7 @@ def random_code(rng: random.Random) -> bytes:
 
 
 def random_word(rng: random.Random) -> int:
-    """A register's value: anything, an edge, or an address in or near memory."""
+    """A register's value: random, an edge case, or an address in or near memory."""
     kind = rng.random()
     if kind < 0.5:
         return DATA_SRAM[0] + 16 * rng.randrange(1, 4096)
@@ -67,7 +67,7 @@ def random_word(rng: random.Random) -> int:
 
 
 def new_machine() -> Machine:
-    """A core with a little of each kind of memory."""
+    """A core with some of each kind of memory."""
     machine = Machine()
     machine.map(EXTERNAL_DATA[0], bytearray(8192), "psram")
     machine.map(EXTERNAL_DATA[0] + 8192, bytes(5000), "flash", writable=False)
@@ -106,7 +106,7 @@ def randomize(machine: Machine, rng: random.Random) -> None:
 
 
 def run_code(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
-    """One random program on random registers; an instruction that stops it is skipped, so that those behind it run."""
+    """Run one random program on random registers, skipping instructions that stop it."""
     machine.write(CODE_SRAM[0], random_code(rng))
     randomize(machine, rng)
     outcomes.instructions -= machine.totals.instructions
@@ -115,7 +115,7 @@ def run_code(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
 
 
 def run_on(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
-    """Run, beyond what stops it if need be."""
+    """Run, skipping at most SKIPS instructions that stop the program."""
     for _ in range(SKIPS):
         stop = machine.advance(STEPS)
         if stop.reason in (library.LX7_LIMIT, library.LX7_RETURNED):
@@ -133,7 +133,7 @@ def run_on(machine: Machine, rng: random.Random, outcomes: Outcomes) -> None:
 
 
 def damaged(rng: random.Random, seed_file: bytes) -> bytes:
-    """An ELF file with random changes, or random bytes behind an ELF header's start."""
+    """An ELF file with random changes, or the start of an ELF header and random bytes."""
     if rng.random() < 0.2:
         return seed_file[: rng.randrange(64)] + rng.randbytes(rng.randrange(512))
     data = bytearray(seed_file)
@@ -144,7 +144,7 @@ def damaged(rng: random.Random, seed_file: bytes) -> bytes:
 
 
 def load_file(path: Path, rng: random.Random, seed_file: bytes, outcomes: Outcomes) -> None:
-    """One damaged ELF file: it is refused, or loads, runs and names its places."""
+    """One damaged ELF file: refused, or loaded and run."""
     path.write_bytes(damaged(rng, seed_file))
     try:
         program = Program.load(path)

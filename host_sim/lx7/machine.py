@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A simulated ESP32-S3 core with its memory, for Python: load a program, call its functions, read what that cost."""
+"""A simulated ESP32-S3 core with memory: load a program, call its functions, read their cost."""
 
 import os
 import re
@@ -18,18 +18,18 @@ ffi = cffi.FFI()
 ffi.cdef(re.sub(r"^#.*$", "", (build.LX7 / "core.h").read_text(), flags=re.MULTILINE))
 library = ffi.dlopen(os.environ.get("LX7_LIBRARY") or str(build.library(name="lx7")))
 
-# Where the chip has its memory (TRM 4.3), as far as programs here use it; code and data of SRAM are kept apart.
+# The chip's memory map (TRM 4.3), as far as it is used here; SRAM is split into code and data.
 DATA_SRAM = 0x3FC88000, 0x3FD00000
 CODE_SRAM = 0x40374000, 0x403E0000
 EXTERNAL_DATA = 0x3C000000, 0x3E000000
 FLASH_CODE = 0x42000000, 0x44000000
-# Registers of the data cache's manual preload (core/internal.h): address and count of lines, then ENA; DONE is read.
+# Registers of the data cache's manual preload (core/state.h): set address and number of lines, then ENA; poll DONE.
 PRELOAD_CTRL, PRELOAD_ADDR, PRELOAD_SIZE = 0x600C4040, 0x600C4044, 0x600C4048
 PRELOAD_ENA, PRELOAD_DONE, PRELOAD_ORDER = 1, 2, 4
-PAGE = 4096
+PAGE = library.LX7_PAGE_SIZE
 STACK_TOP = DATA_SRAM[1] - 256
 BOTTOM_FRAME = 64
-# An address without memory, in the same quarter of the address space as code: where calls return to.
+# Return address of calls: unmapped, in the same quarter of the address space as code.
 HALT = 0x40000000
 MEMORIES = ("sram", "psram", "flash")
 STALLS = ("data", "unit", "branch", "divide", "store", "cache", "fetch")
@@ -37,12 +37,12 @@ SIMCALL_EXIT, SIMCALL_WRITE = 1, 4
 
 
 class MachineError(Exception):
-    """What ended a run before its time: the instruction, where it stands, and why it cannot go on."""
+    """A run that stopped early; the message has the reason, the place and the instruction."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an instruction has cost: executions, cycles (all, those of `stalls` included), bytes by memory."""
+    """Cost of an instruction: executions, stall cycles by cause, bytes by memory."""
 
     pc: int
     instruction: isa.Instruction
@@ -52,7 +52,7 @@ class Cost:
 
     @property
     def cycles(self) -> float:
-        """One for each execution, and all stalls."""
+        """Executions and stalls."""
         return self.count + sum(self.stalls.values())
 
     @property
@@ -63,7 +63,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over a run; all cycles are modelled. Dicts by memory or by cause."""
+    """Sums over a run; all cycles are modelled. Dicts are by memory or by cause."""
 
     instructions: int
     cycles: float
@@ -79,7 +79,7 @@ class Totals:
 
     @property
     def external(self) -> float:
-        """Cycles that the core waited for flash and PSRAM."""
+        """Cycles spent waiting for flash and PSRAM."""
         return self.stalls["cache"] + self.stalls["fetch"]
 
 
@@ -141,10 +141,10 @@ class Machine:
             self.map(start, bytearray(end - start), "sram", executable=executable)
 
     def map(self, address: int, buffer, kind: str, *, writable: bool = True, executable: bool = False) -> None:
-        """Let `buffer` be the memory at `address`, without a copy.
+        """Map `buffer` to `address`, without a copy.
 
-        address: a multiple of 4096 where nothing lies yet; kind: sram, psram or flash; writable: the buffer must be so,
-        too. ValueError says what does not fit.
+        address: a multiple of PAGE, not mapped yet; kind: sram, psram or flash; writable: needs a writable buffer.
+        Raises ValueError otherwise.
         """
         view = memoryview(buffer).cast("B")
         if writable and view.readonly:
@@ -152,32 +152,34 @@ class Machine:
         if kind not in MEMORIES:
             raise ValueError(f"kind is {kind!r}, not one of {', '.join(MEMORIES)}")
         if address % PAGE or not 0 <= address < 1 << 32 or not 0 < view.nbytes <= (1 << 32) - address:
-            raise ValueError(f"{view.nbytes} bytes at {address:#x}: from a multiple of {PAGE} on, within 32 bits")
+            raise ValueError(
+                f"{view.nbytes} bytes at {address:#x}: must start at a multiple of {PAGE}, end within 32 bits"
+            )
         data = ffi.from_buffer("uint8_t[]", view)
         numbers = (view.nbytes, MEMORIES.index(kind), writable, executable)
         if library.lx7_map(self.core, address, data, *numbers):
-            raise ValueError(f"{view.nbytes} bytes at {address:#x}: other memory lies there, or it is one too many")
-        # The C core keeps a pointer only.
+            raise ValueError(f"{view.nbytes} bytes at {address:#x}: overlaps other memory, or too many regions")
+        # The C core only keeps a pointer.
         self.regions[address] = view
         if executable:
             self.executable.add(address)
 
     def unmap(self, address: int) -> None:
-        """Take away what was mapped at `address`."""
+        """Unmap the memory at `address`."""
         if library.lx7_unmap(self.core, address):
-            raise ValueError(f"nothing was mapped at {address:#x}")
+            raise ValueError(f"nothing is mapped at {address:#x}")
         del self.regions[address]
         self.executable.discard(address)
 
     def find(self, address: int, count: int) -> memoryview | None:
-        """The memory from `address` on, or None where there is none."""
+        """`count` bytes of memory at `address`, or None."""
         for start, view in self.regions.items():
             if start <= address and address + count <= start + view.nbytes:
                 return view[address - start : address - start + count]
         return None
 
     def view(self, address: int, count: int) -> memoryview:
-        """The memory from `address` on; ValueError where there is none."""
+        """`count` bytes of memory at `address`; ValueError if not mapped."""
         view = self.find(address, count)
         if view is None:
             raise ValueError(f"{count} bytes at {address:#x}: no memory there")
@@ -188,13 +190,13 @@ class Machine:
         return bytes(self.view(address, count))
 
     def write(self, address: int, data: bytes) -> None:
-        """Write memory, code included."""
+        """Write memory; may be code."""
         self.view(address, len(data))[:] = data
         if any(start <= address < start + self.regions[start].nbytes for start in self.executable):
             library.lx7_forget_code(self.core)
 
     def load(self, program: Program) -> None:
-        """Put a program's segments into memory, and its entry point into pc."""
+        """Load a program and set pc to its entry point."""
         for segment in program.segments:
             self.make_room(segment.address, len(segment.data))
             self.write(segment.address, segment.data)
@@ -207,7 +209,7 @@ class Machine:
         self.registers = registers
 
     def make_room(self, address: int, size: int) -> None:
-        """Map memory for a segment that is meant for flash or PSRAM."""
+        """Map memory for a segment in flash or PSRAM."""
         if self.find(address, size) is not None:
             return
         for (start, end), kind in ((EXTERNAL_DATA, "psram"), (FLASH_CODE, "flash")):
@@ -216,11 +218,11 @@ class Machine:
                 code = kind == "flash"
                 self.map(first, bytearray(address + size - first), kind, writable=not code, executable=code)
                 return
-        raise MachineError(f"the program wants {size} bytes at {address:#x}, where the chip has no memory for it")
+        raise MachineError(f"the program needs {size} bytes at {address:#x}, where the chip has no memory")
 
     @property
     def registers(self) -> Registers:
-        """A copy of all registers; assign to set them."""
+        """A copy of all registers; assign it back to set them."""
         state = ffi.new("lx7_state *")
         library.lx7_get(self.core, state)
         return Registers(state)
@@ -230,9 +232,9 @@ class Machine:
         library.lx7_set(self.core, registers.state)
 
     def run(self, limit: int | None = None, until: int = HALT) -> bool:
-        """Run from pc; returns whether the program ended, or came to `until`, within `limit` instructions.
+        """Run from pc; returns whether the program exited, or reached `until`, within `limit` instructions.
 
-        A program ends by exit, a call by returning to HALT. MachineError if it cannot go on.
+        A call ends by returning to HALT. Raises MachineError if the program cannot continue.
         """
         before = self.totals.instructions
         while True:
@@ -249,20 +251,20 @@ class Machine:
                 raise MachineError(self.explain(stop))
 
     def advance(self, limit: int | None = None, until: int = HALT):
-        """Run until anything ends it; returns the core's lx7_stop, of which `explain` makes text."""
+        """Run until any stop reason; returns the core's lx7_stop, which `explain` turns into text."""
         stop = ffi.new("lx7_stop *")
         library.lx7_run(self.core, (1 << 64) - 1 if limit is None else limit, until, stop)
         return stop
 
     def serve_simcall(self) -> bool:
-        """What QEMU's sim machine does for a program: write text, end. Returns whether it ended."""
+        """Serve a simcall as QEMU's sim machine does: write text, or exit. Returns whether the program exited."""
         registers = self.registers
         number, *arguments = (int(value) for value in registers.a[2:6])
         if number == SIMCALL_EXIT:
             self.exit_status = arguments[0]
             return True
         if number != SIMCALL_WRITE:
-            raise MachineError(f"simcall {number}: there are 1 (exit) and 4 (write); {self.place(registers.pc - 3)}")
+            raise MachineError(f"simcall {number}: only 1 (exit) and 4 (write) exist; {self.place(registers.pc - 3)}")
         _, address, count = arguments
         try:
             self.output += self.read(address, count)
@@ -275,10 +277,10 @@ class Machine:
     def call(self, function: str | int, *arguments: int, limit: int | None = None) -> int:
         """Call a function of the windowed ABI with up to 6 ints or pointers; returns its result as an unsigned int.
 
-        Registers of PIE, FPU and the like keep what they hold.
+        Registers of PIE and FPU keep their contents.
         """
         if len(arguments) > 6:
-            raise ValueError(f"{function}: {len(arguments)} arguments, a call can pass 6")
+            raise ValueError(f"{function}: {len(arguments)} arguments, at most 6 can be passed")
         registers = self.registers
         registers.windowbase, registers.windowstart = 0, 1
         registers.ps = 1 << 18 | 2 << 16  # WOE, CALLINC 2
@@ -290,7 +292,7 @@ class Machine:
         for number, value in enumerate(arguments):
             registers.set_a(10 + number, value)
         self.registers = registers
-        # The frame at the bottom has no caller; if its window is spilled, a4 and up go below this stack pointer.
+        # The bottom frame has no caller; if its window is spilled, a4 and up go below this stack pointer.
         self.write(STACK_TOP - 12, (STACK_TOP + BOTTOM_FRAME).to_bytes(4, "little"))
         if not self.run(limit):
             raise MachineError(f"{function} did not return within {limit} instructions")
@@ -306,11 +308,11 @@ class Machine:
         return symbol.address
 
     def function_at(self, pc: int) -> tuple[str, int] | None:
-        """Function of the loaded program that holds a pc, and the distance from its start."""
+        """Function that contains a pc, and the offset from its start."""
         return self.program.function_at(pc) if self.program else None
 
     def place(self, pc: int) -> str:
-        """Where a pc is: address, function and source line as far as known."""
+        """Address, function and source line of a pc, as far as known."""
         text = f"pc {pc:#010x}"
         if where := self.function_at(pc):
             text += f" in {where[0]}+{where[1]:#x}"
@@ -319,46 +321,47 @@ class Machine:
         return text
 
     def instruction_at(self, pc: int) -> tuple[bytes, str]:
-        """Bytes and assembly of the instruction at pc, or what is there instead."""
+        """Bytes and assembly of the instruction at pc; the text says so if there is none."""
         for count in (4, 3, 2):
             if (view := self.find(pc, count)) is not None:
                 code = bytes(view)
                 decoded = isa.decode(code, pc)
                 if decoded:
                     return code[: decoded.instruction.length], decoded.text
-                return code, "(no instruction of this core)"
+                return code, "(not an instruction of this core)"
         return b"", "(no memory)"
 
     def disassemble(self, pc: int) -> str:
-        """The instruction at pc as a text of both."""
+        """Bytes and assembly of the instruction at pc, as text."""
         code, text = self.instruction_at(pc)
         return f"{code.hex(' ')}  {text}".strip()
 
     def explain(self, stop) -> str:
-        """A run's end as a line for people."""
+        """A stop reason as one line of text."""
         detail = ffi.string(stop.detail).decode() if stop.detail else ""
         access = f"{stop.size} bytes at {stop.address:#010x}"
         reasons = {
             library.LX7_BREAK: "break instruction",
-            library.LX7_UNKNOWN: "the bytes are no instruction of this core",
+            library.LX7_UNKNOWN: "not an instruction of this core",
             library.LX7_NO_CODE: f"no code there{detail and ': ' + detail}",
             library.LX7_NO_MEMORY: f"no memory for {access}",
             library.LX7_READ_ONLY: f"a store of {access}, which is read-only",
             library.LX7_CODE_WRITE: f"a store of {access}, which is code",
-            library.LX7_MISALIGNED: f"an access to {access}, no multiple of {stop.size}",
+            library.LX7_MISALIGNED: f"a misaligned access to {access}",
             library.LX7_ILLEGAL: f"illegal here: {detail}",
-            library.LX7_NO_VECTORS: "a register window must be spilled or filled, and VECBASE is 0: link "
-            "host_sim/lx7/runtime, or set it",
+            library.LX7_NO_VECTORS: "a register window must be spilled or filled, but VECBASE is 0: link "
+            "host_sim/lx7/runtime, or set VECBASE",
             library.LX7_DIVIDE_BY_ZERO: "division by zero",
             library.LX7_NO_SPECIAL: "the core has no such special register",
             library.LX7_COPROCESSOR: f"coprocessor disabled: {detail}",
-            library.LX7_UNMEASURED: f"nobody has published what a chip does here: {detail}",
+            library.LX7_NOT_EXECUTED: f"{self.instruction_at(stop.pc)[1].partition(' ')[0]} is not simulated",
+            library.LX7_UNMEASURED: f"not settled by a manual or a chip: {detail}",
         }
         return f"{reasons[stop.reason]}; {self.place(stop.pc)}: {self.disassemble(stop.pc)}"
 
     @property
     def totals(self) -> Totals:
-        """Sums since the start or reset_counters."""
+        """Sums since the start, or since reset_counters."""
         totals = library.lx7_get_totals(self.core)
         values = {field.name: getattr(totals, field.name) for field in fields(Totals)}
         values["cycles"] /= UNITS_PER_CYCLE
@@ -369,7 +372,7 @@ class Machine:
         return Totals(**values)
 
     def costs(self) -> list[Cost]:
-        """What each executed instruction has cost, by address within each memory."""
+        """Cost of each executed instruction, by region and address."""
         count = library.lx7_get_costs(self.core, ffi.NULL, 0)
         costs = ffi.new("lx7_cost[]", count)
         library.lx7_get_costs(self.core, costs, count)
@@ -386,7 +389,7 @@ class Machine:
         ]
 
     def assumed(self) -> dict[str, int]:
-        """Executions of PIE instructions whose effect only manuals tell, by mnemonic."""
+        """Executions of PIE instructions whose effect was not checked on a chip, by mnemonic."""
         counts: dict[str, int] = {}
         for cost in self.costs():
             if not cost.instruction.silicon:
@@ -394,5 +397,5 @@ class Machine:
         return counts
 
     def reset_counters(self) -> None:
-        """Forget costs and totals, and empty the caches."""
+        """Clear costs, totals and caches."""
         library.lx7_reset_counters(self.core)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a run's cycles went: by function and by instruction, as tables and as a picture."""
+"""Profile of a run: cycles by function and by instruction, as tables and as a picture."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ NO_FUNCTION = "(no function)"
 
 @dataclass
 class FunctionProfile:
-    """What one function has cost, the functions that it calls not included; cycles are modelled."""
+    """Cost of one function, without the functions that it calls; cycles are modelled."""
 
     name: str
     calls: int = 0
@@ -48,7 +48,7 @@ def by_function(machine: Machine) -> list[FunctionProfile]:
 
 
 def function_table(profiles: list[FunctionProfile]) -> str:
-    """A line for each function; a cause or memory that nobody met has no column."""
+    """A line for each function; causes and memories that are zero everywhere have no column."""
     causes = [cause for cause in STALLS if any(p.stalls[cause] for p in profiles)]
     memories = [memory for memory in MEMORIES if any(p.bytes[memory] for p in profiles)]
     total = sum(p.cycles for p in profiles) or 1
@@ -64,7 +64,7 @@ def function_table(profiles: list[FunctionProfile]) -> str:
 
 
 def summary(machine: Machine) -> str:
-    """The run as a whole, and what in it only manuals tell."""
+    """Totals of the run, and instructions whose effect was not checked on a chip."""
     totals = machine.totals
     lines = [
         f"{totals.instructions:,} instructions, {totals.cycles:,.0f} cycles modelled "
@@ -80,12 +80,12 @@ def summary(machine: Machine) -> str:
         lines.append(f"preloaded into the data cache: {preloaded:,} of {sum(totals.lines_read.values()):,} lines read")
     if assumed := machine.assumed():
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(assumed.items(), key=lambda item: -item[1]))
-        lines.append(f"assumed, not checked on a chip by anyone: {sum(assumed.values()):,} executions ({names})")
+        lines.append(f"effect not checked on a chip: {sum(assumed.values()):,} executions ({names})")
     return "\n".join(lines)
 
 
 def listing(machine: Machine, function: str) -> str:
-    """A function's executed instructions with executions, cycles and stalls: where exactly its time goes."""
+    """A function's executed instructions with executions, cycles and stalls."""
     rows = [["instruction", "executed", "cycles", "stalls", "source"]]
     for cost in machine.costs():
         where = machine.function_at(cost.pc)

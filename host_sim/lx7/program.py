@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Programs for the simulated core: what an ELF file holds, by address and by name."""
+"""Programs for the simulated core: ELF files by address and by name."""
 
 import bisect
 import functools
@@ -15,7 +15,7 @@ XTENSA = "EM_XTENSA"
 
 
 class ProgramError(ValueError):
-    """A file that is no program for this core; the message names it and says why."""
+    """A file that is not a program for this core; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Segment:
-    """Memory that a program wants: `data` at `address`."""
+    """Initial contents of memory: `data` at `address`."""
 
     address: int
     data: bytes
@@ -43,12 +43,12 @@ class Program:
     entry: int
     segments: list[Segment]
     symbols: dict[str, Symbol]
-    # Addresses and names of what starts in executable memory, in order.
+    # Addresses and names of functions and labels in executable memory, by address.
     starts: list[tuple[int, str]] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> "Program":
-        """Read a 32-bit little-endian Xtensa executable; ProgramError if it is something else or damaged."""
+        """Read a 32-bit little-endian Xtensa executable; ProgramError if it is not one or is damaged."""
         try:
             with open(path, "rb") as file:
                 program = read_program(path, file)
@@ -56,13 +56,13 @@ class Program:
             raise
         except OSError as error:
             raise ProgramError(f"{path}: {error.strerror}") from None
-        # Whatever a damaged file makes of its reader (pyelftools raises errors of many kinds).
+        # pyelftools raises many kinds of errors on damaged files.
         except Exception as error:
             raise ProgramError(f"{path}: not a whole ELF file ({type(error).__name__}: {error})") from None
         return program
 
     def function_at(self, pc: int) -> tuple[str, int] | None:
-        """Name of the function that holds a pc, and the pc's distance from its start."""
+        """Name of the function that contains a pc, and the offset from its start."""
         number = bisect.bisect_right(self.starts, (pc, "\U0010ffff")) - 1
         if number < 0:
             return None
@@ -71,19 +71,19 @@ class Program:
         return (name, pc - start) if inside else None
 
     def line_at(self, pc: int) -> tuple[str, int] | None:
-        """Source file and line of a pc, as far as the file's line tables tell."""
+        """Source file and line of a pc, or None without line information."""
         number = bisect.bisect_right(self.lines, pc, key=lambda row: row[0]) - 1
         return self.lines[number][1] if number >= 0 else None
 
     @functools.cached_property
     def lines(self) -> list[tuple[int, tuple[str, int] | None]]:
-        """Where a new source line begins: address, and file and line or None, by address."""
+        """Where source lines begin: address, and file and line or None, by address."""
         try:
             with open(self.path, "rb") as file:
                 # The end of one table may be where another begins.
                 return sorted(read_lines(ELFFile(file)), key=lambda row: (row[0], row[1] is not None))
         except Exception:
-            # Line tables only make messages better.
+            # Line tables only improve messages.
             return []
 
 
@@ -100,7 +100,7 @@ def read_program(path: Path, file) -> Program:
 
 
 def read_segments(path: Path, elf: ELFFile) -> list[Segment]:
-    """What is to be loaded; memory that a program zeroes itself is left out."""
+    """Segments to load, without memory that the program zeroes itself."""
     size = elf.stream.seek(0, 2)
     segments, total = [], 0
     for segment in elf.iter_segments():
@@ -117,7 +117,7 @@ def read_segments(path: Path, elf: ELFFile) -> list[Segment]:
 
 
 def read_symbols(elf: ELFFile, segments: list[Segment]) -> tuple[dict[str, Symbol], list[tuple[int, str]]]:
-    """Names, and the functions or global labels of executable memory among them."""
+    """All symbols, and the functions and global labels in executable memory."""
     table = elf.get_section_by_name(".symtab")
     symbols: dict[str, Symbol] = {}
     starts: dict[int, str] = {}
@@ -128,14 +128,14 @@ def read_symbols(elf: ELFFile, segments: list[Segment]) -> tuple[dict[str, Symbo
         address = symbol["st_value"]
         symbols[symbol.name] = Symbol(address, symbol["st_size"])
         code = any(s.executable and s.address <= address < s.address + len(s.data) for s in segments)
-        # Of several names for one place the function's stays.
+        # Of several names for one address, a function's is kept.
         if code and (kind == "STT_FUNC" or (binding == "STB_GLOBAL" and address not in starts)):
             starts[address] = symbol.name
     return symbols, sorted(starts.items())
 
 
 def read_lines(elf: ELFFile) -> list[tuple[int, tuple[str, int] | None]]:
-    """The rows of all line tables."""
+    """Rows of all line tables."""
     rows: list[tuple[int, tuple[str, int] | None]] = []
     if not elf.has_dwarf_info():
         return rows
@@ -144,7 +144,7 @@ def read_lines(elf: ELFFile) -> list[tuple[int, tuple[str, int] | None]]:
         program = dwarf.line_program_for_CU(unit)
         for entry in program.get_entries() if program else ():
             state = entry.state
-            # Line 0 marks what the compiler ascribes to no line: it belongs to the one before.
+            # Line 0: code without a line; it belongs to the previous one.
             if state is not None and (state.line or state.end_sequence):
                 place = None if state.end_sequence else (file_name(program, state.file), state.line)
                 rows.append((state.address, place))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The cycle model beside published measurements on chips: the same instruction sequences, modelled and measured.
 
-`just lx7 silicon` prints the table and writes build/lx7/silicon.json; with --readme it puts the table into README.md.
-Sequences are given by their sources in words; they are built here from the instructions named there.
+`just lx7 silicon` prints the table and writes build/lx7/silicon.json; with --docs also docs/simulator.md.
+The sources describe the sequences in words; they are built here from the instructions named.
 """
 
 import json
@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from host_sim import tables
-from host_sim.environment import BUILD
 from host_sim.lx7.isa import encode
 from host_sim.lx7.machine import (
     CODE_SRAM,
@@ -26,6 +25,7 @@ from host_sim.lx7.machine import (
     Machine,
 )
 from host_sim.lx7.timing import CLOCK_HZ, Cache, Timing
+from host_sim.setup.shell import BUILD
 
 Line = tuple  # (mnemonic, *values), operands as host_sim.lx7.isa.encode takes them
 CODE = CODE_SRAM[0]
@@ -35,8 +35,7 @@ REPEATS = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """A sequence. tolerance: how far the model may be off, as a part of what was measured; None: no promise is made,
-    `note` says why."""
+    """A sequence. tolerance: largest relative error of the model; None: not checked, `note` says why."""
 
     name: str
     source: str
@@ -48,13 +47,13 @@ class Row:
 
     @property
     def residual(self) -> float:
-        """Modelled minus measured, in percent of the latter; in cycles where nothing was measured."""
+        """Modelled minus measured, in percent; in cycles where 0 was measured."""
         difference = self.modelled - self.measured
         return 100 * difference / self.measured if self.measured else difference
 
 
 def code_of(lines: Sequence[Line]) -> bytes:
-    """Machine code; a value "start" or "end" is the address of the sequence's first byte, or behind its last."""
+    """Machine code; operands "start" and "end" are the addresses of the sequence's first byte and after its last."""
     size = sum(len(encode(line[0], *(CODE if isinstance(v, str) else v for v in line[1:]), pc=CODE)) for line in lines)
     code = b""
     for mnemonic, *values in lines:
@@ -64,7 +63,7 @@ def code_of(lines: Sequence[Line]) -> bytes:
 
 
 def machine_with(code: bytes, timing: Timing | None = None, **registers: int) -> Machine:
-    """A core with PSRAM, at the start of `code`, which ends by leaving to HALT; registers: a2=..., a3=..."""
+    """A core with PSRAM, at the start of `code`, which ends by a jump to HALT; registers: a2=..., a3=..."""
     machine = Machine(timing)
     machine.map(EXTERNAL_DATA[0], bytearray(1 << 20), "psram")
     machine.write(CODE, code)
@@ -77,7 +76,7 @@ def machine_with(code: bytes, timing: Timing | None = None, **registers: int) ->
 
 
 def branch_loop(body: Sequence[Line]) -> float:
-    """Cycles an iteration of a loop that ends in addi and a taken bnez."""
+    """Cycles per iteration of a loop that ends in addi and a taken bnez."""
     loop = [*body, ("addi", 15, 15, -1)]
     back = CODE + len(code_of(loop))
     code = code_of(loop) + encode("bnez", 15, CODE, pc=back) + encode("jx", 14)
@@ -90,7 +89,7 @@ def branch_loop(body: Sequence[Line]) -> float:
 def hardware_loop(body: Sequence[Line], times: int, timing: Timing | None = None, **registers: int) -> Machine:
     """A core that has run a zero-overhead loop."""
     inner = code_of(body)
-    # The loop instruction stands where its body's first instruction lies within one fetch word.
+    # The loop instruction is placed so that its body's first instruction lies within one fetch word.
     code = encode("loop", 15, CODE + 3 + 1 + len(inner), pc=CODE + 1) + inner + encode("jx", 14)
     machine = machine_with(b"\0" + code, timing, a15=times, a14=HALT, **registers)
     state = machine.registers
@@ -147,7 +146,7 @@ def loop_rows() -> list[Row]:
 
 
 def pair_rows() -> list[Row]:
-    """HWMCP's stall pairs; a stall is there or not, so these are exact."""
+    """HWMCP's stall pairs; a pair stalls or not, so these are exact."""
     rows = []
     for name, first, second, adjacent, apart in PAIRS:
         rows.append(Row(name, "HWMCP", "stalls", adjacent, stalls(first, second, 0), 0.0))
@@ -157,7 +156,7 @@ def pair_rows() -> list[Row]:
 
 
 def block(body: Sequence[Line], timing: Timing | None = None) -> float:
-    """CARD's way: cycles for each of 30 blocks, the call left out, which the source counts in."""
+    """CARD's method: cycles of each of 30 blocks, without the call, which the source includes."""
     machine = hardware_loop(body, 30, timing, a2=DATA_SRAM[0], a3=DATA_SRAM[0] + 4096)
     return machine.totals.cycles / 30
 
@@ -214,7 +213,7 @@ def psram_rows() -> list[Row]:
 
 
 def preload_rows() -> list[Row]:
-    """JX's wait for a preload of as much PSRAM as the cache holds, before any work that could hide it."""
+    """JX's wait for a preload of as much PSRAM as the cache holds, without work to hide it."""
     base, lines = PRELOAD_CTRL, 64 * 1024 // 64
     start = [("s32i", number, 13, register - base) for number, register in ((2, PRELOAD_ADDR), (3, PRELOAD_SIZE))]
     start.append(("s32i", 4, 13, 0))
@@ -242,7 +241,7 @@ def rows() -> list[Row]:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table for README: a line for each row, notes below."""
+    """The table for docs/simulator.md: a line for each row, notes below."""
     notes = list(dict.fromkeys(row.note for row in table if row.note))
     lines = []
     for row in table:
@@ -255,7 +254,7 @@ def markdown(table: Sequence[Row]) -> str:
     return "\n".join([tables.markdown(head, lines), "", *(f"({n}) {note}.  " for n, note in enumerate(notes, 1))])
 
 
-START, END = "<!-- lx7: written by `just lx7 silicon --readme` -->", "<!-- /lx7 -->"
+START, END = "<!-- lx7: written by `just lx7 silicon --docs` -->", "<!-- /lx7 -->"
 RESULTS = BUILD / "lx7" / "silicon.json"
 
 
@@ -267,7 +266,7 @@ def record(table: Sequence[Row], path: Path = RESULTS) -> None:
 
 
 def broken(table: Sequence[Row]) -> list[str]:
-    """Rows where the model is farther off than it may be."""
+    """Rows where the model exceeds its tolerance."""
     return [
         f"{row.name}: {row.measured:g} measured, {row.modelled:g} modelled"
         for row in table

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The cycle model's constants, each with its source, and what two cores make of one core's cycles.
+"""The cycle model's constants, each with its source, and the model of two cores.
 
 Tags of sources (shared by the tables of host_sim/lx7/isa): TRM: ESP32-S3 Technical Reference Manual v1.8; ISA: Xtensa
 ISA reference manual; OVL: Espressif's assembler tables for the chip; HWMCP, CARD, X51, MMRT, JX: published measurements
-on chips (JX: jx_dcp.h and its probe, of a speech codec for NuttX). What none of them has is called "assumed".
+on chips (JX: jx_dcp.h and its probe, of a speech codec for NuttX). "Assumed": none of them has it.
 """
 
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ CLOCK_HZ = 240_000_000
 UNITS_PER_CYCLE = 16  # the core counts in sixteenths
 
 # Cycles that a load waits for a line of octal PSRAM at 80 MHz DDR, by line size: X51's sweeps of 100 KB took 99, 126
-# and 174 cycles a line, one of them for each of the line's 16-byte loads.
+# and 174 cycles a line, including one cycle for each 16-byte load.
 PSRAM_READ = {16: 98, 32: 124, 64: 170}
-# Writing a line back, fitted: X51 copies 100 KB from SRAM to PSRAM at 58 MiB/s. With the default cache 576 of 1,600
-# lines of 64 bytes are evicted while that runs, which leaves 207 cycles for each. In proportion for other lines.
+# Write-back of a line, fitted: X51 copies 100 KB from SRAM to PSRAM at 58 MiB/s. With the default cache this evicts 576
+# of 1,600 lines of 64 bytes, which leaves 207 cycles for each. Other line sizes in proportion.
 PSRAM_WRITE_PER_BYTE = 207 / 64
-# MMRT: flash reads about 32 MB/s when streamed; taken to be the cost of each line (assumed).
+# MMRT: streamed reads of flash reach about 32 MB/s; assumed for every line.
 FLASH_BYTES_PER_SECOND = 32_000_000
-# The data cache's manual preload has no constant of its own (core/preload.c): a line takes what a miss takes. JX waited
-# 0.7 ms for 1,024 lines of PSRAM, which as rounded is 152 to 176 cycles a line, and no longer once 320,000 cycles of
-# work stood between. Assumed: the same for flash; that a miss waits for the line on its way and goes before those to
-# come; that the registers cost no more than SRAM.
-# MMRT: two cores reading one SRAM bank gain 1.17x over one, in separate regions 1.6x.
+# The data cache's manual preload has no constant of its own (core/preload.c): a line takes as long as a miss. JX waited
+# 0.7 ms for 1,024 lines of PSRAM (152 to 176 cycles a line, given the rounding), and not at all after 320,000 cycles of
+# other work. Assumed: the same holds for flash; a miss waits for the line in transfer and goes before the remaining
+# ones; the registers cost no more than SRAM.
+# MMRT: two cores are 1.17x as fast as one when both read one SRAM bank, 1.6x in separate regions.
 SHARED_BANK_SPEEDUP, SEPARATE_SPEEDUP, SPEEDUP_BOUND = 1.17, 1.6, 2.0
 
 
@@ -57,8 +57,8 @@ class Timing:
     taken_branch: beyond 1, of taken branches (TRM p.74; HWMCP) and of jumps, calls and returns (assumed alike);
     crossing_target: beyond that, when the target crosses an aligned 4-byte fetch word (ISA); divide: beyond 1 (CARD: 16
     to 18 in all); store_extra: beyond 1, of each store: 0 (HWMCP, X51) or 0.6 (CARD); data_cache, instruction_cache:
-    before flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB); flash_bytes_per_second: see FLASH_BYTES_PER_SECOND, inf
-    for flash that costs nothing; preload: whether preloads of the data cache bring anything.
+    of flash and PSRAM (TRM: 32 or 64 KB and 16 or 32 KB); flash_bytes_per_second: see FLASH_BYTES_PER_SECOND, inf for
+    flash at no cost; preload: whether preloads load anything.
     """
 
     taken_branch: int = 2
@@ -95,10 +95,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class TwoCores:
-    """Cycles of work that one core did, split evenly over two; all modelled.
+    """One core's cycles, split evenly over two cores; all modelled.
 
-    separate, shared: with the cores' data in regions of their own, or in one SRAM bank (MMRT's speed-ups of what runs
-    from SRAM); bound: as if they never met. External memory is one bus, so its cycles are not divided at all.
+    separate, shared: each core's data in its own SRAM region, or in one bank (MMRT's speed-ups for SRAM); bound:
+    without conflicts. External memory is one bus: its cycles are not divided.
     """
 
     separate: float
@@ -107,6 +107,6 @@ class TwoCores:
 
     @classmethod
     def of(cls, cycles: float, external: float) -> "TwoCores":
-        """cycles: of one core, `external` of them waiting for flash or PSRAM."""
+        """cycles: of one core; external: part of them, waiting for flash or PSRAM."""
         inside = cycles - external
         return cls(*(inside / gain + external for gain in (SEPARATE_SPEEDUP, SHARED_BANK_SPEEDUP, SPEEDUP_BOUND)))

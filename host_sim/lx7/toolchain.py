@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""C and assembly to programs for the simulated ESP32-S3, with Debian's clang, llvm-mc and ld.
+"""Builds programs for the simulated ESP32-S3 from C and assembly, with Debian's clang, llvm-mc and ld.
 
 python -m host_sim.lx7.toolchain [SOURCE ... -o OUTPUT]     build these, or without any the module's kernels
 
-clang compiles through assembly, because it leaves literals unaligned where it writes objects itself, and llvm-mc
-assembles what assembly.py has rewritten. Structures passed by value and varargs differ from GCC's ABI: its objects
-are for the simulator alone.
+clang compiles to assembly, because it does not align literals in objects; assembly.py rewrites it and llvm-mc
+assembles it. Structures passed by value and varargs differ from GCC's ABI: the objects are for the simulator only.
 """
 
 import argparse
@@ -25,21 +24,12 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from host_sim import build as host_build
-from host_sim.environment import (
-    BUILD,
-    LOGS,
-    ROOT,
-    XTENSA_LINKER,
-    Failure,
-    lock,
-    missing_xtensa_packages,
-    one_line_errors,
-    run,
-    xtensa_llvm,
-)
 from host_sim.lx7 import isa
 from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
+from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
+from host_sim.setup.apt import XTENSA_LINKER, missing_xtensa_packages, xtensa_llvm
+from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, lock, one_line_errors, run
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE / "runtime"
@@ -48,7 +38,7 @@ MACROS = OUTPUT / "pie.inc"
 KERNELS = OUTPUT / "kernels.elf"
 ARCHIVER = "xtensa-lx106-elf-ar"
 
-# What the ESP32-S3's core has, as LLVM calls it.
+# Features of the ESP32-S3's core, by LLVM's names.
 FEATURES = [
     "windowed",
     "loop",
@@ -66,7 +56,7 @@ FEATURES = [
     "s32c1i",
     "threadptr",
 ]
-# Of no use to the compiler, but their special registers and instructions are to assembly.
+# For the special registers and instructions that assembly uses.
 ASSEMBLER_FEATURES = [
     "exception",
     "interrupt",
@@ -84,7 +74,7 @@ WARNINGS = ("-Wall", "-Wextra")
 COMPILE = ("-S", "-std=c11", "-gline-tables-only", "-gdwarf-4", "-fno-integrated-as", "-fno-addrsig")
 COMPILE += ("-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", *WARNINGS)
 PREPROCESS = ("-E", "-xassembler-with-cpp", *WARNINGS)
-# In front of main, and what programs take from as they need it.
+# Startup code, and the library that programs are linked with.
 STARTUP = ("vectors.S", "start.S")
 LIBRARY = ("lib.c", "soft.c")
 
@@ -99,7 +89,11 @@ class Tools(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How sources are compiled. `without`: features to leave out; macros: PIE's, if that file exists."""
+    """How sources are compiled.
+
+    optimize: clang's other options, which count before ours; without: features to leave out; macros: PIE's, if that
+    file exists.
+    """
 
     includes: tuple[Path, ...] = ()
     defines: tuple[str, ...] = ()
@@ -126,7 +120,7 @@ class Options(NamedTuple):
 
 @functools.cache
 def tools() -> Tools:
-    """The programs; a Failure names the Debian packages that have what is missing."""
+    """The programs; Failure names the Debian packages of missing ones."""
     if missing := missing_xtensa_packages():
         packages = " ".join(sorted(missing.values()))
         raise Failure(f"missing: {', '.join(missing)}; install the Debian packages {packages}")
@@ -135,13 +129,13 @@ def tools() -> Tools:
 
 
 def shown(path: Path) -> Path:
-    """A path as messages and line tables have it: from the repository's root on, if it lies there."""
+    """A path for messages and line tables: relative to the repository's root if inside it."""
     path = path.resolve()
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
-    """Run a tool and pass on what it says; a Failure has its first error."""
+    """Run a tool and print its output; Failure has its first error."""
     try:
         run(command, what, log)
     finally:
@@ -150,7 +144,7 @@ def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
 
 
 def object_path(source: Path, options: Options) -> Path:
-    """Where the object of a source lies; other options make another."""
+    """Path of a source's object, which depends on the options."""
     digest = hashlib.sha256(repr((tools(), options, COMPILE, PREPROCESS)).encode()).hexdigest()
     name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()
     return OUTPUT / "objects" / digest[:12] / f"{source.stem}-{name[:12]}.o"
@@ -163,7 +157,7 @@ def dependencies(path: Path) -> list[Path]:
 
 
 def up_to_date(path: Path, options: Options) -> bool:
-    """Whether an object is newer than all that it is made from."""
+    """Whether an object is newer than everything it depends on."""
     listing = path.with_suffix(".d")
     if not path.exists() or not listing.exists():
         return False
@@ -185,10 +179,10 @@ def compiled(source: Path, options: Options) -> Path:
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
     flags = [
         *options.clang_flags(),
-        *shlex.split(options.optimize),
         *(COMPILE if source.suffix == ".c" else PREPROCESS),
+        *shlex.split(options.optimize),
     ]
-    # What the source includes by the assembler's own means is in no dependency file.
+    # Files included by the assembler are not in the dependency file.
     command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
     run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
     assemble(raw, source, path, options)
@@ -236,8 +230,8 @@ def contents(path: Path) -> tuple[Mapping[str, Place], Mapping[str, bytes]]:
 
 
 def library(options: Options) -> Path:
-    """The archive of what programs take functions from."""
-    # The macros and a program's own definitions do not matter to it.
+    """The archive of the runtime library."""
+    # It does not depend on macros and a program's definitions.
     options = Options(optimize="-O2 -fno-builtin", without=options.without)
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")
@@ -263,7 +257,7 @@ def link(objects: Sequence[Path], output: Path, options: Options, script: Path) 
 
 
 def write_macros() -> None:
-    """Write PIE's instructions as macros, if they have changed."""
+    """Write PIE's instructions as macros if they changed."""
     text = pie_macros()
     if not MACROS.exists() or MACROS.read_text() != text:
         OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -301,37 +295,50 @@ def build(
 def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
     """Assemble instructions of the table with Espressif's GNU as, where a user has it.
 
-    Each instruction is tried with the first, the last and some values of its operands; those that name addresses are
-    left out. Returns a line for each that assembles to other bytes, and how many were tried.
+    Each instruction is tried with operands that GNU as takes (isa/gnu.py), each bit of each operand set and clear;
+    those that name addresses are left out. Returns a line for each that is refused all the same, or assembles to other
+    bytes, and how many were tried.
     """
     if not shutil.which(assembler):
         raise Failure(f"{assembler}: not found; it comes with Espressif's tool chain (--assembler names another)")
     lines, codes = [], []
     for instruction in isa.instructions().values():
-        if any(operand.relative for operand in instruction.operands):
-            continue
-        counts = [operand.count for operand in instruction.operands]
-        # First, last, and fields that differ between operands.
-        samples = (
-            [0] * len(counts),
-            [count - 1 for count in counts],
-            [(5 * k + 3) % count for k, count in enumerate(counts)],
-            [(7 * k + 6) % count for k, count in enumerate(counts)],
-        )
-        for fields in samples:
-            values = tuple(o.value(field) for o, field in zip(instruction.operands, fields, strict=True))
+        for values in gnu.samples(instruction):
             lines.append(instruction.text(values))
             codes.append(instruction.encode(values))
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    source, output = OUTPUT / "check.s", OUTPUT / "check.o"
-    source.write_text(".begin no-transform\n" + "\n".join(lines) + "\n.end no-transform\n")
-    run_shown([assembler, "-o", output, source], f"assembling with {assembler}", "lx7-check-toolchain.log")
-    code, differences = contents(output)[1][".text"], []
-    for line, expected in zip(lines, codes, strict=True):
+    code, refusals = assembled_by(assembler, lines)
+    differences = []
+    for number, (line, expected) in enumerate(zip(lines, codes, strict=True)):
+        if number in refusals:
+            differences.append(f"{line}: {expected.hex(' ')} here, refused by {assembler}: {refusals[number]}")
+            continue
         found, code = code[: len(expected)], code[len(expected) :]
         if found != expected:
             differences.append(f"{line}: {expected.hex(' ')} here, {found.hex(' ')} by {assembler}")
+    if code:
+        differences.append(f"{len(code)} bytes more by {assembler}")
     return differences, len(lines)
+
+
+def assembled_by(assembler: str, lines: Sequence[str]) -> tuple[bytes, dict[int, str]]:
+    """Code that an assembler makes of the lines that it takes; numbers of those that it refuses, with its reasons."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    source, output, log = OUTPUT / "check.s", OUTPUT / "check.o", "lx7-check-toolchain.log"
+    refusals: dict[int, str] = {}
+    # "FILE:LINE: Error: ..." by GNU as, "FILE:LINE:COLUMN: error: ..." by others; the first line is a directive.
+    complaint = re.compile(rf"{re.escape(str(source))}:(\d+):(?:\d+:)? [Ee]rror: (.*)")
+    while True:
+        text = "".join("\n" if number in refusals else f"{line}\n" for number, line in enumerate(lines))
+        source.write_text(f".begin no-transform\n{text}.end no-transform\n")
+        try:
+            run([assembler, "-o", output, source], f"assembling with {assembler}", log)
+            return contents(output)[1][".text"], refusals
+        except Failure:
+            found = complaint.findall((LOGS / log).read_text(errors="replace"))
+            new = {int(number) - 2: reason for number, reason in found if 0 <= int(number) - 2 < len(lines)}
+            if not new.keys() - refusals.keys():
+                raise
+            refusals |= new
 
 
 def build_kernels() -> Path:

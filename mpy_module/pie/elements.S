@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Operations on each element, and on rows for softmax. Contract: kernels.h.
+// Elementwise operations, and reductions of rows for softmax. Contract: kernels.h.
 
 #include "kernels.inc"
 
-    // All lanes of q0 become the most extreme one: each round, even and odd lanes meet.
+    // One of four rounds after which all lanes of q0 are the most extreme one: combines even and odd lanes.
     .macro meet choose
     mv.qr q1, q0
     ee.vunzip.8 q0, q1
@@ -85,7 +85,7 @@
     retw
     end_function pie_widen
 
-    // Words of the table by four halfwords of \index, from lane \from on.
+    // Loads the words of the table for four halfwords of \index, from lane \from on.
     .macro gather_4 to, index, from
     ee.ldxq.32 \to, \index, a4, 0, \from
     ee.ldxq.32 \to, \index, a4, 1, \from + 1
@@ -93,7 +93,7 @@
     ee.ldxq.32 \to, \index, a4, 3, \from + 3
     .endm
 
-    // a2 x, a3 vectors, a4 words, a5 flip, a6 out. Bytes of x ^ flip as halfwords in q4 and q5 are the indices.
+    // a2 x, a3 vectors, a4 words, a5 flip, a6 out. Indices: bytes of x ^ flip, as halfwords in q4 and q5.
     function pie_lookup
     entry a1, 32
     s8i a5, a1, 0
@@ -115,7 +115,7 @@
     retw
     end_function pie_lookup
 
-    // The next 16 of y, times q7 = 2^shift: to q0 and q1, 8 each. As y << 8 lies in 16 bits, times 2^shift, >> 8.
+    // The next 16 of y, times 2^shift, to q0 and q1: y << 8 in 16 bits, times q7 = 2^shift, >> 8.
     .macro widened
     ee.vld.128.ip q1, a3, 16
     ee.zero.q q0

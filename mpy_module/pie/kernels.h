@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT
-// The functions in this directory's .S files. Each needs its buffers on multiples of 16, strides too, and
-// counts >= 1; pie.c sees to that. PIE ignores the low bits of addresses, so nothing else would notice.
+// The functions in this directory's .S files. Buffers must be aligned to 16 bytes, strides multiples of 16,
+// counts
+// >= 1; pie.c ensures this. PIE ignores the low bits of addresses, so a violation is silent.
 //
-// All code lies in .iram1: hardware loops stay within 256 bytes and their first instruction within an aligned
-// word, as the assembler arranges.
+// All code is in section .iram1. A hardware loop's body is at most 256 bytes long; the assembler aligns its
+// first instruction within a word.
 
 #ifndef TERNARY_PIE_KERNELS_H
 #define TERNARY_PIE_KERNELS_H
 
 #include <stdint.h>
 
-// What the products of products.S read; offsets are in products.S, too.
+// Arguments of the product kernels; products.S repeats the offsets.
 typedef struct {
     const int8_t *x;     // [rows, 16 groups]
     const int8_t *panel; // [16 groups, 16]
     int8_t *out;         // a row's 16 outputs, or 40 bytes of pie_sums
     uint32_t rows, groups;
-    uint32_t x_skip;     // from a row's end to the next one's start
+    uint32_t x_skip;     // bytes from a row's end to the next row's start
     uint32_t out_stride; // bytes
     const void
         *begin; // pie_linear: the accumulators as pie_sums writes them; pie_values: (n, m) for each row
@@ -27,24 +28,25 @@ typedef struct {
 void pie_linear(const pie_product *p);
 void pie_scores(const pie_product *p);
 void pie_values(const pie_product *p);
-// One row's accumulators: lanes 0-5 and the start of 6 of each half of QACC, then the rest of both.
+// Stores one row's accumulators: the low four words of both halves of QACC, then the fifth of both (pack_half
+// in pie.c has a diagram).
 void pie_sums(const pie_product *p);
 
 void pie_decode(const uint8_t *packed, uint32_t vectors, int8_t *trits);
 
-// 8 keys of 16 * chunks bytes to the 8 bytes at `panel` and every 16 bytes on.
+// Transposes 8 keys of 16 * chunks bytes to the first 8 bytes of each row of `panel`.
 void pie_transpose(const int8_t *keys, uint32_t stride, uint32_t chunks, int8_t *panel);
 void pie_gather(const int8_t *in, uint32_t stride, uint32_t rows, int8_t *panel);
-// The largest sum of |x| in a row, with 127 for |-128|.
+// The largest sum of |x| of a row, with |-128| counted as 127.
 uint32_t pie_magnitude(const int8_t *x, uint32_t stride, uint32_t rows, uint32_t groups);
 
 int32_t pie_top(const int8_t *x, uint32_t vectors);             // the largest
 int32_t pie_least(const int8_t *x, uint32_t vectors);           // the smallest
 uint32_t pie_total(const int8_t *x, uint32_t vectors);          // of x >= 0
 void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings); // of x >= 0
-// words[i] = the byte table[i], in the first 8 bits
+// words[i] = (uint8_t)table[i]
 void pie_widen(const int8_t *table, uint32_t *words);
-// out = words[the byte x ^ flip]; no x reaches beyond the table that words points into, or before it.
+// out = words[(uint8_t)(x ^ flip)]. `words` may point into a table; every index must be within the table.
 void pie_lookup(const int8_t *x, uint32_t vectors, const uint32_t *words, uint32_t flip, int8_t *out);
 
 void pie_residual_start(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);
@@ -63,7 +65,7 @@ typedef struct {
 void pie_norm(const pie_norm_row *row);
 
 void pie_clear(int8_t *to, uint32_t vectors);
-// `rows` times `vectors`; `skip`: bytes from the end of one stretch of `from` to the start of the next.
+// Copies `rows` runs of `vectors`; `skip`: bytes from the end of a run of `from` to the start of the next.
 void pie_copy(int8_t *to, const int8_t *from, uint32_t vectors, uint32_t rows, uint32_t skip);
 
 #endif

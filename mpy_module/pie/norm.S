@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// TernaryLayerNorm (SPEC 6) for a row. Contract: kernels.h.
+// TernaryLayerNorm (SPEC 6) of a row. Contract: kernels.h.
 
 #include "kernels.inc"
 
@@ -47,7 +47,7 @@
     retw
     end_function pie_squares
 
-    // 8 outputs, still 16 bits, to \out. gamma * factor fits 16 bits; its product with e is exact in QACC.
+    // 8 outputs of 16 bits to \out. gamma * factor fits 16 bits; its product with e is exact in QACC.
     .macro normed out
     ee.vld.128.ip q0, a3, 16
     ee.vld.128.ip q1, a4, 16

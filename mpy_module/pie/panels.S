@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What fills panels: trits, keys, values; and the bound of a row of queries. Contract: kernels.h.
+// Panels of trits, keys and values; and the bound of rows of queries. Contract: kernels.h.
 
 #include "kernels.inc"
 
-    // A vector in q0 to five, the last of which stays in q4 until the next one is begun. Digit i of a byte is
-    // (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): low halves of products first, with SAR = 0, then high halves, with SAR
-    // = 8.
+    // Decodes the vector in q0 to five, of which the last stays in q4 until the next call. Digit i of a byte is
+    // (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): first the low halves of products (SAR = 0), then the high halves
+    // (SAR = 8).
     .macro digits first
     ssai 0
     .if \first
@@ -53,7 +53,7 @@
     retw
     end_function pie_decode
 
-    // a2 keys, a3 stride, a4 chunks of 16 bytes, a5 panel. Three rounds of zips bring the bytes of 8 keys together.
+    // a2 keys, a3 stride, a4 chunks of 16 bytes, a5 panel. Three rounds of zips interleave the bytes of 8 keys.
     function pie_transpose
     entry a1, 32
     movi a6, 7
@@ -118,7 +118,7 @@
     retw
     end_function pie_gather
 
-    // a2 x, a3 stride, a4 rows, a5 groups -> a2. |x| = max(x, sat8(0 - x)); ACCX adds up a row.
+    // a2 x, a3 stride, a4 rows, a5 groups -> a2. |x| = max(x, sat8(0 - x)); ACCX sums a row.
     //   q0 x, q1 -x or |x|, q6 0, q7 1
     function pie_magnitude
     entry a1, 32

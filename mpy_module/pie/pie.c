@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The row for the ESP32-S3's PIE unit: what the kernels cannot take (unaligned, not a multiple of 16, beyond
-// their bounds) goes through aligned copies or to the reference row.
+// The backend for the ESP32-S3's PIE unit. What its kernels cannot take (unaligned, not a multiple of 16,
+// beyond their bounds) goes through aligned copies or to the reference backend.
 
 #include <stdbool.h>
 #include <string.h>
 
+#include "backends.h"
 #include "kernels.h"
 #include "numbers.h"
-#include "primitives.h"
 
 enum { VECTOR = 16 };
 
@@ -32,7 +32,7 @@ static pie_product product_of(const ternary_product *p) {
         .groups = (uint32_t)(ternary_round_up(p->depth) / VECTOR),
         .x_skip = (uint32_t)(p->x_stride - ternary_round_up(p->depth)),
         .out_stride = p->out_stride,
-        .multiplier = p->panel, // some that can be loaded
+        .multiplier = p->panel, // loaded but unused; any aligned address
     };
 }
 
@@ -44,7 +44,7 @@ static bool direct_out(const ternary_product *p) {
     return p->lanes == VECTOR && aligned(bits_of(p->out) | p->out_stride);
 }
 
-// A row of x where the kernels can read it, zeros behind it.
+// An aligned copy of a row of x, padded with zeros.
 static const int8_t *copied(const ternary_product *p, size_t row) {
     size_t padded = ternary_round_up(p->depth);
     memcpy(p->spare, p->x + row * p->x_stride, p->depth);
@@ -52,7 +52,7 @@ static const int8_t *copied(const ternary_product *p, size_t row) {
     return p->spare;
 }
 
-// Rows through a kernel; `step`: bytes of `begin` that belong to a row.
+// Runs a kernel on all rows, through copies where needed; `step`: bytes of `begin` for each row.
 static void run(const ternary_product *p, pie_product *k, kernel *call, size_t step) {
     bool x_fits = direct_x(p), out_fits = direct_out(p);
     if (x_fits && out_fits) {
@@ -74,7 +74,16 @@ static void run(const ternary_product *p, pie_product *k, kernel *call, size_t s
     }
 }
 
-// Half of QACC, 8 lanes of 20 bits, as five words, from biases within 20 bits.
+// Packs half of QACC, 8 lanes of 20 bits, into five words (`high` is the fifth):
+//
+//     bit     31              24              16               8               0
+//     low[0] |   lane 1, bits 11-0   |                 lane 0                |
+//     low[1] | 3, 3-0|                 lane 2                | lane 1, 19-12 |
+//     low[2] |       lane 4, bits 15-0       |       lane 3, bits 19-4       |
+//     low[3] |  lane 6, 7-0  |                 lane 5                |4,19-16|
+//     high   |                 lane 7                |   lane 6, bits 19-8   |
+//
+// Lane i is bias[i] * 2^shift, within 20 bits.
 static void pack_half(const int16_t *bias, int32_t shift, uint32_t *low, uint32_t *high) {
 #define LANE(i) ((uint32_t)bias[i] << shift)
 #define LANE_20(i) (LANE(i) & 0xfffff)
@@ -104,7 +113,7 @@ static void unpack_half(const uint32_t *low, uint32_t high, int32_t *lanes) {
     lanes[7] = signed_20(high >> 12);
 }
 
-// QACC in memory: low words of both halves, then the high ones.
+// QACC in memory: the low words of both halves, then the high words.
 typedef struct {
     uint32_t low[2][4], high[2];
 } ALIGNED accumulators;
@@ -142,8 +151,8 @@ static void sums(const ternary_product *p, int32_t *lanes) {
     unpack_half(end.low[1], end.high[1], lanes + 8);
 }
 
-// Whether QACC holds the products of these rows with any panel: 128 sum |x| <= 524287. pie_magnitude may
-// count one too little for each value.
+// Whether products of these rows with any panel fit QACC: 128 sum |x| <= TERNARY_MAX_ACCUMULATOR.
+// pie_magnitude counts |-128| as 127, so each value may add 1.
 static bool within_20_bits(const ternary_product *p) {
     return direct_x(p) &&
            pie_magnitude(p->x, p->x_stride, p->rows, p->depth / VECTOR) + p->depth <= TERNARY_MAX_WEIGHT_SUM;
@@ -183,7 +192,7 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// What makes indices of x for pie_lookup: x + 128 and 127 - x.
+// Values of `flip` in pie_lookup: the index is x + 128 or 127 - x.
 enum { RISE = 0x80, FALL = 0x7f };
 
 static void widen(const int8_t *table, uint32_t *words) {
@@ -282,7 +291,7 @@ static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, i
 
 static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *out) {
     size_t whole = aligned(bits_of(x) | bits_of(out)) ? count / VECTOR * VECTOR : 0;
-    if (whole >= TERNARY_TABLE_SIZE) { // worth a table of words
+    if (whole >= TERNARY_TABLE_SIZE) { // enough to amortise a table of words
         ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
         widen(table, words);
         pie_lookup(x, (uint32_t)(whole / VECTOR), words, RISE, out);
@@ -328,21 +337,21 @@ static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
     return total + ternary_reference.squares(x, count, mean);
 }
 
-static void norm_row(const ternary_norm *norm, const int16_t *x, int8_t *y) {
-    uintptr_t bits = bits_of(x) | bits_of(y) | bits_of(norm->gamma) | bits_of(norm->beta);
-    if (!aligned(bits | norm->width)) {
-        ternary_reference.norm(norm, x, y);
+static void norm(const ternary_norm *n, const int16_t *x, int8_t *y) {
+    uintptr_t bits = bits_of(x) | bits_of(y) | bits_of(n->gamma) | bits_of(n->beta);
+    if (!aligned(bits | n->width)) {
+        ternary_reference.norm(n, x, y);
         return;
     }
     pie_norm_row row = {
         .x = x,
-        .gamma = norm->gamma,
-        .beta = norm->beta,
+        .gamma = n->gamma,
+        .beta = n->beta,
         .y = y,
-        .pairs = (uint32_t)(norm->width / VECTOR),
-        .mean = norm->mean,
-        .factor = norm->factor,
-        .shift = norm->shift,
+        .pairs = (uint32_t)(n->width / VECTOR),
+        .mean = n->mean,
+        .factor = n->factor,
+        .shift = n->shift,
     };
     pie_norm(&row);
 }
@@ -355,9 +364,9 @@ static void copy(int8_t *to, const int8_t *from, size_t count, size_t rows, size
     }
 }
 
-// The data cache's manual preload (ESP-IDF soc/esp32s3 extmem_reg.h): it brings lines in while the core
-// computes. The chip has one of them: where it is busy, nothing is lost but time. A line has
-// TERNARY_CACHE_LINE bytes, as sdkconfig says for the board.
+// The data cache's manual preload (ESP-IDF soc/esp32s3 extmem_reg.h) loads lines while the core computes.
+// Both cores share it; while it is busy, a prefetch is skipped. TERNARY_CACHE_LINE is the line size in the
+// board's sdkconfig.
 #ifndef TERNARY_CACHE_LINE
 #define TERNARY_CACHE_LINE 64
 #endif
@@ -383,7 +392,25 @@ static void prefetch(const void *data, size_t size) {
     PRELOAD->control = PRELOAD_START;
 }
 
-const ternary_primitives ternary_pie = {
-    "pie",  decode, linear,         sums,         scores, values,  softmax,  total, no_signs, transpose,
-    gather, lookup, residual_start, residual_add, sum,    squares, norm_row, copy,  clear,    prefetch,
+const ternary_backend ternary_pie = {
+    .name = "pie",
+    .decode = decode,
+    .linear = linear,
+    .sums = sums,
+    .scores = scores,
+    .values = values,
+    .softmax = softmax,
+    .total = total,
+    .no_signs = no_signs,
+    .transpose = transpose,
+    .gather = gather,
+    .lookup = lookup,
+    .residual_start = residual_start,
+    .residual_add = residual_add,
+    .sum = sum,
+    .squares = squares,
+    .norm = norm,
+    .copy = copy,
+    .clear = clear,
+    .prefetch = prefetch,
 };

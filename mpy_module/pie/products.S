@@ -2,8 +2,8 @@
 // Products of rows of int8 with a panel of 16 columns, accumulated in QACC: 16 lanes of 20 bits, one for each
 // column. Contract: kernels.h.
 //
-// A group is 16 values of a row: 16 times vsmulas, each with the load of the weights for the one after the next,
-// and one load of the next 16 values: 17 cycles for 256 products, none of them a stall.
+// A group is 16 values of a row: 16 vsmulas, each fused with the load of the weights two products ahead, and one load
+// of the next 16 values. That is 17 cycles for 256 products, without stalls.
 //
 //   q0 q1  weights, in turn          a3  x                a9  bytes from output to output
 //   q2 q3  16 values of x, in turn   a4  panel            a10 begin
@@ -12,7 +12,7 @@
 //                                    a7  pairs of groups  a13 next weights
 //                                    a8  x_skip
 //
-// No load reaches beyond x or the panel: the last group of a row loads the first weights of the next row.
+// No load goes beyond x or the panel: the last group of a row loads the first weights again, for the next row.
 
 #include "kernels.inc"
 
@@ -59,7 +59,7 @@
     ee.vsmulas.s8.qacc.ld.incp q1, a13, q1, \x, 15
     .endm
 
-    // All rows. A macro `finish` has an instruction before the first one that reads QACC.
+    // All rows. `finish` must not read QACC in its first instruction (a stall).
     .macro all_rows begin, finish, odd
 .Lrow\@:
     ee.vld.128.ip q2, a3, 16

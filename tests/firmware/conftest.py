@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.tiny import COLOUR, ODD, SCALED, STEM, Blueprint, calibrated
-from trainer.export import export
+from trainer.modelfile.export import export
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Arenas outside MicroPython's heap, threads beside an operation, and a soft reset, as on an ESP32-S3.
+"""The module's C for an ESP32-S3, run here: arenas in internal memory, the worker, threads, a soft reset.
 
-MicroPython's unix port is built with heap areas and a global lock (arena/mpconfigvariant.h); a heap of 1 MB
-(arena/heap) stands for the chip's internal memory. It overwrites what is given back.
+The unix port is built as the firmware is, with TERNARY_ESP32, heap areas and a global lock (arena/). ESP-IDF's
+heap is arena/heap/chip_heap.c, with the regions of a board after boot; it overwrites what is given back. FreeRTOS is
+that of tests/mpy_module/freertos. Pointers have 8 bytes here, so an arena has a larger header than on the chip.
 """
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from host_sim import unix_port
+from host_sim.boards import unix
 from host_sim.build import SOURCE
-from host_sim.environment import lock, run
+from host_sim.setup.shell import ROOT
+from tests.firmware.chip_heap import BOOT
 
 HERE = Path(__file__).resolve().parent / "arena"
+FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
 # Old values of registers and of the stack may still hold a view: something else goes there.
 START = """
 import gc, heap, ternary
@@ -31,17 +32,10 @@ def collect(depth=30):
 @pytest.fixture(scope="module")
 def micropython():
     """The unix port of this file's docstring."""
-    output = unix_port.output("unix-arena")
-    with lock("micropython"):
-        unix_port.discard_if_reconfigured(output, unix_port.tree_settings(unix_port.source()), [])
-        modules = output / "modules"
-        modules.mkdir(parents=True, exist_ok=True)
-        for name, path in (("ternary", SOURCE), ("heap", HERE / "heap")):
-            (modules / name).unlink(missing_ok=True)
-            (modules / name).symlink_to(path)
-        command = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", unix_port.source() / "ports" / "unix"]
-        command += [f"VARIANT_DIR={HERE}", f"BUILD={output}", f"USER_C_MODULES={modules}", f"PYTHON={sys.executable}"]
-        run([*command, "CFLAGS_EXTRA=-Wno-error"], "building MicroPython for arenas", "micropython-arena.log")
+    output = unix.output("unix-arena")
+    modules = {"freertos": FREERTOS, "heap": HERE / "heap", "ternary": SOURCE}
+    options = (f"VARIANT_DIR={HERE}", "CFLAGS_EXTRA=-Wno-error")
+    unix.build("unix", output, modules, options, sorted(HERE.glob("mpconfigvariant.*")))
     return output / "micropython"
 
 
@@ -62,7 +56,7 @@ def test_an_arena_is_zeroed_aligned_and_not_in_pythons_heap(printed):
     script = """
 import uctypes
 before = gc.mem_alloc()
-for size, typecode in ((4, "b"), (15, "B"), (17, "b"), (66, "h"), (800000, "i")):
+for size, typecode in ((4, "b"), (15, "B"), (17, "b"), (66, "h"), (140000, "i")):
     a = ternary.arena(size, typecode)
     print(uctypes.addressof(a) % 16, len(bytes(a)), any(a))
     a[0] = a[-1] = 100
@@ -70,7 +64,7 @@ for size, typecode in ((4, "b"), (15, "B"), (17, "b"), (66, "h"), (800000, "i"))
     collect()
 print(gc.mem_alloc() - before < 4096)
 """
-    assert printed(script) == [*(f"0 {size} False" for size in (4, 15, 17, 66, 800000)), "True"]
+    assert printed(script) == [*(f"0 {size} False" for size in (4, 15, 17, 66, 140000)), "True"]
 
 
 # What is kept of an arena whose element i is i, an expression for an element of it, and that element.
@@ -137,27 +131,99 @@ for offset in (0, 512):
 
 def test_exhaustion_collects_first_and_names_what_is_free(printed):
     script = """
-views = [ternary.arena(100000) for _ in range(10)]
-before = gc.mem_alloc()
+views = [ternary.arena(28000) for _ in range(6)]
+regions = heap.regions()
 try:
-    ternary.arena(100000)
+    ternary.arena(28000)
 except MemoryError as error:
     print(error)
 views.pop()
 for _ in range(50):
-    ternary.arena(100000)
-print(heap.count())
+    ternary.arena(20000)
+print(heap.count() <= 7)
 try:
     ternary.arena(2**31 - 1)
 except MemoryError as error:
     print(str(error).split(",")[0])
+views = None
+collect()
+print(heap.count(), heap.regions())
 """
-    full, count, huge = printed(script)
-    assert full.startswith("arena: no room for 100000 bytes, the largest free block has ")
-    # Ten arenas and what goes before each of them are taken out of 1 MB.
-    assert 47000 < int(full.split()[-1]) < 48576
-    assert count == "10"
+    full, count, huge, after = printed(script)
+    assert full.startswith("arena: no room for 28000 bytes, the largest free block has ")
+    # Five arenas and what goes before each of them are taken of the first region, one of the second; the third has
+    # the largest block, of which ESP-IDF reports 21,504 bytes.
+    assert 21504 - 256 < int(full.split()[-1]) < 21504
+    assert count == "True"
     assert huge == "arena: no room for 2147483647 bytes"
+    assert after == f"0 {list(BOOT)}"
+
+
+def test_an_arena_of_what_is_named_as_free_fits(printed):
+    """Of a block that is as large as reported, and of one that lies within its class."""
+    script = """
+for taken in (0, 3000, 20000, 61440):
+    held = heap.take(taken) if taken else None
+    try:
+        ternary.arena(2**31 - 1)
+    except MemoryError as error:
+        largest = int(str(error).split()[-1])
+    print(taken, largest > 60000, len(ternary.arena(largest)) == largest)
+    collect()
+    if held:
+        heap.give(held)
+"""
+    assert printed(script) == [f"{taken} True True" for taken in (0, 3000, 20000, 61440)]
+
+
+def test_arenas_beside_wifi(printed):
+    """Who takes internal memory first leaves the rest to arenas, region by region, and gets it when they are gone."""
+    script = """
+wifi = [heap.take(1600) for _ in range(38)]
+views = []
+for size in (80000, 30000, 16000):
+    before = heap.regions()
+    views.append(ternary.arena(size))
+    print([a[0] - b[0] > size and a[0] - b[0] < size + 512 for a, b in zip(before, heap.regions())])
+print(heap.take(60000))
+views = None
+collect()
+print(heap.take(60000) is not None)
+for block in wifi:
+    heap.give(block)
+print(heap.count())
+"""
+    assert printed(script) == [
+        "[True, False, False]",
+        "[False, True, False]",
+        "[False, False, True]",
+        "None",
+        "True",
+        "1",
+    ]
+
+
+def test_the_second_core_computes_in_arenas(printed):
+    """The worker is FreeRTOS's task; both cores write one arena."""
+    script = """
+rows, width = 64, 320
+heap.add(1 << 20)
+x, weight = ternary.arena(rows * width), ternary.arena(width * width // 5)
+for i in range(len(x)):
+    x[i] = i * 37 % 255 - 127
+for i in range(len(weight)):
+    weight[i] = i * 89 % 243 - 121
+bias, multiplier, shift = bytes(2 * width), bytes([100] * width), bytes(width // 16)
+outs = []
+for cores in (1, 2):
+    print(ternary.cores(cores))
+    out = ternary.arena(rows * width)
+    work = ternary.arena(ternary.linear_scratch(width) * cores)
+    ternary.linear(x, weight, bias, multiplier, shift, out, work)
+    outs.append(bytes(out))
+print(outs[0] == outs[1], len(set(outs[0])) > 10)
+"""
+    assert printed(script) == ["1", "2", "True True"]
 
 
 def test_operations_work_on_arenas(printed):
@@ -200,6 +266,7 @@ def counted(call):
     call()
     return count - before
 
+heap.add(1 << 20)
 rows, width = 1000, 320
 x, out = ternary.arena(rows * width), ternary.arena(rows * width)
 weight, bias, multiplier, shift = bytes(width * width // 5), bytes(2 * width), bytes(width), bytes(width // 16)

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from host_sim.board import Board
-from host_sim.romfs import build_image
+from host_sim.boards.client import Board
+from host_sim.setup.romfs import build_image
 from tests.tiny import calibrated, small
-from trainer.export import export
+from trainer.modelfile.export import export
 
 LOAD = "from ftervit import Image, VisionTransformer as V, read_image; model = V.load('model.safetensors')"
 REPEAT = """
@@ -62,6 +62,7 @@ def test_a_picture_that_does_not_fit_is_refused(program, files):
 
 IN_PLACE = """
 import gc, sys, vfs
+import ftervit.modelfile, ftervit.plan  # which else come with the first model
 from ftervit import VisionTransformer, layers
 with open("rom.img", "rb") as file:
     image = file.read()
@@ -172,7 +173,7 @@ gc.collect()
 pieces = []
 try:
     while True:
-        pieces.append(bytearray(30000))
+        pieces.append(bytearray(25000))
 except MemoryError:
     pass
 for i in range(0, len(pieces) - 1, 2):

@@ -121,3 +121,18 @@ def test_packed_shapes():
     assert modelfile.packed_shape([16, 5]) == [1, 1, 16]
     assert modelfile.packed_shape([1]) == [1, 16]
     assert modelfile.packed_shape([81]) == [2, 16]
+
+
+def test_what_the_current_directory_lacks_is_looked_for_in_rom(monkeypatch, tmp_path):
+    monkeypatch.setattr(modelfile, "ROM", f"{tmp_path}/rom/")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rom").mkdir()
+    (tmp_path / "rom" / "model").write_bytes(b"in /rom")
+    with modelfile.open_named("model") as file:
+        assert file.read() == b"in /rom"
+    (tmp_path / "model").write_bytes(b"here")
+    with modelfile.open_named("model") as file:
+        assert file.read() == b"here"
+    for name in ("none", "/model", "/none"):
+        with pytest.raises(FileNotFoundError, match=f"{name} cannot be opened$"):
+            modelfile.open_named(name)

@@ -4,17 +4,19 @@
 import functools
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
 import tomllib
 
+import ftervit
 import pytest
 
 from tests.boards import WITHOUT_MODULE
 from tests.conftest import ROOT
 
-WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how"
+WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, see docs/board.md"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,32 @@ def test_mip_installs_it(own_board, request, origin):
     script = "import ftervit; m = ftervit.VisionTransformer.load('models/fashion_mnist.safetensors')\n"
     script += "print(ftervit.__file__, m.predict(ftervit.read_image('images/7_sneaker.pgm'))[0][0])"
     assert own_board.mpremote("exec", script).stdout == "/lib/ftervit/__init__.py Sneaker\n"
+
+
+def test_every_name_is_there(board):
+    """ModelFile, modelfile and plan come when they are first used."""
+    script = """
+import ftervit, sys
+names = {names}
+print([name for name in names if not hasattr(ftervit, name)], "ftervit.plan" in sys.modules)
+from ftervit import ModelFile, modelfile, plan
+print(ModelFile is modelfile.ModelFile, plan.Plan)
+try:
+    ftervit.nothing
+except AttributeError as error:
+    print(error)
+"""
+    result = board.mpremote("exec", script.format(names=ftervit.__all__))
+    assert result.stdout == "[] False\nTrue <class 'Plan'>\nmodule 'ftervit' has no attribute 'nothing'\n"
+
+
+def test_every_name_is_there_on_cpython():
+    script = "import ftervit; from ftervit import *; print(ModelFile.__name__, ftervit.plan.Plan.__name__)"
+    path = {"PYTHONPATH": f"{ROOT / 'host_sim'}:{ROOT / 'firmware'}"}
+    result = subprocess.run([sys.executable, "-c", script], env=os.environ | path, capture_output=True, text=True)
+    assert result.stdout == "ModelFile Plan\n", result.stderr
+    with pytest.raises(AttributeError, match="module 'ftervit' has no attribute 'nothing'"):
+        _ = ftervit.nothing
 
 
 def test_firmware_without_the_module(board):

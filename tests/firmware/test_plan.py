@@ -7,13 +7,13 @@ from itertools import combinations, product
 import ftervit
 import pytest
 import ternary
-from ftervit import vit
+from ftervit import plan as plans
 from ftervit.modelfile import ModelFile, convolutions, grids
 from ftervit.plan import Plan
 
 from tests.firmware.test_layers import own_buffer, parts, some_picture
 from tests.tiny import calibrated, small
-from trainer.export import export
+from trainer.modelfile.export import export
 
 KB = 1024
 BUFFERS = {"stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden"}
@@ -237,7 +237,7 @@ class Forced(Plan):
 def forced(path, monkeypatch, wanted):
     """A model that follows a plan of this kind."""
     monkeypatch.setattr(Forced, "wanted", wanted)
-    monkeypatch.setattr(vit, "Plan", Forced)
+    monkeypatch.setattr(plans, "Plan", Forced)
     model = ftervit.VisionTransformer.load(str(path), sram=1 << 30)
     monkeypatch.undo()
     assert (model.plan.whole, model.plan.heads, model.plan.rows) == wanted[:3]

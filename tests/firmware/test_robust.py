@@ -11,11 +11,11 @@ import tty
 
 import pytest
 
-from host_sim import soak
-from host_sim.board import Board
-from host_sim.environment import Failure
+from host_sim.boards import soak
+from host_sim.boards.client import Board
+from host_sim.setup.shell import Failure
 from tests.conftest import ROOT
-from tests.host_sim.test_board import Terminal, children, running, wait_until
+from tests.host_sim.boards.test_server import Terminal, children, running, wait_until
 
 CLASSIFY = ROOT / "firmware" / "classify.py"
 # The shipped model, with each block many times: an inference takes many times as long as any of its layers.

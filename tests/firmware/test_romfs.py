@@ -6,7 +6,7 @@ import json
 import pytest
 from mpremote.romfs import make_romfs
 
-from host_sim.romfs import build_image
+from host_sim.setup.romfs import build_image
 from tests.firmware.test_equality import host_logits
 from tests.tiny import pictures
 

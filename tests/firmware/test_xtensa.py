@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What an ESP32-S3's firmware compiles of mpy_module/, without Espressif's toolchain.
 
-clang compiles all C for Xtensa with MicroPython's headers, its esp32 port's configuration and our boards'; headers of
-ESP-IDF and of the C library are declarations in xtensa/ and ../mpy_module/freertos/. GNU as reads all assembly;
-Debian's is for another core, so instructions that this one lacks are macros there.
+clang compiles all sources for Xtensa as the firmware compiles those that it links (esp32_port.py): with the options,
+definitions and directories of that command line and nothing of ours. Headers are MicroPython's, those of its esp32 port
+and our boards'; idf/ and ../mpy_module/freertos/ declare what is used of ESP-IDF, xtensa/ what is used of the C
+library. GNU as reads all assembly; Debian's is for another core, so instructions that this one lacks are macros there.
 """
 
 import re
+import shlex
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -15,22 +17,13 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from host_sim.build import SOURCE
-from host_sim.environment import ROOT, lock
 from host_sim.lx7 import isa, toolchain
+from host_sim.setup.shell import lock
+from tests.firmware import esp32_port
 
 HERE = Path(__file__).resolve().parent / "xtensa"
-FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
-DEFINES = (
-    "ESP_PLATFORM",
-    "TERNARY_PIE",
-    "TERNARY_PARALLEL_FREERTOS",
-    "CONFIG_IDF_TARGET_ESP32S3=1",
-    "CONFIG_IDF_TARGET_ARCH_XTENSA=1",
-    "CONFIG_SPIRAM=1",
-    "CONFIG_BT_NIMBLE_TASK_STACK_SIZE=6144",
-    "SOC_USB_OTG_SUPPORTED=0",
-)
 C_SOURCES = sorted(SOURCE.rglob("*.c"))
+MODTERNARY = SOURCE / "modternary.c"
 ASSEMBLY = sorted(SOURCE.rglob("*.S"))
 ASSEMBLER = "xtensa-lx106-elf-as"
 # Bytes: a step beyond them is worth a look. The worker's stack is 6144 of .bss (parallel_freertos.c).
@@ -39,14 +32,9 @@ LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
 
 @pytest.fixture(scope="module")
 def options(program):
-    """How the firmware compiles the module. The names of strings come from the unix port's build."""
-    from host_sim import unix_port
-
-    tree = unix_port.source()
-    board = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8"
-    headers = (FREERTOS, board, tree / "ports" / "esp32", tree, unix_port.OUTPUT)
-    system = " ".join(f"-isystem {path}" for path in headers)
-    return toolchain.Options((HERE, SOURCE), DEFINES, f"-O2 -Werror {system}")
+    """How the firmware compiles a source."""
+    linked = esp32_port.linked_options()
+    return lambda source: toolchain.Options((HERE,), optimize=shlex.join(linked(source)))
 
 
 def compiled(source, options):
@@ -70,19 +58,22 @@ def sizes(path) -> Counter:
 
 @pytest.mark.parametrize("source", C_SOURCES, ids=lambda path: path.name)
 def test_c_compiles_without_warnings(source, options):
-    assert sizes(compiled(source, options)).total() > 0 or source.name in ("parallel_none.c", "parallel_pthread.c")
+    assert sizes(compiled(source, options(source))).total() > 0 or source.name in (
+        "parallel_none.c",
+        "parallel_pthread.c",
+    )
 
 
 def test_warnings_are_errors(options, tmp_path):
     source = tmp_path / "unused.c"
     source.write_text("int f(int x) {\n    int unused = x;\n    return 0;\n}\n")
     with pytest.raises(toolchain.Failure, match="unused variable"):
-        compiled(source, options)
+        compiled(source, options(C_SOURCES[0]))
 
 
 def test_arenas_of_the_firmware_are_internal_memory(options):
     """Which the configuration decides: heap areas, and ESP-IDF's allocator."""
-    with open(compiled(SOURCE / "modternary.c", options), "rb") as file:
+    with open(compiled(MODTERNARY, options(MODTERNARY)), "rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
         undefined = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
     assert {"heap_caps_aligned_alloc", "heap_caps_get_largest_free_block", "gc_add"} <= undefined
@@ -91,7 +82,7 @@ def test_arenas_of_the_firmware_are_internal_memory(options):
 
 
 def test_sizes(options, capsys):
-    total = sum((sizes(compiled(source, options)) for source in (*C_SOURCES, *ASSEMBLY)), Counter())
+    total = sum((sizes(compiled(source, options(source))) for source in (*C_SOURCES, *ASSEMBLY)), Counter())
     with capsys.disabled():
         print("\nmpy_module for Xtensa:", ", ".join(f"{kind} {total[kind]:,}" for kind in LIMITS), "bytes")
     for kind, limit in LIMITS.items():

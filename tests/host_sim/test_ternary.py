@@ -15,7 +15,7 @@ import pytest
 import ternary
 
 from host_sim import build
-from host_sim.environment import Failure
+from host_sim.setup.shell import Failure
 
 SCRIPT = Path(__file__).with_name("ternary_calls.py")
 SANITIZED = "TERNARY_LIBRARY" in os.environ

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Where the kernels' tests run: modules that say `pytestmark = on_every_target` have each test twice, on this machine
-(the reference row) and on the simulated ESP32-S3 (the PIE row). `-m lx7` and `-m "not lx7"` choose.
+(the reference backend) and on the simulated ESP32-S3 (the PIE backend). `-m lx7` and `-m "not lx7"` choose.
 
 `host_only(reason)` marks what cannot be the same there.
 """
@@ -11,8 +11,8 @@ import ternary
 
 @pytest.fixture(scope="session")
 def chip():
-    """The simulated core with the module's kernels, PIE row."""
-    from host_sim.lx7.operations import Lx7Runner
+    """The simulated core with the module's kernels, PIE backend."""
+    from host_sim.chip.runner import Lx7Runner
 
     return Lx7Runner(tuple(ternary.OPERATIONS))
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What test_parallel.py asks of mpy_module/parallel.h: as a library through cffi, as a program where signals,
-// forks or ThreadSanitizer are about.
+// Checks of mpy_module/parallel.h for test_parallel.py: a library for cffi, and a program for signals, forks
+// and ThreadSanitizer.
 
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE // setitimer
@@ -21,7 +21,7 @@
 
 enum { MAX_PARTS = 4, MAX_COUNT = 4096 };
 
-// How often each part ran, and whether on the thread that called ternary_parallel.
+// How often each part ran, and whether on the calling thread.
 typedef struct {
     int32_t calls[MAX_PARTS], on_caller[MAX_PARTS];
 } trace;
@@ -37,25 +37,25 @@ static void trace_part(void *context, size_t part) {
     t->outer->calls[part]++;
     t->outer->on_caller[part] = pthread_equal(pthread_self(), t->caller) != 0;
     if (t->inner != NULL) {
-        traced nested = {t->inner + part, NULL, t->parts, pthread_self()};
+        traced nested = {.outer = t->inner + part, .parts = t->parts, .caller = pthread_self()};
         ternary_parallel(trace_part, &nested, t->parts);
     }
 }
 
 void check_trace(trace *outer, trace *inner, size_t parts) {
-    traced t = {outer, inner, parts, pthread_self()};
+    traced t = {.outer = outer, .inner = inner, .parts = parts, .caller = pthread_self()};
     ternary_parallel(trace_part, &t, parts);
 }
 
 static void sleep_part(void *context, size_t part) {
-    const struct timespec pause = {0, 50000000};
+    const struct timespec pause = {.tv_nsec = 50000000};
     (void)part;
     nanosleep(&pause, NULL);
     *(volatile int32_t *)context = 1;
 }
 
-// What is left when a caller is deleted during ternary_parallel: a part runs, and nobody waits for it.
-// Returns whether it was given, and in `ended` whether it had ended when the worker had settled.
+// A caller deleted during ternary_parallel: a part runs and nobody waits for it. Returns whether the part was
+// started, and in `ended` whether it had ended after ternary_worker_settle.
 int32_t check_abandoned(int32_t *ended) {
     static int32_t done;
     done = 0;
@@ -82,7 +82,7 @@ static void sum_part(void *context, size_t part) {
     s->sums[part] = sum;
 }
 
-// Rounds of which an element or the sum was wrong; inputs change with every round. count <= MAX_COUNT.
+// Returns the number of rounds with a wrong element or sum; inputs change every round. count <= MAX_COUNT.
 uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts) {
     uint32_t wrong = 0, in[MAX_COUNT], out[MAX_COUNT];
     for (uint32_t round = 0; round < rounds; round++) {
@@ -91,7 +91,7 @@ uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts) {
             in[i] = (uint32_t)i * 2654435761U ^ round;
             out[i] = 0;
         }
-        sums s = {in, out, {0}, count, parts, round};
+        sums s = {.in = in, .out = out, .count = count, .parts = parts, .round = round};
         ternary_parallel(sum_part, &s, parts);
         for (size_t i = 0; i < count; i++) {
             uint32_t value = in[i] * 3 + round;
@@ -106,7 +106,7 @@ uint32_t check_rounds(uint32_t rounds, size_t count, size_t parts) {
     return wrong;
 }
 
-// Whether part 1 runs elsewhere exactly if there are two cores.
+// Whether part 1 runs on another thread if and only if there are two cores.
 static bool placed_right(void) {
     trace t = {{0}, {0}};
     check_trace(&t, NULL, 2);
@@ -127,12 +127,11 @@ static int run_nested(uint32_t rounds) {
 
 typedef struct {
     uint32_t number;
-    int32_t begun; // parts that have
+    int32_t begun; // number of parts
 } shared;
 
-// Two parts write one number: what ThreadSanitizer must report. Each waits for the other to have begun, in
-// relaxed order, which orders nothing: or else the locks of parallel.h could put one part before the other by
-// chance.
+// A data race that ThreadSanitizer must report: two parts write one number. Each part first waits until the
+// other has begun, with relaxed order, so that the worker's locks do not order the two writes.
 static void add_one(void *context, size_t part) {
     shared *s = context;
     (void)part;
@@ -164,21 +163,21 @@ static void *call_rounds(void *argument) {
 // Two threads call at once.
 static int run_callers(uint32_t rounds) {
     pthread_t thread;
-    caller other = {rounds, 0};
+    caller other = {.rounds = rounds};
     pthread_create(&thread, NULL, call_rounds, &other);
     uint32_t wrong = check_rounds(rounds, 64, 2);
     pthread_join(thread, NULL);
     return wrong != 0 || other.wrong != 0 || !placed_right();
 }
 
-// 0 if a process ends well within 20 s.
+// 0 if the process exits with status 0 within 20 s.
 static int await_child(pid_t child) {
     for (int32_t wait = 0; wait < 20000; wait++) {
         int status;
         if (waitpid(child, &status, WNOHANG) == child) {
             return status;
         }
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
@@ -194,7 +193,7 @@ static void *hammer(void *wrong) {
     return NULL;
 }
 
-// Forks while another thread has the worker at work; every child must be able to use its own.
+// Forks while another thread uses the worker; every child must be able to use its own worker.
 static int run_forks(uint32_t forks) {
     pthread_t thread;
     uint32_t wrong = 0, failed = 0;
@@ -225,10 +224,10 @@ static void jump(int number) {
     siglongjmp(back, 1);
 }
 
-// A handler that jumps out, as that of MicroPython's unix port does for SIGINT.
+// A handler that jumps out, like that of MicroPython's unix port for SIGINT.
 static int run_interrupts(uint32_t wanted) {
     struct sigaction action = {.sa_handler = jump};
-    struct itimerval often = {{0, 200}, {0, 200}};
+    struct itimerval often = {.it_interval = {.tv_usec = 200}, .it_value = {.tv_usec = 200}};
     main_thread = pthread_self();
     sigsetjmp(back, 1);
     sigaction(SIGALRM, &action, NULL);
@@ -241,13 +240,16 @@ static int run_interrupts(uint32_t wanted) {
     return wrong_rounds != 0 || strays != 0 || !placed_right();
 }
 
-// parallel_check rounds|nested|race|callers|forks|interrupts NUMBER: 0 if all was right.
+// parallel_check rounds|nested|race|callers|forks|interrupts NUMBER: status 0 if all is right.
 int main(int count, char **arguments) {
     static const struct {
         const char *name;
         int (*run)(uint32_t);
-    } checks[] = {{"rounds", run_rounds},   {"nested", run_nested}, {"race", run_race},
-                  {"callers", run_callers}, {"forks", run_forks},   {"interrupts", run_interrupts}};
+    } checks[] = {
+        {.name = "rounds", .run = run_rounds}, {.name = "nested", .run = run_nested},
+        {.name = "race", .run = run_race},     {.name = "callers", .run = run_callers},
+        {.name = "forks", .run = run_forks},   {.name = "interrupts", .run = run_interrupts},
+    };
     printf("%d cores\n", ternary_use_cores(2));
     fflush(stdout);
     for (size_t i = 0; count == 3 && i < sizeof(checks) / sizeof(checks[0]); i++) {

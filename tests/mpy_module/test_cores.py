@@ -148,23 +148,23 @@ def test_cores_are_one_or_two():
 
 def test_use_names_the_rows():
     try:
-        for target, rows in (("host", "reference"), ("lx7", "pie, reference")):
+        for target, backends in (("host", "reference"), ("lx7", "pie, reference")):
             runner = ternary.use(target)
-            assert runner.rows() == rows.split(", ")
+            assert runner.backends() == backends.split(", ")
             assert ternary.use("reference") is runner
-            with pytest.raises(ValueError, match=re.escape(f"use: 'nonsense' is not one of {rows}, host, lx7")):
+            with pytest.raises(ValueError, match=re.escape(f"use: 'nonsense' is not one of {backends}, host, lx7")):
                 ternary.use("nonsense")
     finally:
         ternary.use("host")
 
 
-def test_use_changes_the_row_of_the_chip():
+def test_use_changes_the_backend_of_the_chip():
     """Fewer instructions for the same bytes."""
     x, outs, instructions = bytes(range(256)) * 16, [], []
     try:
         runner = ternary.use("lx7")
-        for row in ("reference", "pie", "reference"):
-            ternary.use(row)
+        for backend in ("reference", "pie", "reference"):
+            ternary.use(backend)
             before, out = runner.machine.totals.instructions, bytearray(4096)
             ternary.lookup(x, bytes(range(256)), out)
             outs.append(bytes(out))

@@ -2,7 +2,6 @@
 """parallel.h: one operation's work on two cores, by each of its three workers (FreeRTOS faked over POSIX threads)."""
 
 import os
-import re
 import shutil
 import subprocess
 import threading
@@ -27,11 +26,6 @@ IMPLEMENTATIONS = {
 }
 CORES = {"none": 1, "pthread": 2, "freertos": 2}
 ROUNDS = 100_000
-BUILDS = {
-    "micropython.mk": {"TERNARY_PARALLEL_PTHREAD"},
-    "micropython.cmake": {"TERNARY_PARALLEL_FREERTOS"},
-}
-
 CHECKS = """
 typedef struct { int32_t calls[4], on_caller[4]; } trace;
 void check_trace(trace *outer, trace *inner, size_t parts);
@@ -281,8 +275,25 @@ def test_a_deleted_caller_leaves_the_worker_free(freertos):
     assert traced(freertos, 2) == [(1, 1), (1, 0)]
 
 
-def test_builds_choose_one_worker():
-    """Each build file names the macro of a worker that there is, and the default has none."""
-    named = {file: set(re.findall(r"TERNARY_PARALLEL_\w+", (build.SOURCE / file).read_text())) for file in BUILDS}
-    assert named == BUILDS
+@pytest.mark.parametrize(
+    ("port", "variables", "workers"),
+    [
+        ("unix", (), {"-DTERNARY_PARALLEL_PTHREAD"}),
+        ("unix", ("TERNARY_PARALLEL=FREERTOS",), {"-DTERNARY_PARALLEL_FREERTOS"}),
+        ("qemu", (), set()),
+    ],
+)
+def test_makefiles_choose_one_worker(tmp_path, port, variables, workers):
+    """tests/firmware/test_esp32_port.py says which one builds with CMake have."""
+    (tmp_path / port).mkdir()
+    (tmp_path / port / "Makefile").write_text(
+        f"USERMOD_DIR := {build.SOURCE}\ninclude {build.SOURCE}/micropython.mk\nall:\n\t@echo $(CFLAGS_USERMOD)\n"
+    )
+    command = ["make", "-s", "-C", tmp_path / port, *variables]
+    words = subprocess.run(command, env=PLAIN, capture_output=True, text=True, check=True).stdout.split()
+    assert {word for word in words if "TERNARY_PARALLEL" in word} == workers
+    assert ("-pthread" in words) == (port == "unix")
+
+
+def test_the_host_simulator_has_threads():
     assert "-DTERNARY_PARALLEL_PTHREAD" in build.kernels().flags

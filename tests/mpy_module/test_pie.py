@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The PIE row on the simulated chip: sizes, addresses and values at which its kernels change their way, with buffers in
-every memory. What is expected comes from the oracle."""
+"""The PIE backend on the simulated chip: sizes, addresses and values at which its kernels take another path, with
+buffers in every memory. Expected values come from the oracle."""
 
 from itertools import product
 
@@ -342,13 +342,12 @@ def test_patches(channels, offset):
         equal(run("patches", put(picture, "psram", offset), 16, channels, *window, 0, out, out=out), expected)
 
 
-def test_the_row_in_use_is_pie(chip):
-    """All of the above would hold for the reference row, too."""
-    rows = chip.rows()
-    assert rows == ["pie", "reference"]
+def test_the_backend_in_use_is_pie(chip):
+    """All of the above would hold for the reference backend, too."""
+    assert chip.backends() == ["pie", "reference"]
     x, table, counts = bytes(4096), bytes(range(256)), []
-    for row in (1, 0):
-        chip.use_row(row)
+    for backend in (1, 0):
+        chip.use_backend(backend)
         before = chip.machine.totals.instructions
         ternary.lookup(x, table, bytearray(4096))
         counts.append(chip.machine.totals.instructions - before)

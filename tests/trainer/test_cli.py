@@ -275,6 +275,7 @@ COMMANDS = {
     "ablate": "--config --run --output --seeds --only",
     "bench": "--config --classes --rounds --output",
     "starts": "--config --run --output SECTION.KEY=VALUE",
+    "stress": "",
     "numbers": "",
 }
 

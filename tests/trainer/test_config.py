@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import ROOT
 from trainer.config import load_config
 from trainer.errors import TrainerError
-from trainer.quantize import Rule
-from trainer.train import keep_settings
+from trainer.model.quantize import Rule
+from trainer.training.phases import keep_settings
 
 CONFIGS = ROOT / "trainer" / "configs"
 SHIPPED = CONFIGS / "fashion_mnist.toml"

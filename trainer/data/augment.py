@@ -21,7 +21,7 @@ ERASED = 128  # grey of an erased rectangle
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Random numbers of random, numpy and torch (CPU) that depend on `key` alone; afterwards all are as before."""
+    """Seed random, numpy and torch (CPU) from `key` alone; their states are restored afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(" ".join(map(str, key)))
     np.random.seed(random.getrandbits(32))
@@ -47,7 +47,7 @@ class Erase:
 
 
 class Augmentation:
-    """Makes training pictures as the settings say; TrainerError for a policy that timm does not know."""
+    """Augmentation according to the settings; TrainerError for a policy that timm does not know."""
 
     def __init__(self, settings: DataSettings):
         try:
@@ -65,7 +65,7 @@ class Augmentation:
             raise TrainerError(f"auto_augment {settings.auto_augment!r} is no policy of timm ({error})") from None
         steps = self.transform.transforms
         if settings.channels == 1:
-            steps.insert(len(steps) - 1, Grayscale())  # last but the step to a tensor; Pillow's grey is SPEC 3.2
+            steps.insert(len(steps) - 1, Grayscale())  # before the conversion to a tensor; Pillow's grey is SPEC 3.2
         if settings.reprob:
             steps.append(Erase(settings.reprob))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every set of pictures offers: training batches, pictures in order, parts of itself."""
+"""The interface of every set of pictures: training batches, pictures in order, subsets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ STATISTICS_PICTURES = 5000
 class Batch:
     """images: uint8 [batch, size, size, channels] (SPEC 3.1); labels: int64 [batch].
 
-    keys: int64 [batch], each naming a picture and how it was augmented; None where that cannot be named.
+    keys: int64 [batch], each identifies a picture and its augmentation; None where augmentation is unlimited.
     """
 
     images: Tensor
@@ -27,15 +27,15 @@ class Batch:
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Random numbers of one epoch."""
+    """The random number generator of one epoch."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
 class Pictures(ABC):
     """Labelled square pictures of one size.
 
-    labels: the classes' names; targets: int64 [count], the class of each picture; name: what errors call the set;
-    variants: how many augmented versions of a picture there are, None where they are unlimited.
+    labels: names of the classes; targets: int64 [count], the class of each picture; name: for error messages;
+    variants: number of augmented versions of a picture, None if unlimited.
     """
 
     labels: tuple[str, ...]
@@ -49,7 +49,7 @@ class Pictures(ABC):
         return len(self.targets)
 
     def steps(self, batch: int) -> int:
-        """Training batches of an epoch; the last incomplete one is left out."""
+        """Training batches of an epoch; an incomplete last one is dropped."""
         return len(self) // batch
 
     @abstractmethod
@@ -72,7 +72,7 @@ class Pictures(ABC):
         """The pictures with these indices."""
 
     def augmented(self, keys: Tensor) -> Tensor:
-        """uint8 [count, size, size, channels]: the pictures that `keys` (int64 [count]) name.
+        """uint8 [count, size, size, channels]: the pictures that `keys` (int64 [count]) identify.
 
         key = index * variants + variant, from 0 to len(self) * variants - 1.
         """
@@ -83,7 +83,7 @@ class Pictures(ABC):
         return self.picked(range(len(self))[start:stop])
 
     def spread(self, count: int) -> Self:
-        """Up to `count` pictures at even distances: of every class some, where the pictures are sorted by class."""
+        """Up to `count` evenly spaced pictures, so that pictures sorted by class give some of every class."""
         count = min(count, len(self))
         return self.picked([index * len(self) // count for index in range(count)])
 
@@ -93,7 +93,7 @@ class Pictures(ABC):
         return self.subset(None, -validation), self.subset(-validation, None)
 
     def check_validation(self, validation: int, most: int) -> None:
-        """Refuse to hold out no pictures, or more than `most`."""
+        """Raise TrainerError unless `validation` is 1 to `most`."""
         if not 1 <= validation <= most:
             raise TrainerError(
                 f"{self.name}: validation is {validation}, must be 1 to {most} of the {len(self)} pictures there are"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which files are readable pictures: each is opened once, the verdict is kept."""
+"""Which files are readable pictures: each file is opened once and the result is cached."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ from typing import Any
 import PIL
 from tqdm import tqdm
 
-from trainer.checkpoint import write_atomically
 from trainer.data.decode import UnreadableError, decode, read_file
 from trainer.errors import TrainerError
+from trainer.files import write_atomically
 
-CHUNK = 256  # files in flight: an interruption waits for no more
+CHUNK = 256  # files that an interruption waits for at most
 
 
 def problem(content: bytes) -> str:
@@ -29,18 +29,18 @@ def problem(content: bytes) -> str:
 
 
 class Verdicts:
-    """What is known of the files of a folder, by name: size, modification time in ns, problem."""
+    """Results for the files of a folder, by name: size, modification time in ns, problem."""
 
     def __init__(self, root: Path, cache: Path | None):
         self.root = root
         digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
         self.path = None if cache is None else cache / f"pictures-{digest}.json"
-        # Another Pillow may read other files.
+        # Another version of Pillow may read other files.
         self.heading = {"folder": str(root.resolve()), "pillow": PIL.__version__}
         self.known = self.read()
 
     def read(self) -> dict[str, list[Any]]:
-        """The verdicts of earlier runs; none where the file does not fit."""
+        """The results of earlier runs; none if the cache is of another folder or version."""
         try:
             content = json.loads(self.path.read_text()) if self.path else {}
             files = content.pop("files", {})
@@ -49,14 +49,14 @@ class Verdicts:
             return {}
 
     def keep(self, found: dict[str, list[Any]]) -> None:
-        """Add verdicts to the file, where there is a cache folder."""
+        """Add results to the cache, if there is one."""
         known = {**self.known, **found}
         if self.path and known != self.known:
             self.known = known
             write_atomically(json.dumps({**self.heading, "files": self.known}).encode(), self.path)
 
     def look(self, name: str) -> list[Any]:
-        """The verdict on one file."""
+        """The result for one file."""
         path = self.root / name
         try:
             stat = path.stat()
@@ -69,11 +69,11 @@ class Verdicts:
 
 
 def find_problems(root: Path, files: Sequence[str], cache: Path | None, workers: int) -> list[str]:
-    """For each file why it is no readable picture, "" for those that are. cache: a folder for the verdicts."""
+    """For each file why it is no readable picture, "" if it is one. cache: folder for the results."""
     verdicts, found = Verdicts(root, cache), {}
     bar = tqdm(total=len(files), desc=f"checking {root.name}", unit=" pictures", leave=False, disable=None)
     try:
-        # Threads: Pillow decodes without Python's lock.
+        # Threads suffice: Pillow releases Python's lock while it decodes.
         with bar, ThreadPoolExecutor(max(workers, 1)) as pool:
             for start in range(0, len(files), CHUNK):
                 chunk = files[start : start + CHUNK]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a picture file to RGB, and to the square that the board would make of it."""
+"""Decode picture files to RGB, and crop and resize them as the board does."""
 
 import io
 import math
@@ -16,16 +16,16 @@ from trainer.package import import_ftervit
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
-# What Pillow finds odd in a picture that it reads all the same is nothing to mend here.
+# Pillow also warns about pictures that it reads correctly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableError(ValueError):
-    """Bytes that are no picture, or not a whole one."""
+    """Content that is not a picture, or only part of one."""
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says; a damaged EXIF block is no reason to lose the picture."""
+    """Rotated as the EXIF orientation says; a damaged EXIF block is ignored."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
@@ -33,7 +33,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB: transparent parts over white, of 16 bits the upper 8."""
+    """Any mode as RGB: transparency over white, the upper 8 of 16 bits."""
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "F":
@@ -56,7 +56,7 @@ def decode(content: bytes) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise UnreadableError("not a picture") from None
-    except Exception as error:  # Pillow lets many kinds through, from struct.error to SyntaxError
+    except Exception as error:  # Pillow raises many kinds, from struct.error to SyntaxError
         raise UnreadableError(str(error) or type(error).__name__) from None
 
 
@@ -85,9 +85,9 @@ def middle_square(image: Image.Image) -> Image.Image:
 
 
 def fitted(image: Image.Image, size: int) -> Image.Image:
-    """A picture that SPEC 3 takes: one with a side above 4,096 loses what is outside its middle square.
+    """A picture that SPEC 3 accepts: of one with a side above 4,096 only the middle square is kept.
 
-    A square that is still too large (for a `size` below 4 that begins earlier, SPEC 3.4) is shrunk by Pillow.
+    Pillow shrinks a square that is still too large (SPEC 3.4 has a lower limit for a `size` below 4).
     """
     if max(image.size) > LARGEST_SIDE:
         image = middle_square(image)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures in a folder, read when they are needed."""
+"""Pictures in folders, read on demand."""
 
 import signal
 import sys
@@ -29,7 +29,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Task:
-    """What a process that reads pictures does: `make` of (picture, index), uint8 [size, size, channels]."""
+    """The work of a process that reads pictures: make(picture, index) gives uint8 [size, size, channels]."""
 
     root: Path
     files: Sequence[str]
@@ -39,7 +39,7 @@ class Task:
         try:
             return self.make(read_picture(self.root / self.files[index]), index)
         except TrainerError as error:
-            return error  # raised by the reader below, without a worker's traceback in its text
+            return error  # raised in load(), so that its text holds no worker's traceback
 
 
 def stacked(items: list[np.ndarray | TrainerError]) -> np.ndarray | TrainerError:
@@ -52,7 +52,7 @@ def stacked(items: list[np.ndarray | TrainerError]) -> np.ndarray | TrainerError
 
 
 def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C ends the training, which ends its workers: they need not say so, too."""
+    """Ctrl-C ends the training, which ends its workers; otherwise each of them would print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -88,7 +88,7 @@ class Squares:
 
 @dataclass(frozen=True, eq=False)
 class FolderPictures(Pictures):
-    """files: paths below root; augmentation as settings say, unlimited."""
+    """files: paths relative to root; augmentation follows the settings and is unlimited."""
 
     root: Path
     files: tuple[str, ...]
@@ -101,7 +101,7 @@ class FolderPictures(Pictures):
 
     @classmethod
     def open(cls, root: Path, settings: DataSettings) -> "FolderPictures":
-        """List the class folders in `root`; no file is opened, see `check`."""
+        """List the class folders in `root`; opens no file, see `check`."""
         Augmentation(settings)
         listing = list_pictures(root)
         targets = torch.tensor(listing.targets, dtype=torch.int64)
@@ -124,10 +124,10 @@ class FolderPictures(Pictures):
         return self.settings.channels
 
     def check(self, cache: Path | None = None) -> "FolderPictures":
-        """Without the files that are no readable pictures, of which one line on stderr tells.
+        """The set without unreadable files, which one line on stderr lists.
 
-        Every file is opened once; cache: a folder that keeps the verdicts for the next time. TrainerError names a
-        class of which nothing is left.
+        Every file is opened once; cache: folder that keeps the results. TrainerError names a class without readable
+        pictures.
         """
         problems = find_problems(self.root, self.files, cache, self.settings.workers)
         good = [index for index, problem in enumerate(problems) if not problem]
@@ -152,7 +152,7 @@ class FolderPictures(Pictures):
             num_workers=min(self.settings.workers, len(batches)),
             collate_fn=stacked,
             worker_init_fn=ignore_interrupts,
-            generator=torch.Generator(),  # else it would take a number from torch's own
+            generator=torch.Generator(),  # otherwise it would draw from torch's global generator
         )
         for images in loader:
             if isinstance(images, TrainerError):
@@ -170,7 +170,7 @@ class FolderPictures(Pictures):
             yield Batch(images, self.targets[indices])
 
     def ordered(self, batch: int) -> Iterator[Batch]:
-        """See Pictures. Squares stay in memory while all of them are at most 512 MB, and are made only once."""
+        """See Pictures. Squares are kept in memory if all of them take at most 512 MB."""
         steps = list(pairwise([*range(0, len(self), batch), len(self)]))
         kept = sum(stop <= self.squares.count for _, stop in steps)
         for start, stop in steps[:kept]:
@@ -181,7 +181,7 @@ class FolderPictures(Pictures):
             yield Batch(images, self.targets[start:stop])
 
     def keep(self, start: int, images: Tensor) -> None:
-        """Keep squares that follow the kept ones, if there is room for all."""
+        """Keep squares that follow those kept already, if all of them fit."""
         squares, shape = self.squares, (len(self), *images.shape[1:])
         if images[0].numel() * len(self) > SQUARES_BYTES or start > squares.count:
             return
@@ -197,7 +197,7 @@ class FolderPictures(Pictures):
         return replace(self, files=files, targets=targets, squares=Squares())
 
     def split(self, validation: int) -> tuple["FolderPictures", "FolderPictures"]:
-        """(training, validation): of every class the same part is held out, chosen at random, always the same."""
+        """(training, validation): the same fraction of every class is held out, at random with a fixed seed."""
         counts = torch.bincount(self.targets, minlength=len(self.labels))
         self.check_validation(validation, len(self) - len(self.labels))
         generator = torch.Generator().manual_seed(SPLIT_SEED)
@@ -209,7 +209,7 @@ class FolderPictures(Pictures):
 
 
 def quotas(counts: Sequence[int], total: int) -> list[int]:
-    """How many of each class make `total` pictures, in proportion to counts, leaving at least one of each.
+    """Split `total` pictures over the classes in proportion to counts; at least one of each class remains.
 
     total is at most sum(counts) - len(counts).
     """

@@ -4,8 +4,8 @@
     DIR/class/.../picture.jpg                  the training set; validation pictures are held out of it
     DIR/train/class/... and DIR/val/class/...  also DIR/test/class/...; ImageNet as it is usually laid out
 
-A class is named as its folder. Folders that are all named by WordNet synsets (n01440764) get readable names, in the
-order of timm's classes.
+The label of a class is its folder's name. If all names are WordNet synsets (n01440764), labels are readable words, in
+the order of timm's classes.
 """
 
 import os
@@ -37,7 +37,7 @@ class Listing:
 
 
 def visible(folder: Path) -> list[os.DirEntry]:
-    """What is in a folder, sorted, without what people do not see there."""
+    """The entries of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED),
@@ -81,7 +81,7 @@ def list_pictures(root: Path) -> Listing:
 
 
 def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """Labels of class folders: of synsets the first word for it, with the synset where two share the word."""
+    """Labels of class folders; a synset becomes its first word, followed by the synset if two share that word."""
     if not all(SYNSET.fullmatch(name) for name in classes):
         return tuple(classes)
     # Imported here: only ImageNet needs timm's lists.
@@ -103,7 +103,7 @@ def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where training, validation and test pictures lie; None where there is no such folder."""
+    """Folders of training, validation and test pictures; None without such a folder."""
 
     train: Path
     val: Path | None = None
@@ -111,7 +111,7 @@ class Layout:
 
 
 def layout(root: Path) -> Layout:
-    """Find out which layout a folder has. A test/ without class folders, as ImageNet's, is none."""
+    """The layout of a folder. A test/ without class folders, as in ImageNet, does not count."""
     names = subfolders(root)
     parts = {name: root / name for name in ("val", "test") if name in names}
     if "train" not in names or not parts:
@@ -122,7 +122,7 @@ def layout(root: Path) -> Layout:
 
 
 def check_same_classes(first: Path, second: Path) -> None:
-    """Refuse two folders with different class folders."""
+    """Raise TrainerError if two folders have different class folders."""
     names, others = set(subfolders(first)), set(subfolders(second))
     parts = []
     for root, only in ((first, sorted(names - others)), (second, sorted(others - names))):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures held in memory, moved and mirrored: few enough variants to name each."""
+"""Pictures in memory. Augmentation shifts and mirrors them, so that every variant has a number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from trainer.data.base import Batch, Pictures, epoch_generator
 class MemoryPictures(Pictures):
     """images: uint8 [count, size, size, channels].
 
-    shift: pixels by which augmentation moves a picture at most, down and to the right or back; mirrored: whether it
-    also mirrors half of them.
+    shift: largest shift in pixels, along both axes and in both directions; mirrored: whether half of the pictures are
+    mirrored.
     """
 
     images: Tensor
@@ -40,7 +40,7 @@ class MemoryPictures(Pictures):
 
     @property
     def variants(self) -> int:
-        """Positions, times two where pictures are mirrored."""
+        """Number of shifts, times two if pictures are mirrored."""
         return (2 * self.shift + 1) ** 2 * (1 + self.mirrored)
 
     def batches(
@@ -55,7 +55,7 @@ class MemoryPictures(Pictures):
             yield Batch(self.augmented(keys[indices]), self.targets[indices], keys[indices])
 
     def augmented(self, keys: Tensor) -> Tensor:
-        """See Pictures; zeros move in."""
+        """See Pictures; borders are filled with zeros."""
         index, variant = keys // self.variants, keys % self.variants
         if self.mirrored:
             mirrored, variant = variant % 2 == 1, variant // 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From settings to the sets of pictures that training and evaluation need."""
+"""Open the sets of pictures that the settings name."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def open_folder(settings: DataSettings, root: Path, cache: Path | None) -> Pictu
 
 
 def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictures, Pictures]:
-    """(training, validation). cache: a folder that keeps which files are readable."""
+    """(training, validation). cache: folder that keeps which files are readable."""
     if settings.source == "fashion_mnist":
         return open_fashion_mnist(settings, "train").split(settings.validation)
     folders = layout(Path(settings.path).expanduser())

@@ -13,16 +13,16 @@ LARGEST_SIDE = 4096  # SPEC 3.1
 class DataSettings:
     """source: "fashion_mnist" (28 x 28, grey) or "folder" (one of pictures per class, see trainer/data/listing.py).
 
-    path: the folder; may be left out for Fashion-MNIST, then it is that of Debian's package
+    path: the folder; by default that of Debian's package for Fashion-MNIST
     size, channels: of the pictures that the network sees; channels 1 (grey) or 3
     validation: pictures held out of the training set; 0 for a folder that has val/: all of val/
-    hflip: part of the training pictures that is mirrored; for Fashion-MNIST 0 or 0.5
-    shift: Fashion-MNIST: pixels by which training pictures are moved at most
-    scale_min: folder: smallest part of a picture's area that a training crop shows
-    color_jitter: folder: how far brightness, contrast and saturation change; timm ignores it beside auto_augment
+    hflip: fraction of the training pictures that is mirrored; for Fashion-MNIST 0 or 0.5
+    shift: Fashion-MNIST: largest shift of a training picture in pixels
+    scale_min: folder: smallest fraction of a picture's area that a training crop shows
+    color_jitter: folder: range of brightness, contrast and saturation; timm ignores it with auto_augment
     auto_augment: folder: a policy of timm, as "rand-m7-mstd0.5"; "" for none
-    reprob: folder: part of the training pictures of which a rectangle is made grey
-    workers: processes that read pictures of a folder beside the training; 0 for none
+    reprob: folder: fraction of the training pictures in which a rectangle is erased to grey
+    workers: folder: processes that read pictures; 0: the training process reads them
     """
 
     source: str

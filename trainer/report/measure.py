@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The numbers behind the report's pictures, from student, teacher and data; all of it without matplotlib."""
+"""The numbers behind the report's figures, from student, teacher and data, without matplotlib."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +9,14 @@ from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from trainer.calibrate import record
 from trainer.data import Pictures
-from trainer.integer import STAGE, class_token, positions
-from trainer.layers import Ternary, ternary_modules
-from trainer.student import Student
-from trainer.teacher import Teacher
+from trainer.integer.calibrate import Recording
+from trainer.integer.operations import STAGE, operations
+from trainer.model.layers import Ternary, ternary_modules
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
 
-MOST_PICTURES = 128  # through which activations are recorded
+MOST_PICTURES = 128  # whose activations are recorded
 MOST_VALUES = 1 << 19  # of one layer over all of them, about; DeiT-tiny gets 13 pictures and about 1 GB
 SAMPLE = 1 << 20  # values of a layer that its quantiles are taken from
 QUANTILES = (0.001, 0.999)
@@ -84,53 +82,11 @@ def some_latents(student: Student) -> list[Latent]:
     return [latent(name, layers[name]) for name in names if name in layers]
 
 
-@contextmanager
-def in_float(student: Student) -> Iterator[Student]:
-    """The student with float activations for a while."""
-    fracs, student.fracs = student.fracs, {}
-    try:
-        yield student
-    finally:
-        student.fracs = fracs
-
-
-def recorded(student: Student, images: Tensor) -> dict[str, Tensor]:
-    """calibrate.record of a student that is calibrated already."""
-    with in_float(student):
-        return record(student, images)
-
-
 def pictures_to_record(student: Student, pictures: Pictures) -> Tensor:
-    """uint8 [count, height, width, channels]: as many at even distances as memory is good for."""
+    """uint8 [count, height, width, channels]: evenly spaced pictures, as many as memory allows."""
     tokens = student.vit.patch_embed.num_patches + 1
     count = max(8, min(MOST_PICTURES, MOST_VALUES // (tokens * student.architecture.embed_dim)))
     return torch.cat([batch.images for batch in pictures.spread(count).ordered(count)])
-
-
-def int8_activations(student: Student, images: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Every activation that SPEC keeps as int8, as float, by its name in `fracs`, in the order of the network."""
-    seen, sizes = recorded(student, images), student.architecture
-    yield "input", student.pixels.normalize(images)
-    for index in range(len(sizes.stem)):
-        yield f"{STAGE}.{index}.conv", seen[f"{STAGE}.{index}.bn.act.in"]
-        yield f"{STAGE}.{index}.act", seen[f"{STAGE}.{index}.bn.act.out"]
-    yield "patch_embed.proj", seen["patch_embed.proj.out"]
-    yield "cls_token", class_token(student.vit).detach()
-    yield "pos_embed", positions(student.vit).detach()
-    for index in range(sizes.depth):
-        block = f"blocks.{index}"
-        yield f"{block}.norm1", seen[f"{block}.norm1.out"]
-        q, k, v = seen[f"{block}.attn.qkv.out"].chunk(3, -1)
-        heads = [x.unflatten(-1, (sizes.num_heads, -1)).transpose(1, 2) for x in (q, k)]
-        yield from ((f"{block}.attn.{name}", x) for name, x in zip("qkv", (q, k, v), strict=True))
-        yield f"{block}.attn.scores", heads[0] @ heads[1].transpose(-1, -2)
-        yield f"{block}.attn", seen[f"{block}.attn.proj.in"]
-        yield f"{block}.attn.proj", seen[f"{block}.ls1.out"]
-        yield f"{block}.norm2", seen[f"{block}.norm2.out"]
-        yield f"{block}.mlp.fc1", seen[f"{block}.mlp.fc1.out"]
-        yield f"{block}.mlp.act", seen[f"{block}.mlp.act.out"]
-        yield f"{block}.mlp.fc2", seen[f"{block}.ls2.out"]
-    yield "norm", seen["norm.out"][:, 0]
 
 
 @dataclass(frozen=True)
@@ -163,7 +119,9 @@ class Range:
 
 def activation_ranges(student: Student, images: Tensor) -> list[Range]:
     """Ranges of all int8 activations on uint8 pictures [count, height, width, channels]."""
-    return [Range.of(name, x, student.fracs[name]) for name, x in int8_activations(student, images)]
+    recording = Recording(student, images)
+    values = (value for operation in operations(student.architecture) for value in recording.int8(operation))
+    return [Range.of(name, x, student.fracs[name]) for name, x in values]
 
 
 def class_attention(vit: VisionTransformer, q: Tensor, k: Tensor, scale: float) -> Tensor:
@@ -210,7 +168,7 @@ def grad_cam(net: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def teacher_map(teacher: Teacher, images: Tensor) -> tuple[str, Tensor] | None:
-    """Where the teacher looks, [batch, rows, columns], and what that shows; None for a model that has no such map."""
+    """The kind of map that the teacher has, and the map [batch, rows, columns]; None for a model without."""
     net, x = teacher.net, teacher.pixels.normalize(images)
     if isinstance(net, VisionTransformer):
         supported = net.has_class_token and type(net.blocks[-1].attn) is Attention
@@ -221,7 +179,7 @@ def teacher_map(teacher: Teacher, images: Tensor) -> tuple[str, Tensor] | None:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture uint8 [height, width, channels], its class, what the student takes it for and how surely (0 to 1)."""
+    """A picture uint8 [height, width, channels], its class, the student's answer and its probability."""
 
     pixels: np.ndarray
     target: int
@@ -243,7 +201,7 @@ def one_of_each(targets: np.ndarray, count: int) -> list[int]:
 
 
 def examples(pictures: Pictures, logits: np.ndarray, count: int) -> list[Example]:
-    """Some pictures, about three quarters of them wrong; wrong ones first, of each kind of mistake the surest.
+    """Some pictures, about three quarters of them wrong; wrong ones first, most probable ones of each kind of mistake.
 
     logits: [len(pictures), classes].
     """

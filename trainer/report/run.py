@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run left behind: settings, logs, checkpoints, model file, evaluation."""
+"""The files of a run: settings, logs, checkpoints, model file, evaluation."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -8,13 +8,13 @@ from typing import Any
 
 from trainer.config import Config, load_config
 from trainer.errors import TrainerError, require
-from trainer.files import Files
-from trainer.restore import load_student, load_teacher
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
+from trainer.paths import Files
 from trainer.settings import build
-from trainer.ship import files_of
-from trainer.student import Student
-from trainer.teacher import Teacher
-from trainer.train import PHASES
+from trainer.training.phases import PHASES
+from trainer.training.pipeline import files_of
+from trainer.training.restore import load_student, load_teacher
 
 SETTINGS = "settings.json"
 Log = list[dict[str, float]]
@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_log(path: Path) -> Log | None:
-    """The rows that trainer.fit wrote, one for each epoch; None where there are none."""
+    """The rows that trainer.training.loop wrote, one for each epoch; None where there are none."""
     if not path.exists():
         return None
     try:
@@ -45,7 +45,7 @@ def read_log(path: Path) -> Log | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as it lies on disk. record, control: what `trainer train` and `trainer control` wrote down, {} without."""
+    """A run on disk. record, control: written by `trainer train` and `trainer control`, {} without."""
 
     directory: Path
     config: Config
@@ -55,7 +55,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, directory: Path, checkpoints: Path | None = None, config: Path | None = None) -> "RunFolder":
-        """Settings come from `config` or else from what the run noted; a folder of checkpoints with a record will do.
+        """Settings come from `config`, by default from the run's record; a folder of checkpoints with a record will do.
 
         Raises TrainerError for a folder that is no run.
         """
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """What people call the run."""
+        """The name of its configuration."""
         return self.config.name
 
     @property
@@ -109,7 +109,7 @@ class RunFolder:
             f"{path}: not found; `trainer train` makes it when all phases are done, --checkpoints names its folder",
         )
         student = load_student(path)
-        require(bool(student.fracs), f"{path}: has no activation scales; `trainer train` makes one that has")
+        require(student.calibrated, f"{path}: has no activation scales; `trainer train` makes one that has")
         return student
 
     def teacher(self) -> Teacher | None:

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// What MicroPython's qemu port lacks on a Cortex-M7 of QEMU's machine mps2-an500: time, a serial line that is
-// read by interrupt (Ctrl-C reaches a busy program, an idle board sleeps), a heap of the size that QEMU is
-// told, flash with a ROMFS, a reset that resets, and faults that are reported. mpconfigboard.mk puts the
-// __wrap functions in place.
+// What MicroPython's qemu port lacks on a Cortex-M7 (QEMU's machine mps2-an500): time, an interrupt-driven
+// serial line (Ctrl-C reaches a busy program, an idle board sleeps), a heap whose size is set by QEMU's
+// command line, flash with a ROMFS, a working reset, and reports of faults. mpconfigboard.mk makes the linker
+// use the __wrap functions.
 
 #include <string.h>
 
@@ -19,7 +19,7 @@
 
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 
-// ARMv7-M's own registers.
+// Registers of ARMv7-M.
 #define SYST_CSR REGISTER(0xE000E010)
 #define SYST_RVR REGISTER(0xE000E014)
 #define SYST_CVR REGISTER(0xE000E018)
@@ -42,13 +42,13 @@
 #define UART_RX_INTERRUPT (1u << 1)
 #define UART_RX_IRQ (0)
 
-// The board's counters: of 10 ms, and of PRESCALE + 1 cycles.
+// The board's counters: one counts 10 ms, the other PRESCALE + 1 cycles.
 #define CLOCK_HZ (25000000)
 #define FPGAIO_CLK100HZ REGISTER(0x40028014)
 #define FPGAIO_COUNTER REGISTER(0x40028018)
 #define FPGAIO_PRESCALE REGISTER(0x4002801C)
 
-// From qemu_m7.ld. QEMU writes board_parameters[0] before the start: bytes of heap, 0 for all.
+// From qemu_m7.ld. QEMU sets board_parameters[0] before the start: heap size in bytes, 0 for all.
 extern const volatile uint32_t board_parameters[];
 extern uint8_t board_heap[], board_heap_end[], board_flash[], board_flash_end[];
 
@@ -79,24 +79,24 @@ __attribute__((noreturn)) static void reset(void) {
     }
 }
 
-// machine.reset(), and the end of main(): the port would end QEMU.
+// machine.reset() and the end of main() reset the board; the port's exit would end QEMU.
 __attribute__((noreturn)) void __wrap_exit(int status) {
     (void)status;
     reset();
 }
 
-// Semihosting lets a program read and write the host's files; nothing here needs it.
+// No semihosting: it gives programs access to the host's files, and is not needed.
 void __wrap_mp_semihosting_init(void) {}
 
-// Serial line. Bytes wait in a queue from the interrupt on.
+// Serial line. The interrupt moves received bytes to a queue.
 
 enum { QUEUE = 1024 };
 static uint8_t queue[QUEUE];
 static volatile uint32_t received, taken;
 
-// Moves what has arrived to the queue. Interrupts are off. While a program runs that Ctrl-C may interrupt,
-// bytes that find no room are lost, as on any UART, or Ctrl-C could be stuck behind them; else they wait on
-// the line.
+// Moves received bytes to the queue; call with interrupts off. If the queue is full while Ctrl-C is enabled,
+// bytes are dropped, as on any UART, so that Ctrl-C is not stuck behind them; otherwise they wait on the
+// line.
 static void receive(void) {
     UART_INTSTATUS = UART_RX_INTERRUPT;
     while (UART_STATE & UART_RX_FULL) {
@@ -145,16 +145,16 @@ int __wrap_mp_hal_stdin_rx_chr(void) {
             board_unlock(state);
             return byte;
         }
-        // Wakes for an interrupt that came since the queue was looked at, too.
+        // Also wakes for an interrupt that became pending after the check above.
         sleep_until_interrupt();
         board_unlock(state);
     }
 }
 
-// Time, in microseconds since the start.
+// Time in microseconds since the start.
 
 static uint64_t microseconds(void) {
-    // The counter's 32 bits last for 71 minutes, those of 10 ms each for 497 days.
+    // The 32-bit microsecond counter wraps after 71 minutes, the 10 ms counter after 497 days.
     uint64_t rough = (uint64_t)FPGAIO_CLK100HZ * 10000;
     return rough + (uint64_t)(int64_t)(int32_t)(FPGAIO_COUNTER - (uint32_t)rough);
 }
@@ -171,7 +171,7 @@ mp_uint_t __wrap_mp_hal_ticks_cpu(void) {
     return FPGAIO_COUNTER;
 }
 
-// Sleeps until something happens, for at most a millisecond.
+// Sleeps until an interrupt, at most a millisecond.
 void board_wait(void) {
     SYST_RVR = CLOCK_HZ / 1000 - 1;
     SYST_CVR = 0;
@@ -206,22 +206,21 @@ void __wrap_gc_init(void *start, void *end) {
     __real_gc_init(board_heap, board_heap + (size && size < most ? size : most));
 }
 
-// Flash can be read: a write to it is a fault. Region 0 of the MPU, 2^23 bytes, read-only for privileged
-// code.
+// Makes flash read-only: writes fault. Region 0 of the MPU, 2^23 bytes, privileged read-only.
 static void protect_flash(bool on) {
     MPU_CTRL = 0;
     if (on) {
         MPU_RNR = 0;
         MPU_RBAR = (uint32_t)board_flash;
         MPU_RASR = 5u << 24 | 22u << 1 | 1;
-        MPU_CTRL = 5; // other addresses as without MPU
+        MPU_CTRL = 5; // enable; the default map for other addresses
     }
     __asm volatile("dsb\n isb" : : : "memory");
 }
 
 static MP_DEFINE_MEMORYVIEW_OBJ(flash_view, 'B', 0, 0, board_flash);
 
-// vfs.rom_ioctl. What is written lasts until a reset, with which QEMU loads its image again.
+// vfs.rom_ioctl. Written data lasts until a reset, when QEMU reloads its image.
 mp_obj_t __wrap_mp_vfs_rom_ioctl(size_t count, const mp_obj_t *arguments) {
     uint32_t size = (uint32_t)(board_flash_end - board_flash);
     mp_int_t command = mp_obj_get_int(arguments[0]);
@@ -254,7 +253,7 @@ mp_obj_t __wrap_mp_vfs_rom_ioctl(size_t count, const mp_obj_t *arguments) {
     return MP_OBJ_NEW_SMALL_INT(command == MP_VFS_ROM_IOCTL_WRITE_COMPLETE ? 0 : -MP_EINVAL);
 }
 
-// Where a start and a soft reset pass. mp_init mounts the image at /rom; relative paths begin there.
+// Runs at the start and after a soft reset. mp_init mounts the image at /rom; make it the current directory.
 void __wrap_mp_init(void) {
     protect_flash(true);
     __real_mp_init();
@@ -283,8 +282,8 @@ static void print_hex(uint32_t value) {
     print(text);
 }
 
-// frame: what the exception pushed, r0 to r3, r12, lr, pc and xPSR. Framed as the raw REPL frames an error,
-// so that a waiting mpremote reports it.
+// Reports a fault and resets. frame: the exception's stack frame, r0 to r3, r12, lr, pc and xPSR. The report
+// has the form of a raw REPL error, so that a waiting mpremote prints it.
 __attribute__((noreturn, used)) static void fault(const uint32_t *frame) {
     print("\r\n\x04"
           "fault at ");
@@ -299,8 +298,18 @@ __attribute__((naked)) static void fault_handler(void) {
     __asm volatile("mrs r0, msp\n b %0" : : "i"(fault));
 }
 
-__attribute__((section(".board_vectors"), used)) static const void *const vectors[16 + UART_RX_IRQ + 1] = {
-    &_estack,      Reset_Handler, fault_handler, fault_handler, fault_handler, fault_handler,
-    fault_handler, NULL,          NULL,          NULL,          NULL,          fault_handler,
-    fault_handler, NULL,          fault_handler, tick_handler,  uart_handler,
+// ARMv7-M's vector table; entries that are left out are reserved.
+__attribute__((section(".board_vectors"), used)) static const void *const vectors[] = {
+    [0] = &_estack, // initial stack pointer
+    [1] = Reset_Handler,
+    [2] = fault_handler,  // NMI
+    [3] = fault_handler,  // HardFault
+    [4] = fault_handler,  // MemManage
+    [5] = fault_handler,  // BusFault
+    [6] = fault_handler,  // UsageFault
+    [11] = fault_handler, // SVCall
+    [12] = fault_handler, // DebugMonitor
+    [14] = fault_handler, // PendSV
+    [15] = tick_handler,  // SysTick
+    [16 + UART_RX_IRQ] = uart_handler,
 };

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// The port's configuration, and what the board has besides: time, polling of standard input, a ROMFS in
-// flash.
+// The port's configuration, and the board's additions: time, polling of standard input, a ROMFS in flash.
 
 #include "mpconfigport.h"
 
-// mpremote's mounts read and poll sys.stdin.buffer.
+// mpremote's mount reads and polls sys.stdin.buffer.
 #undef MICROPY_PY_SYS_STDIO_BUFFER
 #define MICROPY_PY_SYS_STDIO_BUFFER (1)
 #undef MICROPY_PY_SELECT

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The base ISA's arithmetic, logic, shifts, booleans, loads and stores (ISA 6).
-#include "internal.h"
+#include "semantics.h"
 
 #define RESULT(name, to, value)                                                                              \
     LX7_DO(name) {                                                                                           \
@@ -62,7 +62,7 @@ MOVE_IF(movgez, SIGNED(at) >= 0)
 MOVE_IF(movf, !(core->br >> i->bt & 1))
 MOVE_IF(movt, core->br >> i->bt & 1)
 
-// Shifts: SAR is taken from a 64-bit value, so that 32 and more are as the manual has them.
+// Shifts are taken from a 64-bit value, so that SAR >= 32 works as in the manual.
 
 #define SET_SAR(name, value)                                                                                 \
     LX7_DO(name) {                                                                                           \
@@ -79,7 +79,7 @@ static uint32_t funnel(uint32_t high, uint32_t low, uint32_t count) {
     return (uint32_t)(((uint64_t)high << 32 | low) >> count);
 }
 
-// Without shifting negative numbers, which C leaves to compilers.
+// C leaves >> of negative numbers to the compiler.
 static uint32_t shift_right_arithmetic(uint32_t value, uint32_t count) {
     return funnel(value >> 31 ? UINT32_MAX : 0, value, count < 32 ? count : 32);
 }
@@ -111,7 +111,7 @@ RESULT(mul16s, ar, lx7_sign_extend(A(as), 15) * lx7_sign_extend(A(at), 15))
 
 DIVISION(quou, A(as) / A(at))
 DIVISION(remu, A(as) % A(at))
-// In 64 bits -2^31 / -1 is a number, whose low half the manual gives.
+// -2^31 / -1 fits 64 bits; the result is its low half, as in the manual.
 DIVISION(quos, (int64_t)SIGNED(as) / SIGNED(at))
 DIVISION(rems, (int64_t)SIGNED(as) % SIGNED(at))
 
@@ -180,8 +180,7 @@ BOOLEAN(xorb, s ^ t)
     LX7_DO(name) {                                                                                           \
         uint32_t all = (1u << (size)) - 1, group = core->br >> i->bs & all;                                  \
         if (i->bs % (size)) {                                                                                \
-            lx7_stop_run(core, LX7_ILLEGAL,                                                                  \
-                         "the group of booleans does not start at a multiple of its size");                  \
+            lx7_stop_run(core, LX7_ILLEGAL, "a group of booleans must start at a multiple of its size");     \
             return;                                                                                          \
         }                                                                                                    \
         set_boolean(core, i->bt, test);                                                                      \

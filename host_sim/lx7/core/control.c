@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The base ISA's branches, calls, register windows, loops and special registers (ISA 4, 6).
-#include "internal.h"
+#include "semantics.h"
 #include "special_registers.h"
+#include "windows.h"
 
 #define BRANCH(name, condition)                                                                              \
     LX7_DO(name) {                                                                                           \
@@ -44,7 +45,7 @@ LX7_DO(jx) {
     core->next_pc = A(as);
 }
 
-// Calls: bits 31:30 of a windowed return address hold the caller's distance in windows.
+// Calls. Bits 31:30 of a windowed return address: the call's window increment.
 
 static void call(lx7_core *core, uint32_t target, uint32_t windows) {
     uint32_t back = core->next_pc;
@@ -79,7 +80,7 @@ LX7_DO(ret_n) {
 }
 
 static bool windows_usable(lx7_core *core) {
-    if ((core->ps & (LX7_PS_WOE | LX7_PS_EXCM)) != LX7_PS_WOE) {
+    if (!lx7_windows_on(core)) {
         lx7_stop_run(core, LX7_ILLEGAL, "register windows are off (PS.WOE clear or PS.EXCM set)");
         return false;
     }
@@ -112,7 +113,7 @@ LX7_DO(retw) {
         return;
     }
     if (distance == 0 || (nearest && nearest != distance)) {
-        lx7_stop_run(core, LX7_ILLEGAL, "a0 holds no return address of this frame");
+        lx7_stop_run(core, LX7_ILLEGAL, "a0 is not a return address of this frame");
     } else if (!nearest) {
         lx7_window_exception(core, (base - distance) & 15, 0x40 + 0x80 * (distance - 1));
     } else {
@@ -130,7 +131,7 @@ LX7_DO(movsp) {
     uint32_t base = core->window / 4;
     if (windows_usable(core) && !owned(core, base - 1) && !owned(core, base - 2) && !owned(core, base - 3)) {
         lx7_stop_run(core, LX7_ILLEGAL,
-                     "movsp with the caller's window spilled raises Alloca, for which there is no handler");
+                     "movsp with the caller's window spilled raises Alloca, which has no handler");
     } else if (core->reason == LX7_RUNNING) {
         A(at) = A(as);
     }
@@ -140,7 +141,7 @@ LX7_DO(rotw) {
     core->window = (core->window + 4 * (uint32_t)i->imm) & 63;
 }
 
-// Back from a handler that has spilled (rfwo) or filled (rfwu) the window that it stands in.
+// Returns from a handler that has spilled (rfwo) or filled (rfwu) the current window.
 static void leave_window_handler(lx7_core *core, bool filled) {
     if (!(core->ps & LX7_PS_EXCM)) {
         lx7_stop_run(core, LX7_ILLEGAL, "no window exception to return from");
@@ -181,30 +182,32 @@ LOOP(loopgtz, SIGNED(as) <= 0)
 
 // Special and user registers
 
-// Those that hold what was written: where the core keeps them, and the bits that they have.
+// Special registers that are plain storage: where it is, and which bits exist.
+#define SPECIAL(register, field, bits)                                                                       \
+    {.number = LX7_SPECIAL_##register, .place = offsetof(lx7_core, field), .mask = bits}
 static const struct {
     int32_t number;
     size_t place;
     uint32_t mask;
 } specials[] = {
-    {LX7_SPECIAL_LBEG, offsetof(lx7_core, lbeg), UINT32_MAX},
-    {LX7_SPECIAL_LEND, offsetof(lx7_core, lend), UINT32_MAX},
-    {LX7_SPECIAL_LCOUNT, offsetof(lx7_core, lcount), UINT32_MAX},
-    {LX7_SPECIAL_SAR, offsetof(lx7_core, sar), 63},
-    {LX7_SPECIAL_BR, offsetof(lx7_core, br), 0xffff},
-    {LX7_SPECIAL_SCOMPARE1, offsetof(lx7_core, scompare1), UINT32_MAX},
-    {LX7_SPECIAL_WINDOWSTART, offsetof(lx7_core, windowstart), 0xffff},
-    {LX7_SPECIAL_EPC1, offsetof(lx7_core, epc1), UINT32_MAX},
-    {LX7_SPECIAL_DEPC, offsetof(lx7_core, depc), UINT32_MAX},
-    {LX7_SPECIAL_EXCSAVE1, offsetof(lx7_core, excsave1), UINT32_MAX},
-    {LX7_SPECIAL_CPENABLE, offsetof(lx7_core, cpenable), 0xff},
-    {LX7_SPECIAL_PS, offsetof(lx7_core, ps), 0x70fff},
-    {LX7_SPECIAL_VECBASE, offsetof(lx7_core, vecbase), 0xfffffc00},
-    {LX7_SPECIAL_EXCCAUSE, offsetof(lx7_core, exccause), 63},
-    {LX7_SPECIAL_EXCVADDR, offsetof(lx7_core, excvaddr), UINT32_MAX},
+    SPECIAL(LBEG, lbeg, UINT32_MAX),
+    SPECIAL(LEND, lend, UINT32_MAX),
+    SPECIAL(LCOUNT, lcount, UINT32_MAX),
+    SPECIAL(SAR, sar, 63),
+    SPECIAL(BR, br, 0xffff),
+    SPECIAL(SCOMPARE1, scompare1, UINT32_MAX),
+    SPECIAL(WINDOWSTART, windowstart, 0xffff),
+    SPECIAL(EPC1, epc1, UINT32_MAX),
+    SPECIAL(DEPC, depc, UINT32_MAX),
+    SPECIAL(EXCSAVE1, excsave1, UINT32_MAX),
+    SPECIAL(CPENABLE, cpenable, 0xff),
+    SPECIAL(PS, ps, 0x70fff),
+    SPECIAL(VECBASE, vecbase, 0xfffffc00),
+    SPECIAL(EXCCAUSE, exccause, 63),
+    SPECIAL(EXCVADDR, excvaddr, UINT32_MAX),
 };
 
-// Where a special register is kept, and its bits; NULL where there is none such, or it is computed.
+// Storage and bits of a special register; NULL if there is none.
 static uint32_t *special(lx7_core *core, int32_t number, uint32_t *mask) {
     for (size_t n = 0; n < sizeof(specials) / sizeof(*specials); n++) {
         if (specials[n].number == number) {
@@ -281,7 +284,7 @@ LX7_DO(rsil) {
     A(at) = old;
 }
 
-// Synchronisation: the core is in order and has one view of memory.
+// Synchronisation has no effect: the core executes in order and has one view of memory.
 #define NOTHING(name)                                                                                        \
     LX7_DO(name) {                                                                                           \
         (void)core;                                                                                          \
@@ -306,6 +309,7 @@ NOTHING(nop_n)
 ENDS(break, LX7_BREAK)
 ENDS(break_n, LX7_BREAK)
 ENDS(simcall, LX7_SIMCALL)
+ENDS(not_executed, LX7_NOT_EXECUTED)
 
 LX7_DO(ill) {
     (void)i;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "internal.h"
+// The decoder: the generated table of instructions, and how its operands are encoded.
+#include "decode.h"
+#include "semantics.h"
 
-// Forms of operands: registers of a file, then immediates as host_sim/lx7/isa explains them.
+// Forms of operands: a register of a file, or an immediate (host_sim/lx7/isa).
 typedef enum {
     REGISTER_A,
     REGISTER_B,
@@ -34,7 +36,7 @@ typedef struct {
 
 typedef struct {
     uint8_t resource;
-    bool by_operand; // resource is a file's first, the operand at `place` counts on from it
+    bool by_operand; // resource is the first of a register file; the operand at `place` is added to it
     uint16_t place;
     uint8_t stage;
 } stage;
@@ -101,7 +103,7 @@ static const instruction *find(const uint8_t *bytes, uint32_t count, uint32_t *w
         return NULL;
     }
     *word = 0;
-    memcpy(word, bytes, length); // the host is little endian, too
+    memcpy(word, bytes, length); // the host is little endian
     for (int n = 0; n < INSTRUCTIONS; n++) {
         if (instructions[n].length == length && (*word & instructions[n].mask) == instructions[n].match) {
             return &instructions[n];

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The single-precision FPU (ISA 4.3.11): the host computes, in the rounding mode of FCR; NaNs are chosen
-// here, since processors differ in them.
+// The single-precision FPU (ISA 4.3.11). The host computes, in the rounding mode of FCR; NaNs are chosen
+// here, since hosts differ in them.
 #include <fenv.h>
 #include <math.h>
 
-#include "internal.h"
+#include "semantics.h"
 
 #define F(name) (core->f[i->name])
 
@@ -60,7 +60,7 @@ static void end(lx7_core *core) {
                  (flags & FE_INVALID ? INVALID : 0u);
 }
 
-// The NaN that comes out of operands of which one is NaN: the first in the order given, made quiet.
+// The resulting NaN if an operand is NaN: the first NaN in the order given, made quiet.
 static uint32_t choose_nan(lx7_core *core, uint32_t a, uint32_t b, uint32_t c) {
     if (is_signalling(a) || is_signalling(b) || is_signalling(c)) {
         core->fsr |= INVALID;
@@ -95,7 +95,7 @@ static void multiply_add(lx7_core *core, const lx7_insn *i, uint32_t s) {
     if (is_nan(s) || is_nan(t) || is_nan(r)) {
         uint32_t s_size = s & ~(uint32_t)SIGN, t_size = t & ~(uint32_t)SIGN;
         if ((s_size == INFINITE && !t_size) || (!s_size && t_size == INFINITE)) {
-            core->fsr |= INVALID; // as in QEMU's model; IEEE 754 (7.2) leaves it open
+            core->fsr |= INVALID; // as in QEMU's model; IEEE 754 (7.2) leaves this open
         }
         F(fr) = choose_nan(core, r, t, s);
         return;
@@ -162,7 +162,7 @@ static void to_int(lx7_core *core, const lx7_insn *i, double (*rounded)(double),
         to_int(core, i, rounded, is_unsigned);                                                               \
     }
 
-TO_INT(round_s, nearbyint, false) // the host rounds to nearest, ties to even, outside begin and end
+TO_INT(round_s, nearbyint, false) // outside begin and end the host rounds to nearest, ties to even
 TO_INT(trunc_s, trunc, false)
 TO_INT(floor_s, floor, false)
 TO_INT(ceil_s, ceil, false)
@@ -183,7 +183,7 @@ LX7_DO(ufloat_s) {
     F(fr) = from_number(core, (double)A(as), i->imm);
 }
 
-// Comparisons: unordered ones answer for NaN with true; only olt.s and ole.s object to a quiet one.
+// Comparisons: unordered ones are true for NaN; only olt.s and ole.s signal a quiet NaN as invalid.
 
 typedef enum { LESS, EQUAL, GREATER, UNORDERED } order;
 
@@ -266,13 +266,12 @@ LX7_DO(wur_fsr) {
     core->fsr = A(at) & FLAGS;
 }
 
-// Steps of the manual's sequences for division and square root start from tables in the chip that nobody has
-// published.
+// Steps of the manual's division and square root sequences; their lookup tables are unpublished.
 #define UNPUBLISHED(name)                                                                                    \
     LX7_DO(name) {                                                                                           \
         (void)i;                                                                                             \
         lx7_stop_run(core, LX7_UNMEASURED,                                                                   \
-                     "a step of a division or square root, with approximations of the chip");                \
+                     "a step of division or square root, whose tables are unpublished");                     \
     }
 
 UNPUBLISHED(div0_s)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What the files of PIE's semantics share. Each writes registers only when its memory access has succeeded;
-// sources are read before any destination is written (TRM 1.8: fused loads see old registers).
+// Shared by the semantics of PIE. An instruction writes registers only after its memory access has succeeded,
+// and reads all sources before it writes a destination (TRM 1.8: a fused load sees the old registers).
 
 #ifndef LX7_PIE_H
 #define LX7_PIE_H
 
-#include "internal.h"
+#include "semantics.h"
 
-// Two destinations in one register: no manual says which one stays.
+// Stops the run if two destinations are the same register: no manual says which value is kept.
 static inline bool lx7_apart(lx7_core *core, uint8_t a, uint8_t b) {
     if (a == b) {
         lx7_stop_run(core, LX7_UNMEASURED, "two destinations in one register");
@@ -30,14 +30,39 @@ static inline lx7_q lx7_broadcast_16(uint32_t value) {
     return q;
 }
 
-// The 16 bytes of {high, low} from byte SAR_BYTE on.
-lx7_q lx7_window(const lx7_core *core, uint8_t low, uint8_t high);
+// QACC as 16 lanes of 20 bits.
+void lx7_get_qacc(const lx7_core *core, int32_t lanes[16]);
+void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]);
+
+// 32 bytes of two registers, the low register first.
+typedef struct {
+    uint8_t bytes[64]; // with 16 zeros before and after
+} lx7_bytes;
+
+static inline lx7_bytes lx7_bytes_of(const lx7_core *core, uint8_t low, uint8_t high) {
+    lx7_bytes r = {{0}};
+    memcpy(r.bytes + 16, &core->q[low], 16);
+    memcpy(r.bytes + 32, &core->q[high], 16);
+    return r;
+}
+
+static inline lx7_q lx7_bytes_from(const lx7_bytes *r, int first) {
+    lx7_q value;
+    memcpy(&value, r->bytes + 16 + first, 16);
+    return value;
+}
+
+// 16 bytes of {high, low}, starting at byte SAR_BYTE.
+static inline lx7_q lx7_window(const lx7_core *core, uint8_t low, uint8_t high) {
+    lx7_bytes r = lx7_bytes_of(core, low, high);
+    return lx7_bytes_from(&r, (int)core->sar_byte);
+}
 
 static inline int64_t lx7_clamp(int64_t value, int64_t low, int64_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
-// Arithmetic shift without C's doubts about negative numbers; count < 64.
+// Arithmetic right shift (C leaves >> of negative numbers to the compiler); count < 64.
 static inline int64_t lx7_shift_right(int64_t value, uint32_t count) {
     return value < 0 ? ~(~value >> count) : value >> count;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// PIE: the accumulators QACC (16 lanes of 20 bits, or 8 of 40) and ACCX (40 bits), and what multiplies into
-// them (TRM 1.8). Where an accumulator reaches a rail that nobody has measured on a chip, the run stops.
+// PIE: the accumulators QACC (16 lanes of 20 bits, or 8 of 40) and ACCX (40 bits), and multiply-accumulate
+// (TRM 1.8). The run stops where an accumulator saturates in a way that was not measured on a chip.
 #include "pie.h"
 
 enum { LANES_20 = 16, LANES_40 = 8 };
@@ -14,7 +14,7 @@ static int64_t extend(uint64_t bits, uint64_t mask) {
     return (int64_t)(((bits & mask) ^ sign) - sign);
 }
 
-// The views of QACC: within each half a lane of 40 bits is two of 20, the low one first.
+// Views of QACC: a lane of 40 bits is two lanes of 20, the low one first.
 
 static void split_lanes(const int64_t from[LANES_40], int32_t to[LANES_20]) {
     for (int n = 0; n < LANES_40; n++) {
@@ -53,7 +53,7 @@ void lx7_set_qacc(lx7_core *core, const int32_t lanes[16]) {
     }
 }
 
-// One of QACC's halves as five words, and back.
+// Half of QACC as five words.
 
 static void half_words(lx7_core *core, int half, uint32_t words[5]) {
     view_by_40(core);
@@ -78,13 +78,15 @@ static void set_half_words(lx7_core *core, int half, const uint32_t words[5]) {
 
 static bool unmeasured_rail(lx7_core *core, bool reached) {
     if (reached) {
-        lx7_stop_run(core, LX7_UNMEASURED, "an accumulator reaches a rail that was not measured on a chip");
+        lx7_stop_run(core, LX7_UNMEASURED,
+                     "an accumulator saturates in a way that was not measured on a chip");
     }
     return reached;
 }
 
-// Multiplying into QACC. `strict`: the instruction's rails were not measured: none may be passed, and the
-// negative one not even reached, since there readings differ by one.
+// Multiply-accumulate into QACC. `strict`: this instruction's saturation was not measured. The run then stops
+// at either limit; the negative one counts as soon as it is reached, since readings of the manual differ by
+// one.
 
 static bool add_products_s8(lx7_core *core, const int8_t *x, const int8_t *y, int step, bool strict) {
     view_by_20(core);
@@ -144,8 +146,8 @@ static bool add_products_u16(lx7_core *core, const lx7_q *x, const lx7_q *y) {
     return true;
 }
 
-// Multiplying into ACCX: all products are summed first, then added, then clamped once. Its positive rail was
-// measured.
+// Multiply-accumulate into ACCX: products are summed, then added, then clamped once. Its positive saturation
+// was measured.
 
 static bool add_to_accx(lx7_core *core, int64_t products) {
     int64_t sum = core->accx + products;
@@ -197,8 +199,7 @@ SUM_OF_PRODUCTS(s16, h, 8, int64_t, add_to_accx)
 SUM_OF_PRODUCTS(u8, ub, 16, uint32_t, add_to_accx_unsigned)
 SUM_OF_PRODUCTS(u16, uh, 8, uint64_t, add_to_accx_unsigned)
 
-// A MAC fused with a load uses the old registers; the load comes first here, so that a refused one changes
-// nothing.
+// A MAC fused with a load uses the old registers. The load comes first here: if it fails, nothing changes.
 
 typedef struct {
     lx7_q loaded;
@@ -223,17 +224,17 @@ static void finish_qup(lx7_core *core, const lx7_insn *i, fused f, mac multiply)
 
 static fused load_next(lx7_core *core, const lx7_insn *i, uint32_t step) {
     uint32_t address = A(as);
-    return (fused){lx7_load_128(core, address & ~15u), address + step};
+    return (fused){.loaded = lx7_load_128(core, address & ~15u), .next = address + step};
 }
 
 static fused load_bytes(lx7_core *core, const lx7_insn *i) {
     uint32_t address = A(as);
-    return (fused){lx7_broadcast_8(lx7_load_8(core, address)), address + 1};
+    return (fused){.loaded = lx7_broadcast_8(lx7_load_8(core, address)), .next = address + 1};
 }
 
 static fused load_halfwords(lx7_core *core, const lx7_insn *i) {
     uint32_t address = A(as);
-    return (fused){lx7_broadcast_16(lx7_load_16(core, address & ~1u)), address + 2};
+    return (fused){.loaded = lx7_broadcast_16(lx7_load_16(core, address & ~1u)), .next = address + 2};
 }
 
 #define VMULAS(name, multiply)                                                                               \
@@ -273,7 +274,7 @@ VMULAS_BROADCAST(u8_qacc, load_bytes, mac_u8_qacc)
 VMULAS_BROADCAST(s16_qacc, load_halfwords, mac_s16_qacc)
 VMULAS_BROADCAST(u16_qacc, load_halfwords, mac_u16_qacc)
 
-// qx is the vector, a lane of qy the scalar.
+// qx is the vector; the scalar is a lane of qy.
 
 static bool vsmulas_s8(lx7_core *core, const lx7_insn *i) {
     int8_t scalar[1] = {core->q[i->qy].b[i->sel]};
@@ -300,7 +301,7 @@ static bool vsmulas_s16(lx7_core *core, const lx7_insn *i) {
 VSMULAS(s8, vsmulas_s8)
 VSMULAS(s16, vsmulas_s16)
 
-// Clearing and moving into QACC
+// Clearing and filling QACC
 
 LX7_DO(ee_zero_qacc) {
     (void)i;
@@ -347,7 +348,7 @@ FILL(u8, fill_20, false)
 FILL(s16, fill_40, true)
 FILL(u16, fill_40, false)
 
-// Reading: shifted right (towards minus infinity), written back unclamped, clamped to the result.
+// Draining: shift right (rounding down), write back unclamped, clamp to the result.
 
 static bool second_operand_known(lx7_core *core, const lx7_insn *i) {
     if (i->sel) {
@@ -389,7 +390,7 @@ LX7_DO(ee_srs_accx) {
     }
 }
 
-// Memory and user registers see the accumulators' bits.
+// Raw bits of the accumulators, in memory and user registers.
 
 static void load_half(lx7_core *core, const lx7_insn *i, int half, bool top) {
     uint32_t words[5], address = A(as);

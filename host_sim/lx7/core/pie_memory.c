@@ -6,8 +6,7 @@ static uint32_t aligned(uint32_t address, uint32_t size) {
     return address & ~(size - 1);
 }
 
-// Post-increments: .ip adds an immediate, .xp a register, .incp the size. Registers change after the access
-// only.
+// Post-increments: .ip adds an immediate, .xp a register, .incp the size.
 
 #define MEMORY(name, access, step)                                                                           \
     LX7_DO(name) {                                                                                           \
@@ -94,7 +93,7 @@ LX7_DO(mv_qr) {
     core->q[i->qu] = core->q[i->qs];
 }
 
-// The manual does not say whether the halfword is signed.
+// The manual does not say whether the index is signed.
 static bool indexed(lx7_core *core, const lx7_insn *i, uint32_t *address) {
     int32_t index = core->q[i->qs].h[i->sel8];
     if (index < 0) {
@@ -183,30 +182,6 @@ static void load_ua_state(lx7_core *core, uint32_t address) {
 MEMORY(ee_ld_ua_state_ip, load_ua_state(core, address), IMM)
 MEMORY(ee_st_ua_state_ip, lx7_store_128(core, aligned(address, 16), core->ua_state), IMM)
 
-// Bytes of two registers as one row of 32, the low one first.
-
-typedef struct {
-    uint8_t bytes[64]; // 16 of zeros on either side
-} row;
-
-static row row_of(const lx7_core *core, uint8_t low, uint8_t high) {
-    row r = {{0}};
-    memcpy(r.bytes + 16, &core->q[low], 16);
-    memcpy(r.bytes + 32, &core->q[high], 16);
-    return r;
-}
-
-static lx7_q bytes_from(const row *r, int first) {
-    lx7_q value;
-    memcpy(&value, r->bytes + 16 + first, 16);
-    return value;
-}
-
-lx7_q lx7_window(const lx7_core *core, uint8_t low, uint8_t high) {
-    row r = row_of(core, low, high);
-    return bytes_from(&r, (int)core->sar_byte);
-}
-
 LX7_DO(ee_src_q) {
     core->q[i->qa] = lx7_window(core, i->qs0, i->qs1);
 }
@@ -232,14 +207,14 @@ static void shift_and_load(lx7_core *core, const lx7_insn *i, uint32_t address) 
 MEMORY_BOTH(ee_src_q_ld, shift_and_load(core, i, address))
 MEMORY(ee_srcq_128_st_incp, lx7_store_128(core, aligned(address, 16), lx7_window(core, i->qs0, i->qs1)), 16)
 
-// {qs1, qs0} by `bytes` to the left (positive) or right, zeros coming in.
+// Shifts {qs1, qs0} left by `bytes`, or right if negative, filling with zeros.
 static void shift_pair(lx7_core *core, const lx7_insn *i, int bytes) {
     if (!lx7_apart(core, i->qs0, i->qs1)) {
         return;
     }
-    row r = row_of(core, i->qs0, i->qs1);
-    core->q[i->qs0] = bytes_from(&r, -bytes);
-    core->q[i->qs1] = bytes_from(&r, 16 - bytes);
+    lx7_bytes r = lx7_bytes_of(core, i->qs0, i->qs1);
+    core->q[i->qs0] = lx7_bytes_from(&r, -bytes);
+    core->q[i->qs1] = lx7_bytes_from(&r, 16 - bytes);
 }
 
 LX7_DO(ee_slci_2q) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The data cache's manual preload: lines come from flash or PSRAM while the core computes. What is known of
-// its time, and what is assumed, stands in host_sim/lx7/timing.py. IDF: ESP-IDF's soc/esp32s3/extmem_reg.h
-// and esp_rom's esp32s3/rom/cache.h; JX: registers as a chip showed them (timing.py).
-#include "internal.h"
+// The data cache's manual preload: it loads lines from flash or PSRAM while the core computes.
+// host_sim/lx7/timing.py says what is known of its timing and what is assumed. IDF: ESP-IDF's
+// soc/esp32s3/extmem_reg.h and esp_rom's esp32s3/rom/cache.h; JX: registers observed on a chip (timing.py).
+#include "preload.h"
+#include "cache.h"
+#include "regions.h"
 
-// Begins all lines whose turn has come before `now`: each when the one before has arrived and no miss of the
-// core has the bus (assumed). A line that is there takes no time.
+// Begins every line that is due before `now`: when the previous line has arrived and no miss of the core
+// holds the bus (assumed). A line already in the cache takes no time.
 void lx7_advance_preload(lx7_core *core, uint64_t now) {
     lx7_preload *preload = &core->preload;
     uint64_t read = preload->memory == LX7_FLASH ? core->timing.flash_read : core->timing.psram_read;
@@ -23,7 +25,7 @@ void lx7_advance_preload(lx7_core *core, uint64_t now) {
     preload->busy = preload->left || preload->bus_free > now;
 }
 
-// A line on its way is waited for by who wants it, and by a miss, which is served next (assumed).
+// An access to the line in transfer waits for it; so does a miss, which is served next (assumed).
 uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t address, uint8_t memory,
                                   bool write, uint64_t cost, uint64_t now) {
     lx7_preload *preload = &core->preload;
@@ -38,9 +40,10 @@ uint64_t lx7_touch_beside_preload(lx7_core *core, lx7_cache *cache, uint32_t add
     return wanted ? wait : 0;
 }
 
-// ENA was set at `now`. SIZE counts lines (IDF; JX; the ROM's functions take bytes), at most those of the
-// cache (IDF); the first is the one that holds ADDR (assumed where ADDR is within it). Where a chip cannot
-// read them it raises DCACHE_PRELOAD_OP_FAULT or MMU_ENTRY_FAULT, on which IDF panics (cache_err_int.c).
+// ENA was set at `now`. SIZE counts lines (IDF; JX; the ROM's functions take bytes), at most as many as the
+// cache has (IDF). The first line is the one that holds ADDR (assumed if ADDR is not its start). On lines
+// that it cannot read, a chip raises DCACHE_PRELOAD_OP_FAULT or MMU_ENTRY_FAULT, and ESP-IDF panics
+// (cache_err_int.c).
 static void start_preload(lx7_core *core, uint64_t now) {
     lx7_preload *preload = &core->preload;
     const lx7_cache *cache = &core->data_cache;
@@ -68,8 +71,8 @@ static void start_preload(lx7_core *core, uint64_t now) {
     preload->busy = true;
 }
 
-// While lines come CTRL reads ENA, then DONE (IDF; JX). What an access costs beyond its instruction is
-// unknown, and not charged.
+// CTRL reads ENA during a preload, then DONE (IDF; JX). The cost of a register access beyond its instruction
+// is unknown and not charged.
 uint8_t *lx7_register_at(lx7_core *core, uint32_t address, uint32_t size, const void *stored) {
     lx7_preload *preload = &core->preload;
     uint32_t *registers[] = {&preload->ctrl, &preload->address, &preload->size};

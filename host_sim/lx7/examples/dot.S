@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// int32_t dot(const int8_t *a, const int8_t *b, int32_t chunks): sum of a[k] * b[k] for k < 16 * chunks. a and b lie on
-// multiples of 16. Change first: the loop; `just lx7 profile host_sim/lx7/examples/dot.c host_sim/lx7/examples/dot.S
+// int32_t dot(const int8_t *a, const int8_t *b, int32_t chunks): sum of a[k] * b[k] for k < 16 * chunks. a and b are
+// aligned to 16 bytes. To experiment, change the loop; `just lx7 profile host_sim/lx7/examples/dot.c host_sim/lx7/examples/dot.S
 // --function dot` shows what each instruction costs.
 
     .text
@@ -17,8 +17,8 @@ dot:
     rur.accx_0 a2
     retw.n
 
-// The same for an even number of chunks: every product finds operands that were loaded two instructions before. Reads
-// 16 bytes behind a and 32 behind b.
+// The same for an even number of chunks, without stalls: operands are loaded two instructions before their product.
+// Reads 16 bytes beyond a and 32 beyond b.
     .global dot_without_stalls
     .align 4
 dot_without_stalls:

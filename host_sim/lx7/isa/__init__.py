@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The instructions of the ESP32-S3's LX7 core: the one table that assembler macros, decoders, disassembler and cycle
-model come from.
+"""The instructions of the ESP32-S3's LX7 core: one table from which assembler macros, decoders, disassembler and cycle
+model are made.
 
-base.txt and pie.txt hold a line for each instruction, with these columns between bars:
+base.txt and pie.txt hold one line per instruction, with these columns between bars:
 
 1. syntax: mnemonic and operands in assembly order; an operand is a register (its first letter says of which file:
    a, b, f or q) or `name:kind`, an immediate (see IMMEDIATES);
@@ -11,7 +11,8 @@ base.txt and pie.txt hold a line for each instruction, with these columns betwee
    needed and at whose end a result is there (1 = E, 2 = M; TRM 1.7.1);
 4. unit: what the cycle model has to know beyond the stages (see UNITS);
 5. multiply-accumulates that one execution makes;
-6. sources of the line; "silicon": the effect was checked on a chip, otherwise only manuals speak.
+6. sources of the line; "silicon": the effect was checked on a chip, otherwise only manuals speak; "not executed": the
+   core knows the encoding alone, and stops there.
 """
 
 import functools
@@ -22,9 +23,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TABLES = (HERE / "base.txt", HERE / "pie.txt")
 
-# mac and drain: the shared adders that stall a drain right behind a mac (reference: OVL's functional units).
+# mac and drain share adders: a drain right after a mac stalls (OVL's functional units).
 UNITS = ("-", "branch", "jump", "loop", "divide", "mac", "drain")
-# State that instructions read and write besides operands, as far as pipeline stages go.
+# State besides operands that instructions read and write in known pipeline stages.
 STATE = ("BR", "SAR", "SAR_BYTE", "ACCX", "QACC_L", "QACC_H", "UA_STATE", "FFT_BIT_WIDTH")
 FILES = {"a": 16, "b": 16, "f": 16, "q": 8}
 
@@ -54,7 +55,7 @@ SPECIAL_REGISTERS = {
 
 
 class IsaError(ValueError):
-    """An instruction or operand that the core does not have; the message says what there is."""
+    """An instruction or operand that the core does not have; the message says what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Operand:
 
     @property
     def count(self) -> int:
-        """How many fields it can have: 0 to count - 1."""
+        """Number of field values: 0 to count - 1."""
         return 1 << self.immediate.bits if self.immediate else FILES[self.file]
 
     @property
@@ -199,7 +200,7 @@ class Operand:
         return self.immediate is not None and self.immediate.relative
 
     def value(self, field: int, pc: int = 0) -> int:
-        """What a field means in an instruction at `pc`."""
+        """Value of a field in an instruction at `pc`."""
         return self.immediate.value(field, pc) if self.immediate else field
 
     def field(self, word: int) -> int:
@@ -249,8 +250,13 @@ class Instruction:
         return re.sub(r"\W", "_", self.mnemonic)
 
     @property
+    def executed(self) -> bool:
+        """Whether the core executes it; it stops at the others by their names."""
+        return "not executed" not in self.source
+
+    @property
     def silicon(self) -> bool:
-        """Whether its effect was checked on a chip; the base ISA counts as known."""
+        """Whether its effect was checked on a chip; the base ISA counts as checked."""
         return not self.pie or "silicon" in self.source or self.source == "OVL"
 
     def values(self, word: int, pc: int) -> tuple[int, ...]:
@@ -277,7 +283,7 @@ class Instruction:
 
 
 def instruction_length(first_byte: int) -> int:
-    """Bytes of the instruction that starts so (its low nibble: density option 8..13, PIE's wide forms 14 and 15)."""
+    """Length in bytes, from the first byte (low nibble 8..13: density option, 14 and 15: PIE's wide forms)."""
     nibble = first_byte & 15
     return 3 if nibble < 8 else 2 if nibble < 14 else 4
 
@@ -350,7 +356,7 @@ def instructions() -> dict[str, Instruction]:
 
 @functools.cache
 def by_low_nibble() -> list[list[Instruction]]:
-    """The instructions that a word with this low nibble can be."""
+    """For each low nibble, the instructions that it can begin."""
     table = instructions().values()
     return [[i for i in table if not (i.match ^ nibble) & i.mask & 15] for nibble in range(16)]
 
@@ -369,7 +375,7 @@ class Decoded:
 
 
 def decode(code: bytes, pc: int = 0) -> Decoded | None:
-    """The instruction at the start of `code`, or None if the table has none such."""
+    """The instruction at the start of `code`, or None."""
     if not code or len(code) < instruction_length(code[0]):
         return None
     for instruction in by_low_nibble()[code[0] & 15]:
@@ -382,5 +388,5 @@ def decode(code: bytes, pc: int = 0) -> Decoded | None:
 def encode(mnemonic: str, *values: int, pc: int = 0) -> bytes:
     """Bytes of an instruction; IsaError if the core has no such instruction or operand."""
     if mnemonic not in instructions():
-        raise IsaError(f"{mnemonic}: no instruction of this core")
+        raise IsaError(f"{mnemonic}: not an instruction of this core")
     return instructions()[mnemonic].encode(values, pc)

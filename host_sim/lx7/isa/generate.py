@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What other tools need of the table: rows for the C core's decoder, and PIE's mnemonics as macros for llvm-mc."""
+"""Files generated from the table: the C decoder's table, and PIE's mnemonics as macros for llvm-mc."""
+
+from collections.abc import Iterable
 
 from host_sim.lx7.isa import FILES, SPECIAL_REGISTERS, STATE, Immediate, Instruction, Operand, instructions
 
 NOTE = "Generated from host_sim/lx7/isa; do not edit."
 
 
-def c_pieces(operand: Operand) -> str:
-    """Initialiser of the pieces of an operand."""
-    return ", ".join(f"{{{p.operand_bit}, {p.word_bit}, {p.width}}}" for p in operand.pieces)
+def braces(items: Iterable[str]) -> str:
+    """Initialiser of an array."""
+    return f"{{{', '.join(items)}}}"
+
+
+def initialiser(**fields: object) -> str:
+    """Initialiser of a struct."""
+    return braces(f".{name} = {value}" for name, value in fields.items())
 
 
 def c_operand(operand: Operand) -> str:
@@ -17,37 +24,55 @@ def c_operand(operand: Operand) -> str:
         form, shape = f"REGISTER_{operand.file.upper()}", Immediate("", 0)
     else:
         form, shape = operand.immediate.form.upper(), operand.immediate
-    numbers = f"{shape.bits}, {str(shape.signed).lower()}, {shape.scale}, {shape.offset}"
-    place = f"offsetof(lx7_insn, {operand.name})"
-    return f"{{{place}, {form}, {numbers}, {len(operand.pieces)}, {{{c_pieces(operand)}}}}}"
+    return initialiser(
+        place=f"offsetof(lx7_insn, {operand.name})",
+        form=form,
+        bits=shape.bits,
+        is_signed=str(shape.signed).lower(),
+        scale=shape.scale,
+        offset=shape.offset,
+        piece_count=len(operand.pieces),
+        pieces=braces(initialiser(to=p.operand_bit, **{"from": p.word_bit}, width=p.width) for p in operand.pieces),
+    )
 
 
 def c_stage(name: str, stage: int, instruction: Instruction) -> str:
     """Initialiser of a `stage` of decode.c: a fixed resource, or the register that an operand names."""
     operands = {operand.name for operand in instruction.operands}
     if name in operands:
-        return f"{{LX7_RESOURCE_{name[0].upper()}, true, offsetof(lx7_insn, {name}), {stage}}}"
-    if name in STATE:
-        return f"{{LX7_RESOURCE_{name}, false, 0, {stage}}}"
-    return f"{{LX7_RESOURCE_{name[0].upper()} + {name[1:]}, false, 0, {stage}}}"
+        place = f"offsetof(lx7_insn, {name})"
+        return initialiser(resource=f"LX7_RESOURCE_{name[0].upper()}", by_operand="true", place=place, stage=stage)
+    resource = f"LX7_RESOURCE_{name}" if name in STATE else f"LX7_RESOURCE_{name[0].upper()} + {name[1:]}"
+    return initialiser(resource=resource, stage=stage)
 
 
 def c_row(instruction: Instruction) -> str:
     """Initialiser of an `instruction` of decode.c."""
     unit = "NONE" if instruction.unit == "-" else instruction.unit.upper()
-    parts = [c_operand(operand) for operand in instruction.operands]
-    uses = [c_stage(name, stage, instruction) for name, stage in instruction.uses]
-    defs = [c_stage(name, stage, instruction) for name, stage in instruction.defs]
-    lists = ",\n     ".join(f"{len(items)}, {{{', '.join(items)}}}" for items in (parts, uses, defs))
-    head = f"lx7_do_{instruction.identifier}, {instruction.mask:#010x}u, {instruction.match:#010x}u"
-    pie = str(instruction.pie).lower()
-    return f"    {{{head}, {instruction.length}, LX7_UNIT_{unit}, {instruction.macs}, {pie},\n     {lists}}},\n"
+    row = initialiser(
+        execute=f"lx7_do_{instruction.identifier if instruction.executed else 'not_executed'}",
+        mask=f"{instruction.mask:#010x}u",
+        match=f"{instruction.match:#010x}u",
+        length=instruction.length,
+        unit=f"LX7_UNIT_{unit}",
+        macs=instruction.macs,
+        # Where nothing is executed, CPENABLE does not matter either.
+        pie=str(instruction.pie and instruction.executed).lower(),
+        operand_count=len(instruction.operands),
+        operands=braces(map(c_operand, instruction.operands)),
+        use_count=len(instruction.uses),
+        uses=braces(c_stage(name, stage, instruction) for name, stage in instruction.uses),
+        def_count=len(instruction.defs),
+        defs=braces(c_stage(name, stage, instruction) for name, stage in instruction.defs),
+    )
+    return f"    {row},\n"
 
 
 def c_header() -> str:
-    """instructions.h: the table for decode.c, in its order."""
+    """instructions.h: the table for decode.c, in the same order."""
     table = instructions().values()
-    declarations = "".join(f"LX7_DO({instruction.identifier});\n" for instruction in table)
+    functions = [instruction.identifier for instruction in table if instruction.executed]
+    declarations = "".join(f"LX7_DO({name});\n" for name in (*functions, "not_executed"))
     rows = "".join(map(c_row, table))
     return f"// {NOTE}\n{declarations}\nstatic const instruction instructions[] = {{\n{rows}}};\n"
 
@@ -68,7 +93,7 @@ def macro_operand(operand: Operand) -> tuple[list[str], str]:
 
 
 def macro(instruction: Instruction) -> str:
-    """The macro of one mnemonic: it checks its operands and emits the bytes in one directive."""
+    """The macro of one mnemonic: checks the operands and emits the bytes in one directive."""
     lines, terms = [], [f"{instruction.match:#x}"]
     for operand in instruction.operands:
         checks, field = macro_operand(operand)
@@ -102,8 +127,7 @@ PROLOGUE = """
 
 
 def pie_macros() -> str:
-    """pie.inc: a macro for each PIE mnemonic, so that sources in real mnemonics assemble without an assembler that
-    knows them."""
+    """pie.inc: a macro for each PIE mnemonic, for assemblers that do not know them."""
     names = [f".set .Lpie_{file}_{file}{n}, {n}\n" for file in "afq" for n in range(FILES[file])]
     macros = (macro(instruction) for instruction in instructions().values() if instruction.pie)
     return f"# {NOTE}\n{''.join(names)}.set .Lpie_a_sp, 1\n{PROLOGUE}{''.join(macros)}"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What compiled code calls by itself, and the console. Built without builtins: no loop here may become a call
-// of the function that it is in.
+// Functions that compilers call implicitly, and the console. Built without builtins, so that no loop becomes
+// a call of the function that contains it.
 #include <lx7.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic that clang leaves to a library, under the names of its compiler runtime. Exact and rounded as
-// IEEE 754 asks for (to nearest, ties to even); NaNs are not told apart. GCC's library divides floats by the
-// FPU's div0.s sequence, which is faster.
+// Arithmetic functions of clang's compiler runtime. Results are rounded as in IEEE 754 (to nearest, ties to
+// even); every NaN result is the same. GCC's library divides floats with the FPU's div0.s sequence, which is
+// faster.
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -10,7 +10,7 @@ enum { FRACTION_BITS = 23, BIAS = 127, MAX_EXPONENT = 255 };
 static const uint32_t SIGN = 0x80000000u, INFINITE = 0x7f800000u, NAN_BITS = 0x7fc00000u,
                       HIDDEN = 0x00800000u;
 
-// Leading zeros; 32 for 0.
+// Number of leading zeros; 32 for 0.
 static uint32_t leading_zeros(uint32_t value) {
     uint32_t count;
     __asm__("nsau %0, %1" : "=r"(count) : "r"(value));
@@ -22,12 +22,12 @@ static uint32_t leading_zeros64(uint64_t value) {
     return high ? leading_zeros(high) : 32 + leading_zeros((uint32_t)value);
 }
 
-// One digit of 16 bits: `rest` / divisor, where `rest` < divisor * 2^16 and divisor >= 2^31; leaves the
+// One digit of 16 bits: *rest / divisor, for *rest < divisor * 2^16 and divisor >= 2^31; *rest becomes the
 // remainder.
 static uint32_t digit(uint64_t *rest, uint32_t divisor) {
     uint32_t estimate = (uint32_t)(*rest >> 16) / (divisor >> 16);
     uint64_t product = (uint64_t)estimate * divisor;
-    // The divisor's upper half alone estimates at most 2 too high.
+    // The estimate from the divisor's upper half is at most 2 too high.
     while (product > *rest) {
         product -= divisor;
         estimate--;
@@ -36,7 +36,7 @@ static uint32_t digit(uint64_t *rest, uint32_t divisor) {
     return estimate;
 }
 
-// value / divisor, where value < divisor * 2^32.
+// value / divisor, for value < divisor * 2^32.
 static uint32_t divide_64_by_32(uint64_t value, uint32_t divisor, uint32_t *remainder) {
     uint32_t shift = leading_zeros(divisor);
     divisor <<= shift;
@@ -52,7 +52,7 @@ static uint32_t divide_64_by_32(uint64_t value, uint32_t divisor, uint32_t *rema
 static uint64_t divide(uint64_t value, uint64_t divisor, uint64_t *remainder) {
     uint32_t rest;
     if (divisor >> 32) {
-        // The divisor's upper 32 significant bits give the quotient or one more.
+        // The divisor's upper 32 significant bits give the quotient, or 1 more.
         uint32_t shift = 32 - leading_zeros64(divisor);
         uint64_t quotient = divide_64_by_32(value >> 1, (uint32_t)(divisor >> shift), &rest) >> (shift - 1);
         quotient -= quotient != 0;
@@ -97,7 +97,7 @@ int64_t __moddi3(int64_t value, int64_t divisor) {
     return (int64_t)(value < 0 ? 0 - remainder : remainder);
 }
 
-// clang calls it where the core lacks muluh, as QEMU's do.
+// clang calls it for cores without muluh, as QEMU's are.
 int64_t __muldi3(int64_t a, int64_t b) {
     uint32_t a_low = (uint32_t)a, b_low = (uint32_t)b;
     uint32_t a0 = a_low & 0xffff, a1 = a_low >> 16, b0 = b_low & 0xffff, b1 = b_low >> 16;
@@ -120,8 +120,7 @@ static float float_of(uint32_t bits) {
     return (float_bits){.bits = bits}.value;
 }
 
-// A float's fraction with its leading 1 at bit 23, also for subnormals; `exponent` is that of the leading 1,
-// biased.
+// A float's fraction with its leading 1 at bit 23, also for subnormals; `exponent`: biased, of the leading 1.
 static uint32_t normalized(uint32_t bits, int32_t *exponent) {
     uint32_t fraction = bits & (HIDDEN - 1);
     *exponent = (int32_t)(bits >> FRACTION_BITS & MAX_EXPONENT);
@@ -134,7 +133,7 @@ static uint32_t normalized(uint32_t bits, int32_t *exponent) {
 }
 
 // The float nearest to value * 2^(exponent - BIAS - 30), for a value of 31 significant bits whose lowest bit
-// also stands for all that was cut off below.
+// is sticky.
 static uint32_t rounded(uint32_t sign, int32_t exponent, uint32_t value) {
     uint32_t cut = 7;
     if (exponent >= MAX_EXPONENT) {
@@ -149,7 +148,7 @@ static uint32_t rounded(uint32_t sign, int32_t exponent, uint32_t value) {
     }
     uint32_t kept = value >> cut, rest = value & ((1u << cut) - 1), half = 1u << (cut - 1);
     kept += rest > half || (rest == half && (kept & 1));
-    // A carry out of the fraction goes into the exponent, up to infinity.
+    // A carry out of the fraction increments the exponent, up to infinity.
     return sign | (((uint32_t)exponent << FRACTION_BITS) + kept);
 }
 
@@ -185,7 +184,7 @@ float sqrtf(float a) {
     int32_t exponent;
     uint64_t rest = normalized(x, &exponent);
     exponent -= BIAS;
-    // With 61 significant bits, or 62 so that the exponent becomes even, the root has 31.
+    // With 61 significant bits, or 62 to make the exponent even, the root has 31.
     rest <<= exponent & 1 ? 38 : 37;
     uint64_t root = 0;
     for (uint64_t bit = 1ull << 60; bit; bit >>= 2) {
@@ -222,7 +221,7 @@ float __floatdisf(int64_t value) {
     return from_integer(value < 0 ? SIGN : 0, magnitude(value));
 }
 
-// Towards 0. What does not fit becomes the nearest that does, NaN the largest, as trunc.s has it.
+// Rounds towards 0. Out of range, the nearest integer in range; NaN gives the largest, as trunc.s does.
 static uint64_t to_integer(uint32_t bits, uint64_t largest) {
     int32_t exponent;
     if (bits >> FRACTION_BITS < BIAS) {

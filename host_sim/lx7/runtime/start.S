@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Where a program begins: registers, stack and zeroed memory, main(0, NULL), exit with its result.
+// Start of a program: sets up registers and stack, zeroes .bss, calls main(0, NULL) and exits with its result.
 
 #define PS_WOE (1 << 18) // windowed calls, interrupts off
 #define PS_UM (1 << 5)
@@ -27,7 +27,7 @@ _start:
     wsr.ps a2
     rsync
 
-    // This frame has no caller, but an overflow stores a4 and up below that caller's stack pointer.
+    // This frame has no caller, but a window overflow stores a4 and up below the caller's stack pointer.
     movi a2, _lx7_stack_top
     movi a1, -FRAME
     add a1, a2, a1
@@ -54,7 +54,7 @@ no_main:
     call8 lx7_exit
     .size _start, .-_start
 
-    // Arguments arrive where a simcall expects them: a2 the number, a3..a5; the result leaves in a2.
+    // Arguments are already where a simcall expects them: a2 the number, a3..a5; the result is in a2.
     .balign 4
     .global lx7_simcall
     .type lx7_simcall, @function

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Exception vectors, at the offsets from VECBASE that the ESP32-S3 has. The first six move windows of registers
-// between the register file and the stack, which they find as the windowed ABI lays it out: a frame's a0..a3 lie
-// below the stack pointer of the function that it called, its further ones below that of its caller.
+// Exception vectors at the ESP32-S3's offsets from VECBASE. The first six spill and fill register windows. Stack
+// layout of the windowed ABI: a frame's a0..a3 are below the stack pointer of the function that it called, a4 and up
+// below the stack pointer of its caller.
 
 #define VECTOR(offset, name)                                                                                           \
     .org offset;                                                                                                       \
@@ -90,8 +90,8 @@ VECTOR(0x140, _lx7_underflow12)
 VECTOR(0x300, _lx7_kernel_exception)
     j _lx7_user_exception
 
-// movsp in a frame whose caller's registers are on the stack: fetch them as retw would, then movsp runs again.
-// Everything else ends the program with status 128 + EXCCAUSE.
+// Alloca exception: movsp in a frame whose caller's registers are spilled. Fills them as retw would; then movsp runs
+// again. Every other exception ends the program with status 128 + EXCCAUSE.
 VECTOR(0x340, _lx7_user_exception)
     wsr.excsave1 a0
     rsr.exccause a0
@@ -101,18 +101,18 @@ VECTOR(0x340, _lx7_user_exception)
     movi a2, SIMCALL_EXIT
     SIMCALL
 alloca:
-    // The caller's window is empty, so that what lies before this one is free; a0 becomes a4.
+    // The caller's window is empty, so the window before this one is free; a0 becomes a4.
     rsr.windowbase a0
     rotw -1
     rsr.ps a2
-    extui a3, a2, 8, 4 // PS.OWB, where rfwu goes back to, is to be this frame
+    extui a3, a2, 8, 4 // set PS.OWB, to which rfwu returns, to this frame
     xor a3, a3, a4
     slli a3, a3, 8
     xor a2, a2, a3
     wsr.ps a2
     rsync
     rsr.excsave1 a4
-    // The top bits of a frame's return address tell by how many fours of registers its caller's are away.
+    // The top bits of a return address hold the distance to the caller's window, in units of 4 registers.
     bbsi a4, 31, 1f
     j _lx7_underflow4
 1:  rotw -1

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// MicroPython's unix port as the esp32 port is: a heap that has areas, threads under a global lock.
+// MicroPython's unix port configured like the esp32 port: a split heap, threads with a GIL.
 
 #define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_EXTRA_FEATURES)
 #define MICROPY_DEBUG_PRINTERS (1) // main.c
@@ -15,7 +15,6 @@
 
 #include <stdlib.h> // py/gc.c
 
-// heap/heap.c
-#define TERNARY_ARENA_HEAP
-void ternary_heap_give(void *memory);
-#define MP_PLAT_FREE_HEAP(memory) ternary_heap_give(memory)
+// As malloc and free are ESP-IDF's on the chip: heap/chip_heap.c.
+void heap_caps_free(void *ptr);
+#define MP_PLAT_FREE_HEAP(memory) heap_caps_free(memory)

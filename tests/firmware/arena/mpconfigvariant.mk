@@ -12,3 +12,8 @@ MICROPY_VFS_FAT = 0
 MICROPY_VFS_LFS1 = 0
 MICROPY_VFS_LFS2 = 0
 MICROPY_ROM_TEXT_COMPRESSION = 0
+
+# What mpy_module/micropython.cmake defines where ESP-IDF builds. Headers: idf/ and tests/mpy_module/freertos.
+TERNARY_PARALLEL = FREERTOS
+CFLAGS += -DTERNARY_ESP32
+CFLAGS += -I$(VARIANT_DIR)/../idf/components/heap/include -I$(VARIANT_DIR)/../../mpy_module/freertos

@@ -1,2 +1,2 @@
 // SPDX-License-Identifier: MIT
-// Nothing of it is used.
+// Empty: included, but nothing of it is used.

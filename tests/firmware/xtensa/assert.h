@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// As with NDEBUG.
+// assert as with NDEBUG.
 
 #undef assert
 #define assert(condition) ((void)0)

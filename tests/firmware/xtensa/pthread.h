@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// For tests/mpy_module/freertos, whose types POSIX threads are part of.
+// For tests/mpy_module/freertos, whose types contain POSIX types.
 
 #ifndef FAKE_PTHREAD_H
 #define FAKE_PTHREAD_H

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Of the C library: what MicroPython's headers use.
+// The part of the C library's setjmp.h that MicroPython's headers use.
 
 #ifndef FAKE_SETJMP_H
 #define FAKE_SETJMP_H

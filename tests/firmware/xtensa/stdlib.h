@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Of the C library: what MicroPython's headers use.
+// The part of the C library's stdlib.h that MicroPython's headers use.
 
 #ifndef FAKE_STDLIB_H
 #define FAKE_STDLIB_H

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Of the C library: what the simulator's (host_sim/lx7) lacks.
+// Adds to the simulator's string.h (host_sim/lx7) what MicroPython's headers use.
 
 #ifndef FAKE_STRING_H
 #define FAKE_STRING_H

@@ -9,7 +9,7 @@ Where the reference leaves the result open, `execute` raises Undefined and chang
 - sel2 = 1, and a negative LDXQ/STXQ index;
 - one register named as two destinations;
 - an accumulator rail that silicon has not confirmed, see `accumulate`;
-- a SAR whose effect is unmeasured and read in two ways, see `vmul`, `vsl` and `vsr`.
+- a SAR whose effect is unmeasured and read in two ways, see `vmul`, `vsl` and `vsr`; so for `relu_count`.
 What only the manual states (SRCMB counts, VSL.32 below 32 without saturation) follows the manual.
 Not covered: CMUL, FFT, BITREV and the GPIO instructions.
 """
@@ -577,21 +577,29 @@ def vmul(bits: int, is_signed: bool) -> Part:
     return part
 
 
+def relu_count(s: Step, bits: int) -> int:
+    """ay[4:0] for bytes, ay[5:0] for halfwords (manual); above 31 Undefined, as for VMUL."""
+    count = unsigned(s.a("ay"), 5 if bits == 8 else 6)
+    if count > 31:
+        raise Undefined(f"a shift of {count} is unmeasured")
+    return count
+
+
 def vrelu(bits: int) -> Part:
-    """qs[i] = (qs[i] * sign-extended low bits of ax) >> ay[4:0] where qs[i] <= 0; low bits"""
+    """qs[i] = (qs[i] * sign-extended low bits of ax) >> count where qs[i] <= 0; low bits"""
 
     def part(s: Step) -> None:
-        factor, count = signed(s.a("ax"), bits), unsigned(s.a("ay"), 5)
+        factor, count = signed(s.a("ax"), bits), relu_count(s, bits)
         s.put_q("qs", [(x * factor) >> count if x <= 0 else x for x in s.q("qs", bits)], bits)
 
     return part
 
 
 def vprelu(bits: int) -> Part:
-    """qz[i] = (qx[i] * qy[i]) >> ay[4:0] where qx[i] <= 0, else qx[i]; low bits"""
+    """qz[i] = (qx[i] * qy[i]) >> count where qx[i] <= 0, else qx[i]; low bits"""
 
     def part(s: Step) -> None:
-        count, pairs = unsigned(s.a("ay"), 5), zip(s.q("qx", bits), s.q("qy", bits), strict=True)
+        count, pairs = relu_count(s, bits), zip(s.q("qx", bits), s.q("qy", bits), strict=True)
         s.put_q("qz", [(x * y) >> count if x <= 0 else x for x, y in pairs], bits)
 
     return part

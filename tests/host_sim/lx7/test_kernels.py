@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from host_sim import build
-from host_sim.environment import lock
 from host_sim.lx7 import isa, toolchain
 from host_sim.lx7.machine import CODE_SRAM, DATA_SRAM, EXTERNAL_DATA, PAGE, Machine, MachineError
 from host_sim.lx7.program import Program
+from host_sim.setup.shell import lock
 from tests import oracle
 
 PIE = build.SOURCE / "pie"

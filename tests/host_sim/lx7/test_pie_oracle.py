@@ -488,6 +488,11 @@ def test_relu_scales_what_is_not_positive():
     assert lane(run("ee.vprelu.s8 q2, q0, q1, a1", state), 2, 8) == [-1, 8] * 8
     state = run("ee.vprelu.s16 q2, q0, q1, a1", with_q(q([-32768, 8] * 4, 16), q(-32768, 16), a=[0, 15] + [0] * 14))
     assert lane(state, 2, 16) == [-32768, 8] * 4
+    state = run("ee.vrelu.s16 q0, a1, a2", with_q(q([-300, 300] * 4, 16), a=[0, 3, 64 + 1] + [0] * 13))
+    assert lane(state, 0, 16) == [-450, 300] * 4
+    for line in ("ee.vrelu.s16 q0, a1, a2", "ee.vprelu.s16 q0, q1, q2, a2"):
+        with pytest.raises(Undefined, match="a shift of 33 is unmeasured"):
+            run(line, with_q(q(1, 16), a=[0, 3, 64 + 33] + [0] * 13))
 
 
 # Permutations
@@ -587,7 +592,7 @@ def test_one_register_as_two_destinations_is_open(mnemonic):
 def test_random_cases_reach_what_they_are_for():
     """Rails on both sides, every open rule, misaligned and aligned addresses."""
     rng, seen = np.random.default_rng(1), set()
-    stopping = {"ee.ldxq.32", "ee.vmul.s16", "ee.srs.accx", "ee.vsl.32", "ee.vsmulas.s16.qacc"}
+    stopping = {"ee.ldxq.32", "ee.vmul.s16", "ee.vrelu.s16", "ee.srs.accx", "ee.vsl.32", "ee.vsmulas.s16.qacc"}
     for mnemonic in ("ee.vmulas.s8.qacc", *sorted(stopping)):
         for _ in range(150):
             operands, state, ram = random_case(rng, mnemonic)

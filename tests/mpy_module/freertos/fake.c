@@ -12,9 +12,9 @@
 #include "freertos/task.h"
 
 static __thread StaticTask_t *current;
-static __thread StaticTask_t caller; // of threads that are no task
+static __thread StaticTask_t caller; // for threads that are not tasks
 
-// What the last task was created with.
+// Arguments of the last created task.
 struct {
     char name[16];
     uint32_t stack_bytes, priority;
@@ -27,7 +27,7 @@ static void counter_init(fake_counter *counter) {
     counter->count = 0;
 }
 
-// Adds one, up to `most`.
+// Adds 1, up to `most`.
 static BaseType_t counter_add(fake_counter *counter, uint32_t most) {
     pthread_mutex_lock(&counter->lock);
     BaseType_t added = counter->count < most ? pdTRUE : pdFALSE;
@@ -49,7 +49,7 @@ static struct timespec after(TickType_t milliseconds) {
     return time;
 }
 
-// Waits for a count above 0, for so many ticks or for ever; returns it and sets it to 0.
+// Waits up to `ticks` for a count above 0; returns it and sets it to 0.
 static uint32_t counter_take(fake_counter *counter, TickType_t ticks) {
     struct timespec end = after(ticks == portMAX_DELAY ? 0 : ticks);
     int timed_out = ticks == 0;
@@ -93,7 +93,7 @@ static void *run_task(void *memory) {
 TaskHandle_t xTaskCreateStaticPinnedToCore(TaskFunction_t code, const char *name, uint32_t stack_bytes,
                                            void *parameters, UBaseType_t priority, StackType_t *stack,
                                            StaticTask_t *memory, BaseType_t core) {
-    memset(stack, 0xa5, stack_bytes); // as FreeRTOS does; POSIX brings a stack of its own
+    memset(stack, 0xa5, stack_bytes); // as FreeRTOS does; the POSIX thread has its own stack
     strncpy(fake_created.name, name, sizeof(fake_created.name) - 1);
     fake_created.stack_bytes = stack_bytes;
     fake_created.priority = priority;
@@ -118,7 +118,7 @@ BaseType_t xTaskNotifyGive(TaskHandle_t task) {
     return counter_add(&((StaticTask_t *)task)->notified, UINT32_MAX);
 }
 
-// With `clear` alone.
+// Only for clear == pdTRUE.
 uint32_t ulTaskNotifyTake(BaseType_t clear, TickType_t ticks) {
     return clear == pdTRUE ? counter_take(&self()->notified, ticks) : 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The part of <string.h> that runtime/lib.c has.
+// The part of <string.h> in runtime/lib.c.
 
 #ifndef LX7_STRING_H
 #define LX7_STRING_H

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-// FreeRTOS as ESP-IDF 5 declares it, over POSIX threads: what mpy_module/parallel_freertos.c uses.
+// The part of ESP-IDF 5's FreeRTOS that mpy_module/parallel_freertos.c uses, over POSIX threads.
 
 #ifndef FAKE_FREERTOS_H
 #define FAKE_FREERTOS_H
 
 #include <pthread.h>
 #include <stdint.h>
+
+#include "sdkconfig.h"
 
 typedef int BaseType_t;
 typedef unsigned int UBaseType_t;
@@ -17,7 +19,7 @@ typedef uint8_t StackType_t;
 #define portMAX_DELAY ((TickType_t)0xffffffffUL)
 #define pdMS_TO_TICKS(milliseconds) ((TickType_t)(milliseconds))
 
-// A counter that threads can wait for.
+// A counter on which threads can wait.
 typedef struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -35,7 +37,7 @@ typedef struct {
     void *parameters;
 } StaticTask_t;
 
-// The core of the calling thread: a task's own, 1 for others, which stand for MicroPython's task.
+// The core of the calling thread: a task's core, or 1 for other threads, which represent MicroPython's task.
 BaseType_t xPortGetCoreID(void);
 
 #endif

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The virtual board of kind "qemu": firmware/boards/QEMU_M7, a Cortex-M7 with 8 MB of heap and 8 MB of flash, in QEMU.
+
+Its flash holds a ROMFS image of a directory, which MicroPython finds at /rom, its current directory at the start. It
+cannot be written to; what `mpremote romfs deploy` puts there instead lasts until a reset.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from host_sim.boards import unix
+from host_sim.boards.interpreter import Interpreter, end_with_parent, open_raw_terminal
+from host_sim.setup.apt import ARM_EMULATOR, install_packages, missing_packages
+from host_sim.setup.romfs import build_image
+from host_sim.setup.shell import BUILD, ROOT, Failure
+
+BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
+OUTPUT = unix.output("qemu")
+MACHINE = "mps2-an500"
+# Of firmware/boards/QEMU_M7/qemu_m7.ld.
+PARAMETERS = 0x20000000
+HEAP = 8 << 20
+FLASH, FLASH_SIZE = 0x60800000, 8 << 20
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
+# Less than this does not even hold the REPL's own objects.
+SMALLEST_HEAP = 16 << 10
+
+
+def firmware() -> Path:
+    """Build whatever is missing or out of date, after installing what that takes; returns the ELF file."""
+    install_packages(missing_packages("qemu"))
+    options = (f"BOARD={BOARD.name}", f"BOARD_DIR={BOARD}", "FROZEN_MANIFEST=", "CFLAGS_EXTRA=-Wno-error")
+    unix.build("qemu", OUTPUT, {"ternary": ROOT / "mpy_module"}, options, [BOARD / "mpconfigboard.mk"])
+    return OUTPUT / "firmware.elf"
+
+
+def heap_bytes(text: str) -> int:
+    """The bytes of a size like 160K, as the unix port takes it; a Failure for what the board does not have."""
+    match = re.fullmatch(r"(\d+)([KM]?)", text.upper())
+    size = int(match[1]) * UNITS[match[2]] if match else 0
+    if not SMALLEST_HEAP <= size <= HEAP:
+        raise Failure(f"--heap {text}: must be a size like 160K, from {SMALLEST_HEAP >> 10}K to {HEAP >> 20}M")
+    return size
+
+
+def directory_image(flash: Path) -> bytes:
+    """A ROMFS image of a directory."""
+    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return build_image({path.relative_to(flash).as_posix(): path for path in paths})
+
+
+@contextlib.contextmanager
+def image_file(flash: Path) -> Iterator[Path]:
+    """A ROMFS image of a directory, as a file that goes away afterwards."""
+    image = directory_image(flash)
+    if len(image) > FLASH_SIZE:
+        raise Failure(f"the image of {flash} needs {len(image):,} bytes, the board's flash has {FLASH_SIZE:,}")
+    with tempfile.NamedTemporaryFile(dir=BUILD, prefix="qemu-", suffix=".romfs") as file:
+        file.write(image)
+        file.flush()
+        yield Path(file.name)
+
+
+class Emulator(Interpreter):
+    """A running QEMU and the terminal that is its serial line. It ends with this process, whatever it does.
+
+    command: QEMU and its arguments, all but those of the serial line.
+    """
+
+    def __init__(self, command: Sequence[str | Path]):
+        self.master, slave = open_raw_terminal()
+        # QEMU's own pty would notice a client only once a second, and drop what is written before.
+        line = ("-chardev", "serial,id=line,path=/dev/stdin", "-serial", "chardev:line")
+        self.process = subprocess.Popen(
+            [*command, "-display", "none", "-monitor", "none", *line],
+            stdin=slave,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,
+        )
+        os.close(slave)
+
+
+def command(program: Path, image: Path, heap: int) -> list[str | Path]:
+    """QEMU with this board's firmware, an image for its flash, and bytes of heap."""
+    return [
+        *(ARM_EMULATOR, "-machine", MACHINE, "-kernel", program),
+        *("-device", f"loader,file={image},addr={FLASH:#x},force-raw=on"),
+        *("-device", f"loader,addr={PARAMETERS:#x},data={heap:#x},data-len=4"),
+    ]

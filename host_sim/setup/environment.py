@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: MIT
+"""The virtual environment that the recipes run in, and the system packages that they call.
+
+`python3 -m host_sim.setup.environment TASK` installs what that task (a key of GROUPS) misses and nothing else. It runs
+on the system's own Python before any package exists, so it uses the standard library alone. uv installs the Python
+packages: pyproject.toml names them, group by group; requirements.lock holds their versions and hashes, and those of
+everything that they need. `... lock` writes that file.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - this is what an older Python meets first
+    sys.exit(f"error: Python 3.11 or newer is needed, {sys.executable} is older: set PYTHON to another one")
+
+import argparse
+import ast
+import hashlib
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from host_sim.setup.apt import install_packages, missing_packages
+from host_sim.setup.shell import BUILD, ROOT, VENV, Failure, lock, one_line_errors, run, step
+
+# The groups of pyproject.toml that a task needs.
+GROUPS = {
+    "demo": ("board",),
+    "lint": ("lint",),
+    "kernels": ("board", "kernels", "test"),
+    "test": ("board", "kernels", "lint", "pictures", "test", "torch", "train"),
+    "train": ("kernels", "pictures", "torch", "train"),
+    "eval": ("kernels", "pictures", "torch", "train"),
+    "lx7": ("kernels", "pictures"),
+    "flash": ("board", "flash"),
+    "qemu": ("board",),
+}
+# What `just test` runs without torch.
+KERNEL_TESTS = ("tests/mpy_module", "tests/host_sim/setup", "tests/host_sim/test_ternary.py")
+LOCK = "requirements.lock"
+# Neither locked nor hashed, because builds of one version differ: see install_torch.
+UNLOCKED = ("torch", "torchvision")
+# pip's settings, and the variables in which uv takes them. uv itself reads none of pip's files and variables.
+UV_VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+    "default-timeout": "UV_HTTP_TIMEOUT",
+    "timeout": "UV_HTTP_TIMEOUT",
+}
+
+
+def python() -> Path:
+    """The virtual environment's Python."""
+    return VENV / "bin" / "python"
+
+
+def make_venv() -> None:
+    """Make the virtual environment, anew when another Python made it."""
+    maker = f"{sys.version}\n{sys.base_prefix}\n"
+    stamp = VENV / "made-by"
+    if python().exists() and (running_inside() or (stamp.is_file() and stamp.read_text() == maker)):
+        return
+    # One that another tool made is kept and only added to.
+    clear = ["--clear"] if stamp.exists() else []
+    with step("making .venv"):
+        run([sys.executable, "-m", "venv", *clear, VENV], "making the virtual environment", "venv.log")
+        stamp.write_text(maker)
+
+
+def running_inside() -> bool:
+    """Whether this very process runs on the virtual environment's Python."""
+    return Path(sys.prefix) == VENV
+
+
+def requirements(group: str) -> list[str]:
+    """What pyproject.toml lists for a group."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["dependency-groups"][group]
+
+
+def locked(name: str) -> str:
+    """A package's entry in the lock, with its version and all its hashes; a Failure without one."""
+    found = re.search(rf"^{re.escape(name)}==.*\n(?:[ \t].*\n)*", (ROOT / LOCK).read_text(), flags=re.MULTILINE)
+    if not found:
+        raise Failure(f"{LOCK} has no {name}: `just lock` writes it anew")
+    return found[0]
+
+
+def pip_settings() -> dict[str, str]:
+    """What pip is configured with on this machine, by its files and variables: option -> value."""
+    command: list[str | Path] = [python(), "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = dict(re.findall(r"^(\S+?)=(.*)$", done.stdout, flags=re.MULTILINE))
+    # The later section wins, as in pip.
+    sections = ("global", "install", ":env:")
+    return {
+        name.removeprefix(f"{section}."): str(ast.literal_eval(value))
+        for section in sections
+        for name, value in found.items()
+        if name.startswith(f"{section}.")
+    }
+
+
+def uv_variables(settings: dict[str, str]) -> dict[str, str]:
+    """pip's settings as variables for uv."""
+    known = settings.keys() & UV_VARIABLES.keys()
+    variables = {UV_VARIABLES[name]: " ".join(settings[name].split()) for name in known}
+    if "UV_FIND_LINKS" in variables:
+        variables["UV_FIND_LINKS"] = variables["UV_FIND_LINKS"].replace(" ", ",")
+    if not os.access(Path.home(), os.W_OK):
+        variables["UV_NO_CACHE"] = "1"
+    # As for pip, all indexes count alike, and modules are compiled once.
+    return variables | {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_COMPILE_BYTECODE": "1", "UV_NO_PROGRESS": "1"}
+
+
+def uv(*arguments: str | Path, what: str, log: str, settings: dict[str, str]) -> None:
+    """Run uv with pip's settings; a user's own variables for uv stand."""
+    options = ["--no-index"] if settings.get("no-index", "").lower() in ("1", "true", "yes", "on") else []
+    command = [VENV / "bin" / "uv", "pip", *arguments, *options]
+    run(command, what, log, cwd=ROOT, env=uv_variables(settings) | os.environ)
+
+
+def uv_install(*arguments: str | Path, what: str, log: str, settings: dict[str, str]) -> None:
+    """Install into the virtual environment, in the versions that the lock has."""
+    target = ("--python", python(), "--constraints", LOCK)
+    uv("install", *target, *arguments, what=what, log=log, settings=settings)
+
+
+def install_uv() -> None:
+    """Install the locked version of uv with pip, unless it is there."""
+    entry = locked("uv")
+    stamp = VENV / "installed-uv"
+    if stamp.is_file() and stamp.read_text() == entry:
+        return
+    BUILD.mkdir(exist_ok=True)
+    requirement = BUILD / "uv.txt"
+    requirement.write_text(entry)
+    pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--require-hashes", "-r"]
+    with step("installing uv"):
+        run([python(), *pip, requirement], "installing uv", "pip-uv.log")
+    stamp.write_text(entry)
+
+
+def install_groups(groups: Sequence[str], settings: dict[str, str]) -> None:
+    """Install groups of which the lock has all that they need, each file checked against its hashes."""
+    options = [option for group in groups for option in ("--group", group)]
+    excluded = BUILD / "unlocked.txt"
+    excluded.write_text("\n".join(UNLOCKED))
+    what = f"installing the Python packages ({', '.join(groups)})"
+    with step(what):
+        locked = ("--require-hashes", "--excludes", excluded)
+        uv_install(*locked, *options, what=what, log="uv-install.log", settings=settings)
+
+
+def install_torch(settings: dict[str, str]) -> None:
+    """Install torch and torchvision: CPU-only builds where one is offered, and otherwise what the index has.
+
+    Builds for CPUs come from other indexes than PyPI's with CUDA, under the same version and with other hashes, so
+    these two have a pinned version and no hash; what they need is locked.
+    """
+    torch, torchvision = requirements("torch")
+    cpu = f"{torch}+cpu"
+    overrides = BUILD / "torch.txt"
+    overrides.write_text(cpu)
+    ways: tuple[tuple[str | Path, ...], ...] = (
+        # What pip is configured with may have both, or a torch alone. Beside that only a torchvision of the years
+        # before it described its operators imports: timm uses but its image transforms, which are Python.
+        (cpu, f"{torchvision}+cpu"),
+        ("--overrides", overrides, cpu, *requirements("torchvision-alone")),
+        # uv knows PyTorch's own index.
+        ("--torch-backend", "cpu", torch, torchvision),
+        (torch, torchvision),
+    )
+    # pip's constraints count here alone: what is locked needs none.
+    constraints = [option for path in settings.get("constraint", "").split() for option in ("--constraints", path)]
+    what = f"installing {torch}"
+    with step(what):
+        for number, way in enumerate(ways, 1):
+            try:
+                uv_install(*way, *constraints, what=what, log=f"uv-torch-{number}.log", settings=settings)
+                return
+            except Failure:
+                if number == len(ways):
+                    raise
+
+
+def install(groups: Sequence[str]) -> None:
+    """Install groups of pyproject.toml, except those whose stamp says that they are there."""
+    text = (ROOT / LOCK).read_text()
+    digests = {group: hashlib.sha256(repr((requirements(group), text)).encode()).hexdigest() for group in groups}
+    stamps = {group: VENV / f"installed-{group}" for group in groups}
+    missing = [name for name, stamp in stamps.items() if not stamp.is_file() or stamp.read_text() != digests[name]]
+    if not missing:
+        return
+    install_uv()
+    settings = pip_settings()
+    if plain := [group for group in missing if group != "torch"]:
+        install_groups(plain, settings)
+    if "torch" in missing:
+        install_torch(settings)
+    for group in missing:
+        stamps[group].write_text(digests[group])
+
+
+def lock_versions(options: Sequence[str]) -> None:
+    """Write the lock: for all groups, every platform and Python, with the hashes of all that the index serves.
+
+    Versions that it has stay, unless uv's `options` (--upgrade, --upgrade-package NAME) say otherwise. Wheels of this
+    machine's own (pip's find-links and extra indexes) are not everybody's, and do not count.
+    """
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        groups = tomllib.load(file)["dependency-groups"]
+    arguments = ["--universal", "--fork-strategy", "fewest", "--generate-hashes", "--no-emit-index-url"]
+    arguments += ["--custom-compile-command", "just lock"]
+    arguments += [option for group in groups if group != "torchvision-alone" for option in ("--group", group)]
+    arguments += [option for name in UNLOCKED for option in ("--no-emit-package", name)]
+    what = f"locking versions in {LOCK}"
+    with step(what):
+        settings = {
+            name: value for name, value in pip_settings().items() if name not in ("find-links", "extra-index-url")
+        }
+        uv("compile", *arguments, "--output-file", LOCK, *options, what=what, log="uv-lock.log", settings=settings)
+
+
+def task_of_tests(arguments: Sequence[str]) -> str:
+    """The task that prepares `pytest ARGUMENTS`: "kernels" where all paths among them do without torch, or "test"."""
+    paths = [path for argument in arguments if (path := ROOT / argument.partition("::")[0]).exists()]
+    folders = [ROOT / path for path in KERNEL_TESTS]
+    alone = paths and all(any(path.resolve().is_relative_to(folder) for folder in folders) for path in paths)
+    return "kernels" if alone else "test"
+
+
+def prepare(task: str) -> None:
+    """Install whatever the task (a key of GROUPS) still lacks."""
+    install_packages(missing_packages(task))
+    with lock("environment"):
+        make_venv()
+        install(GROUPS[task])
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Install what a recipe needs.")
+    parser.add_argument("task", choices=[*GROUPS, "lock"])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="test: pytest's; lock: uv's")
+    given = parser.parse_args()
+    prepare("lint" if given.task == "lock" else task_of_tests(given.arguments) if given.task == "test" else given.task)
+    if given.task == "lock":
+        lock_versions(given.arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

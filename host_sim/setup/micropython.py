@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""MicroPython's source, fetched once.
+
+It is, in this order: the clone that MPY_DIR names; a shallow git clone of the version that the ESP32-S3 boards are made
+for (firmware/boards/versions.toml); where git does not get that, Debian's source package, an older version, from the
+mirror that this machine's own apt sources name. It stays as it is, unpatched, under build/micropython-src.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+from host_sim.setup.apt import install_packages
+from host_sim.setup.apt_sources import AptSource, apt_sources, debian_archive, debian_codename
+from host_sim.setup.shell import BUILD, ROOT, Failure, run, step
+
+DEBIAN_SUITE = "trixie"
+GIT_URL = "https://github.com/micropython/micropython"
+# Seconds for the server to answer at all; bytes and seconds below which a clone counts as stuck.
+ANSWER = 15
+STUCK = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
+SOURCE = BUILD / "micropython-src"
+
+
+def versions() -> dict[str, str]:
+    """Of firmware/boards/versions.toml: micropython, idf and debian (versions), camera (a commit)."""
+    return tomllib.loads((ROOT / "firmware" / "boards" / "versions.toml").read_text())
+
+
+def private_apt(directory: Path, archive: AptSource) -> dict[str, str]:
+    """Set up an apt of our own under `directory` (root not needed); returns the environment for it."""
+    for name in ("sources.list.d", "lists/partial", "cache/archives/partial"):
+        (directory / name).mkdir(parents=True)
+    fields = {"Types": "deb-src", "URIs": archive.uri, "Suites": DEBIAN_SUITE, "Components": "main"}
+    if archive.signed_by:
+        fields["Signed-By"] = archive.signed_by
+    entry = "".join(f"{name}: {value}\n" for name, value in fields.items())
+    (directory / "sources.list.d" / "micropython.sources").write_text(entry)
+    options = {
+        "Dir::Etc::sourcelist": "/dev/null",
+        "Dir::Etc::sourceparts": f"{directory}/sources.list.d/",
+        "Dir::State::lists": f"{directory}/lists/",
+        "Dir::Cache": f"{directory}/cache/",
+        "Acquire::Languages": "none",
+        "Acquire::GzipIndexes": "true",
+        "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",
+    }
+    config = directory / "apt.conf"
+    config.write_text("".join(f'{name} "{value}";\n' for name, value in options.items()))
+    return os.environ | {"APT_CONFIG": str(config)}
+
+
+def fetch_from_debian(work: Path, archive: AptSource) -> Path:
+    """Fetch and unpack Debian's source package under `work`."""
+    if not shutil.which("dpkg-source"):
+        install_packages({"dpkg-source": "dpkg-dev"})
+    environment = private_apt(work / "apt", archive)
+    what = f"fetching MicroPython {versions()['debian']} from Debian's mirror"
+    package = f"micropython={versions()['debian']}+ds-1"
+    with step(what):
+        run(["apt-get", "update"], what, "micropython-apt-update.log", env=environment)
+        run(["apt-get", "source", package], what, "micropython-apt-source.log", cwd=work, env=environment)
+    return next(path for path in work.glob("micropython-*") if path.is_dir())
+
+
+def fetch_from_git(work: Path) -> Path:
+    """Clone the release that the boards are made for under `work`; a Failure where that server is out of reach."""
+    tag = f"v{versions()['micropython']}"
+    if not shutil.which("git"):
+        raise Failure(f"cloning MicroPython {tag} failed: git is not installed")
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+    clone, what = work / "micropython", f"cloning MicroPython {tag}"
+    probe = ["git", "ls-remote", "--exit-code", GIT_URL, f"refs/tags/{tag}"]
+    run(probe, what, "micropython-git.log", env=environment, timeout=ANSWER)
+    with step(what):
+        command: list[str | Path] = ["git", *STUCK, "clone", "--depth", "1", "--branch", tag, GIT_URL, clone]
+        run(command, what, "micropython-git.log", env=environment)
+    return clone
+
+
+def fetch(work: Path) -> Path:
+    """Fetch the source by the first way that works; returns the directory under `work` that holds it."""
+    try:
+        return fetch_from_git(work)
+    except Failure:
+        archive = debian_archive(apt_sources(), debian_codename()) if shutil.which("apt-get") else None
+        if not archive:
+            raise
+        shutil.rmtree(work / "micropython", ignore_errors=True)
+        return fetch_from_debian(work, archive)
+
+
+def tree_version(tree: Path) -> str:
+    """The version of a MicroPython source tree, such as 1.25.1 or 1.26.0-preview, or "?"."""
+    header = tree / "py" / "mpconfig.h"
+    text = header.read_text(errors="replace") if header.exists() else ""
+    parts = [
+        re.search(rf"MICROPY_VERSION_{part}\s+\(?(\d+)", text) for part in ("MAJOR", "MINOR", "MICRO", "PRERELEASE")
+    ]
+    numbers = [part[1] for part in parts if part]
+    if not all(parts[:3]):
+        return "?"
+    preview = "-preview" if parts[3] and parts[3][1] != "0" else ""
+    return ".".join(numbers[:3]) + preview
+
+
+def source() -> Path:
+    """MicroPython's source tree, fetched when it is not there yet."""
+    if os.environ.get("MPY_DIR"):
+        tree = Path(os.environ["MPY_DIR"]).expanduser().resolve()
+        if not (tree / "ports" / "unix").is_dir():
+            raise Failure(f"MPY_DIR={tree} is not a MicroPython source tree (it has no ports/unix)")
+        return tree
+    # One that an older versions.toml asked for is fetched anew.
+    if not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"]):
+        work = BUILD / "micropython-fetch"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        try:
+            fetched = fetch(work)
+            shutil.rmtree(SOURCE, ignore_errors=True)
+            fetched.rename(SOURCE)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return SOURCE
+
+
+def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
+    """Make sees changed files but not changed settings: on those, start from an empty output directory."""
+    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
+    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
+    stamp = output / "configured"
+    if not stamp.is_file() or stamp.read_text() != digest:
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir(parents=True)
+        stamp.write_text(digest)

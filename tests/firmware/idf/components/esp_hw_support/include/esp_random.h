@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+// Empty: included, but nothing of it is used.

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: MIT
+// For targets without sources of their own.

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Tools that fail, and errors of one line."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from host_sim.setup import shell
+from host_sim.setup.shell import Failure
+
+
+def test_missing_tool(tree, tools):
+    with pytest.raises(Failure, match="cloning failed: git is not installed"):
+        shell.run(["git", "clone"], "cloning", "git.log")
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("tar: x: Cannot write: No space left on device", "disk is full"),
+        ("OSError: [Errno 28] no space", "disk is full"),
+        ("Err:1 Temporary failure resolving 'mirror.example'", "network"),
+        ("error: Request failed after 3 retries\n  cause: Failed to fetch: `https://index.example/x/`", "network"),
+        ("error: Packages were unavailable because the network was disabled.", "network"),
+        ("error: Failed to download `x==1`\n  cause: Hash mismatch for `x==1`", "not the one that requirements.lock"),
+        ("fatal: unable to access: Could not resolve host: example", "network"),
+        ("x.c:3:1: error: expected ';'", "x.c:3:1: error: expected ';'"),
+        ("", "sh stopped with status 3"),
+    ],
+)
+def test_reason_comes_from_the_output(tree, output, words):
+    with pytest.raises(Failure) as failure:
+        shell.run(["sh", "-c", 'echo "$0"; exit 3', output], "working", "x.log")
+    message = str(failure.value)
+    assert message.startswith("working failed: ")
+    assert words in message
+    assert message.endswith("(its output: build/log/x.log)")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Failure("gcc is missing"), "gcc is missing"),
+        (OSError(errno.ENOSPC, "No space left on device", "/some/file"), "disk is full (/some/file)"),
+        (OSError(errno.EACCES, "Permission denied", "/some/file"), "Permission denied"),
+        (ZeroDivisionError("division by zero"), "unexpected ZeroDivisionError"),
+    ],
+)
+def test_every_error_is_one_line(tree, capsys, error, words):
+    @shell.one_line_errors
+    def main() -> None:
+        raise error
+
+    assert main() == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_full_disk_while_logging(monkeypatch, tree, capsys):
+    def no_space(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", no_space)
+    main = shell.one_line_errors(lambda: shell.run(["true"], "working", "x.log"))
+    assert main() == 1
+    assert capsys.readouterr().err.count("\n") == 1

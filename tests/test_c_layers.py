@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""C is layered: no file's calls, variables or includes lead back to it."""
+
+import re
+import subprocess
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from host_sim import build
+
+
+def symbols(path):
+    """Names that an object defines for others, and names that it leaves to others."""
+    lines = subprocess.run(["nm", "-P", "-g", path], capture_output=True, text=True, check=True).stdout.splitlines()
+    kinds = [line.split()[:2] for line in lines]
+    return {name for name, kind in kinds if kind != "U"}, {name for name, kind in kinds if kind == "U"}
+
+
+def uses(sources, headers, flags, folder):
+    """The files that each file includes, calls or takes variables from: name -> names."""
+    graph, defined, wanted = defaultdict(set), {}, {}
+    for path in (*sources, *headers):
+        graph[path.name] |= set(re.findall(r'^#include "([^"]+)"', path.read_text(), flags=re.MULTILINE))
+    for source in sources:
+        target = folder / f"{source.stem}.o"
+        subprocess.run([build.compiler(), "-c", *flags, f"-I{folder}", source, "-o", target], check=True)
+        names, wanted[source.name] = symbols(target)
+        defined |= dict.fromkeys(names, source.name)
+    for source, names in wanted.items():
+        graph[source] |= {defined[name] for name in names if name in defined}
+    return graph
+
+
+@pytest.mark.parametrize("name", build.LIBRARIES)
+def test_no_circle(name, tmp_path):
+    made = build.LIBRARIES[name][1]()
+    if made.generate:
+        made.generate(tmp_path)
+    flags = [flag for flag in (*build.FLAGS, *made.flags) if flag != "-shared"]
+    graph = uses(made.sources, (*made.headers, *tmp_path.glob("*.h")), flags, tmp_path)
+    assert len(graph) >= len(made.sources) + len(made.headers)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_a_circle_is_found(tmp_path):
+    """Two files that call each other, though neither includes the other."""
+    sources = [tmp_path / "ping.c", tmp_path / "pong.c"]
+    for source, other in zip(sources, reversed(sources), strict=True):
+        source.write_text(f"void {other.stem}(void);\nvoid {source.stem}(void) {{\n    {other.stem}();\n}}\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(uses(sources, [], ["-O0"], tmp_path)).prepare()

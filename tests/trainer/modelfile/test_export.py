@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""The student in torch, the exported file on the kernels, and the oracle: one set of logits."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from tests import oracle
+from tests.tiny import BLUEPRINTS, LEARNED, ODD, SCALED, calibrated, images_for, untrained
+from trainer.data import MemoryPictures
+from trainer.errors import TrainerError
+from trainer.integer.calibrate import calibrate
+from trainer.integer.linear import fold_linear
+from trainer.integer.numbers import MAX_ACCUMULATOR
+from trainer.model.layers import TernaryBitConv2d, TernaryBitLinear, TernarySettings, ternary_modules
+from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import ModelSettings
+from trainer.modelfile.evaluate import evaluate, exported_logits, open_model
+from trainer.modelfile.export import export, padded
+from trainer.training.checkpoint import save_weights
+from trainer.training.restore import load_student, load_teacher
+
+
+def integers(student, images):
+    """int32 logits of a calibrated student, [count, classes]."""
+    with torch.no_grad():
+        logits = student(images) * 2.0 ** student.fracs["head"]
+    assert torch.equal(logits, logits.round())
+    return logits.numpy().astype(np.int64)
+
+
+def pictures_of(student, images):
+    """The same images as a data set."""
+    return MemoryPictures(images, torch.zeros(len(images), dtype=torch.int64), student.blueprint.labels)
+
+
+@pytest.fixture(scope="module", params=BLUEPRINTS, ids=lambda blueprint: blueprint.name)
+def student(request):
+    return calibrated(request.param)
+
+
+@pytest.fixture(scope="module")
+def model_file(student, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    size = export(student, path)
+    assert size == path.stat().st_size
+    return path
+
+
+def test_student_file_and_oracle_give_the_same_logits(student, model_file):
+    images = images_for(student.blueprint, 20, seed=5)
+    expected = integers(student, images)
+    exported = exported_logits(open_model(model_file), pictures_of(student, images), label="")
+    assert np.array_equal(expected, exported)
+    assert len(np.unique(exported, axis=0)) > 15, "the pictures must matter"
+    tensors, metadata = oracle.load(model_file)
+    for image, logits in zip(images.numpy()[:4], exported, strict=False):
+        assert np.array_equal(oracle.forward(tensors, metadata, image), logits)
+
+
+def test_training_forward_has_the_values_of_evaluation(student):
+    images = images_for(student.blueprint, 8, seed=6)
+    with torch.no_grad():
+        expected = student(images)
+    logits = student.train()(images)
+    assert torch.equal(logits.detach(), expected)
+    logits.square().sum().backward()
+    gradients = {name: p.grad for name, p in student.named_parameters()}
+    assert all(g is not None and g.isfinite().all() for g in gradients.values()), gradients.keys()
+    assert sum(g.abs().sum() > 0 for g in gradients.values()) > 0.8 * len(gradients)
+    student.zero_grad()
+    student.eval()
+
+
+def test_statistics_of_a_stem_stay_under_integers(student):
+    """Recovery trains on with the statistics that were folded."""
+    before = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    student.train()(images_for(student.blueprint, 3))
+    student.eval()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in student.named_buffers())
+
+
+def test_file_is_plain_safetensors(student, model_file):
+    with safe_open(model_file, "np") as file:
+        metadata = file.metadata()
+        assert metadata["format"] == "ftervit"
+        assert metadata["version"] == "2"
+        shapes = json.loads(metadata["shapes"])
+        assert set(shapes) == set(file.keys())
+        assert json.loads(metadata["labels"]) == list(student.blueprint.labels)
+    tokens = (student.vit.pos_embed.shape[1]) - (0 if student.vit.no_embed_class else 1)
+    assert shapes["pos_embed"] == [tokens, student.architecture.embed_dim]
+
+
+def test_a_class_tokens_position_is_part_of_it(student, model_file):
+    tensors, metadata = oracle.load(model_file)
+    width, frac = student.architecture.embed_dim, json.loads(metadata["scales"])["cls_token"]["frac"]
+    exact = student.vit.cls_token[0, 0].detach()
+    if not student.vit.no_embed_class:
+        exact = exact + student.vit.pos_embed[0, 0].detach()
+    assert np.array_equal(tensors["cls_token"][:width], (exact * 2.0**frac).round().clamp(-128, 127).numpy())
+
+
+def test_accumulators_stay_within_bounds(student):
+    network = student.arithmetic
+    for name, layer in ternary_modules(student.vit).items():
+        if isinstance(layer, TernaryBitLinear | TernaryBitConv2d) and name != "head":
+            folded = fold_linear(network.effective(name), network.place(name))
+            bias = folded.bias * torch.exp2((folded.channel_shift() - 6).clamp(min=0))
+            assert bias.abs().max() + 128 * folded.trits.shape[1] <= MAX_ACCUMULATOR
+            assert folded.multiplier.max() <= 127
+
+
+def test_q_multipliers_keep_the_promise_of_spec_7_7(student, model_file):
+    width = student.architecture.embed_dim
+    with safe_open(model_file, "np") as file:
+        for index in range(student.architecture.depth):
+            multiplier = file.get_tensor(f"blocks.{index}.attn.qkv.multiplier")[:width].astype(int)
+            assert 128 * (width // student.architecture.num_heads) * multiplier.max() <= MAX_ACCUMULATOR
+
+
+def test_negative_layer_scales_turn_trits_around(tmp_path):
+    """The same network with gammas and layers of the other sign is the same file."""
+    student = calibrated(SCALED)
+    export(student, tmp_path / "one.safetensors")
+    with torch.no_grad():
+        for block in student.vit.blocks:
+            for layer, scale in ((block.attn.proj, block.ls1), (block.mlp.fc2, block.ls2)):
+                for parameter in (layer.weight, layer.bias, scale.gamma):
+                    parameter.neg_()
+    export(student, tmp_path / "other.safetensors")
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+
+
+def test_dropout_and_stochastic_depth_are_gone_in_the_file(tmp_path):
+    rates = {
+        "drop_rate": 0.3,
+        "proj_drop_rate": 0.3,
+        "attn_drop_rate": 0.3,
+        "drop_path_rate": 0.3,
+        "pos_drop_rate": 0.3,
+    }
+    model = replace(ODD.model, options={**ODD.model.options, **rates})
+    export(calibrated(ODD), tmp_path / "one.safetensors")
+    export(calibrated(replace(ODD, model=model)), tmp_path / "other.safetensors")
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+
+
+def test_export_needs_calibration(tmp_path):
+    with pytest.raises(TrainerError, match="calibrate"):
+        export(untrained(ODD), tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["layernorm", "patch_embed", "head"])
+def test_parts_in_full_precision_cannot_be_calibrated(part):
+    student = untrained(replace(ODD, ternary=TernarySettings(**{part: False})))
+    names = {"layernorm": "norm1", "patch_embed": "patch_embed.proj", "head": "head"}
+    with pytest.raises(TrainerError, match=rf"{names[part]} is \w+: SPEC computes ternary layers only"):
+        calibrate(student, images_for(ODD, 4))
+    assert student.fracs == {}
+
+
+def test_a_file_that_the_reader_refuses_is_not_written(tmp_path):
+    student = calibrated(ODD)
+    path = tmp_path / "x.safetensors"
+    export(student, path)
+    before = path.read_bytes()
+    student.blueprint = replace(student.blueprint, labels=student.blueprint.labels[1:])
+    with pytest.raises(TrainerError, match=r"x\.safetensors is not written, the reader refuses it: .*num_classes"):
+        export(student, path)
+    assert path.read_bytes() == before
+
+
+def test_values_that_do_not_fit_are_refused():
+    with pytest.raises(TrainerError, match="do not fit int8"):
+        padded(torch.tensor([1.0, 128.0]), "int8")
+
+
+@pytest.mark.parametrize("blueprint", [ODD, SCALED, LEARNED], ids=lambda blueprint: blueprint.name)
+def test_fp16_checkpoint_round_trip(blueprint, tmp_path):
+    student = calibrated(blueprint)
+    path = tmp_path / "student.safetensors"
+    save_weights(student, path, student.description())
+    loaded = load_student(path)
+    assert loaded.fracs == student.fracs
+    assert loaded.blueprint == student.blueprint
+    assert loaded.architecture == student.architecture
+    # Halved once, a weight stays what it is: the model file made from the checkpoint can be made again.
+    again = tmp_path / "again.safetensors"
+    save_weights(loaded, again, loaded.description())
+    for name, tensor in load_student(again).state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name])
+    export(loaded, tmp_path / "one.safetensors")
+    export(load_student(again), tmp_path / "other.safetensors")
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
+
+
+def test_restored_models_need_no_weights_from_elsewhere(tmp_path):
+    weights = tmp_path / "weights.pth"
+    torch.save(untrained(ODD).vit.state_dict(), weights)
+    model = replace(ODD.model, checkpoint=str(weights))
+    student = untrained(replace(ODD, model=model))
+    save_weights(student, tmp_path / "student.safetensors", student.description())
+    net = ModelSettings("vit_tiny_patch16_224", {**ODD.model.options}, checkpoint=str(weights))
+    teacher = Teacher(TeacherBlueprint(net, 7, ODD.pixels, 28))
+    save_weights(teacher, tmp_path / "teacher.safetensors", teacher.description())
+    weights.unlink()
+    assert load_student(tmp_path / "student.safetensors").fracs == {}
+    assert load_teacher(tmp_path / "teacher.safetensors").blueprint.img_size == 28
+
+
+def test_odd_checkpoints_are_named(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_weights(nn.Linear(2, 2), path, untrained(ODD).description())
+    with pytest.raises(TrainerError, match=r"x\.safetensors: tensors do not fit the model: "):
+        load_student(path)
+    save_weights(nn.Linear(2, 2), path, {"blueprint": '{"name": 3}', "fracs": "{}"})
+    with pytest.raises(TrainerError, match=r"x\.safetensors: "):
+        load_student(path)
+    save_weights(nn.Linear(2, 2), path, {})
+    with pytest.raises(TrainerError, match=r"x\.safetensors: not a checkpoint of this trainer"):
+        load_student(path)
+
+
+def test_evaluation_counts_what_agrees(tmp_path):
+    student = calibrated(ODD)
+    export(student, tmp_path / "x.safetensors")
+    images = images_for(ODD, 12)
+    targets = torch.arange(12) % 7
+    pictures = MemoryPictures(images, targets, ODD.labels)
+    result = evaluate(pictures, tmp_path / "x.safetensors", student)
+    expected = integers(student, images).argmax(1)
+    assert result.images == result.equal_logits == 12
+    assert result.agreement == 100
+    assert result.largest_logit_difference == 0
+    assert result.exported_top1 == result.student_top1 == round(100 * (expected == targets.numpy()).mean(), 2)
+    assert np.trace(result.confusion) == (expected == targets.numpy()).sum()
+    alone = evaluate(pictures, student=untrained(ODD))
+    assert alone.agreement is None and alone.exported_top1 is None
+    assert "student in torch" in alone.table() and "exported" not in alone.table()
+    with pytest.raises(TrainerError, match=r"x\.safetensors: is for 7 classes .* 28 x 28 x 1, the data has 6 classes"):
+        evaluate(MemoryPictures(images, targets % 6, ODD.labels[:6]), tmp_path / "x.safetensors")

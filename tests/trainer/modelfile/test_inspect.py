@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""What `trainer inspect` counts, against counts of the trits that went into the file and of the file's bytes."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from tests.conftest import ROOT
+from trainer.cli import main
+from trainer.errors import TrainerError
+from trainer.integer.calibrate import calibrate
+from trainer.model.layers import TernaryLayerNorm, ternary_modules
+from trainer.model.pixels import Pixels
+from trainer.model.student import Blueprint, Student
+from trainer.model.vit import ModelSettings
+from trainer.modelfile.export import Entry, Exporter, model_file_bytes
+from trainer.modelfile.inspect import Forward, group_of, inspect, ruled
+
+# Sizes that are no multiples of 16 or 5, a stem, two heads.
+BLUEPRINT = Blueprint(
+    "odd",
+    ModelSettings(
+        "vit_tiny_patch16_224",
+        {"embed_dim": 22, "depth": 2, "num_heads": 2, "mlp_ratio": 1.5},
+        [[5, 3, 2, 1], [7, 3, 1, 1]],
+        [3, 2, 1],
+    ),
+    20,
+    ("one", "two", "three"),
+    Pixels((0.3,), (0.4,)),
+)
+
+
+def write(tensors, metadata, path):
+    path.write_bytes(model_file_bytes(tensors, metadata))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exporter():
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    student = Student(BLUEPRINT).eval()
+    calibrate(student, torch.randint(0, 256, (8, 20, 20, 1), dtype=torch.uint8))
+    exporter = Exporter(student)
+    exporter.run()
+    return exporter
+
+
+@pytest.fixture(scope="module")
+def path(exporter, tmp_path_factory):
+    return write(exporter.tensors, exporter.metadata(), tmp_path_factory.mktemp("model") / "odd.safetensors")
+
+
+def expected(student):
+    """(elements, zeros) of each group, from the student's layers."""
+    counts, network = {}, student.arithmetic
+    for name, layer in ternary_modules(student.vit).items():
+        # What folds into a layer may turn or silence channels, see integer.linear.Effective.
+        trits = layer.trits()[0] if isinstance(layer, TernaryLayerNorm) else network.effective(name).trits
+        size, zeros = counts.get(group_of(f"{name}.weight"), (0, 0))
+        counts[group_of(f"{name}.weight")] = size + trits.numel(), zeros + int((trits == 0).sum())
+    return counts
+
+
+def test_trits_and_zeros_of_each_group_are_those_of_the_student(exporter, path):
+    found = {group.name: (group.ternary, group.zeros) for group in inspect(path).groups if group.ternary}
+    assert found == expected(exporter.student)
+    assert set(found) >= {"stem", "patch_embed", "layer norms", "head"}
+
+
+def test_everything_is_ternary_and_the_reader_agrees(path):
+    found = inspect(path)
+    assert found.ternary_share == 1
+    assert not found.refused
+    assert not found.unternary
+    assert "ternary, 100 %" in found.text()
+
+
+def test_bytes_add_up_to_the_file(path):
+    found = inspect(path)
+    assert found.total.bytes == found.size == path.stat().st_size
+    (length,) = struct.unpack("<Q", path.read_bytes()[:8])
+    header = {group.name: group.bytes for group in found.groups}["header and labels"]
+    assert header == 8 + len(path.read_bytes()[8 : 8 + length].rstrip())
+
+
+def test_parameters_are_weights_norms_embeddings_and_biases(exporter, path):
+    vit = exporter.student.vit
+    size = sum(parameter.numel() for name, parameter in vit.named_parameters() if ".bn." not in name)
+    # The stem's convolutions have no bias of their own: BatchNorm gives them one. The position of the class token is
+    # added to the token.
+    size += 5 + 7 - vit.embed_dim
+    assert inspect(path).total.parameters == size
+
+
+def test_json_holds_the_table(path):
+    values = json.loads(json.dumps(inspect(path).as_json()))
+    assert sum(group["bytes"] for group in values["groups"]) == values["bytes"]
+    assert sum(group["share"] for group in values["groups"]) == pytest.approx(1)
+    assert values["ternary"] == values["weights"] == sum(group["ternary"] for group in values["groups"])
+    assert values["architecture"]["name"] == "odd"
+
+
+def test_bits_per_weight(path):
+    found = inspect(path)
+    spent = 8 * sum(group.bytes for group in found.groups if group.ternary)
+    assert found.bits_per_weight == spent / found.total.ternary > 1.58
+
+
+def test_multiply_accumulates(path):
+    side, width, hidden, tokens = 10, 22, 33, 26
+    macs = side**2 * (5 * 9 * 1 + 7 * 9 * 5) + 25 * width * 9 * 7
+    macs += 2 * (tokens * (3 * width**2 + width**2 + 2 * width * hidden) + 2 * tokens**2 * width) + 3 * width
+    assert inspect(path).forward == Forward(tokens, macs)
+
+
+def test_sizes_of_version_1_without_stem_and_strides():
+    sizes = {"img_size": 28, "patch_size": 7, "in_chans": 1, "embed_dim": 96, "depth": 6, "mlp_hidden": 384}
+    assert Forward.of({**sizes, "num_classes": 10}) == Forward(17, 11_689_536)
+
+
+@pytest.mark.parametrize("name", ["blocks.1.mlp.fc1.weight", "blocks.0.norm2.bias", "extra"])
+def test_a_matrix_that_is_not_packed_counts_as_not_ternary(exporter, tmp_path, name):
+    plain = Entry([2, 16], np.ones((2, 16), np.int8))
+    if name in exporter.tensors:
+        shape = exporter.tensors[name].shape
+        plain = Entry(shape, np.zeros(-(-int(np.prod(shape)) // 16) * 16, np.int8))
+    metadata = exporter.metadata()
+    metadata["shapes"] = json.dumps({**json.loads(metadata["shapes"]), name: plain.shape}, separators=(",", ":"))
+    path = write({**exporter.tensors, name: plain}, metadata, tmp_path / "plain.safetensors")
+    found = inspect(path)
+    assert found.ternary_share < 1
+    assert found.unternary == [name]
+    assert found.refused
+    assert "ternary, 100 %" not in found.text()
+    assert found.total.bytes == found.size
+
+
+def test_shipped_model():
+    found = inspect(ROOT / "firmware" / "models" / "fashion_mnist.safetensors")
+    assert found.ternary_share == 1
+    assert found.total.bytes == found.size
+
+
+def test_columns_line_up():
+    assert ruled([["a", "n"], ["long", "1"], ["sum", "10"]]).splitlines() == [
+        "a      n",
+        "--------",
+        "long   1",
+        "--------",
+        "sum   10",
+    ]
+
+
+def test_files_that_are_no_model(tmp_path):
+    with pytest.raises(TrainerError, match=r"nowhere.safetensors: not found; `trainer train`"):
+        inspect(tmp_path / "nowhere.safetensors")
+    (tmp_path / "text").write_text("not a model")
+    with pytest.raises(TrainerError, match="text: not a model file"):
+        inspect(tmp_path / "text")
+    save_file({"weight": np.zeros(4, np.float32)}, tmp_path / "other.safetensors")
+    with pytest.raises(TrainerError, match="metadata format is not ftervit"):
+        inspect(tmp_path / "other.safetensors")
+
+
+def test_command(path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(path), "--json"])
+    assert main() == 0
+    assert json.loads(capsys.readouterr().out) == inspect(path).as_json()
+    monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(path)])
+    assert main() == 0
+    assert capsys.readouterr().out == inspect(path).text() + "\n"

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: MIT
+"""Command line of the trainer: every command with its options, see `python -m trainer --help`.
+
+Each command imports what it needs when it runs, so that --help does not wait for torch.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import Failure, TrainerError
+from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, READABLE, ROOT, Files
+
+if TYPE_CHECKING:
+    from trainer.config import Config
+
+EXAMPLES = """\
+a folder of your own photos, with a subfolder for each class:
+  trainer train --config trainer/configs/my_pictures.toml data.path=~/pictures
+  trainer evaluate build/train/my_pictures/my_pictures.safetensors --config trainer/configs/my_pictures.toml
+  trainer report build/train/my_pictures
+  trainer image photo.jpg                      # then copy photo.ppm to the board's images/
+
+several processes (or machines):
+  torchrun --nproc-per-node 2 -m trainer train --config X
+"""
+
+
+@dataclass(frozen=True)
+class Option:
+    """Arguments of argparse's add_argument."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """help: its line in --help; run: called with the parsed options."""
+
+    help: str
+    options: tuple[Option, ...]
+    run: Callable[[argparse.Namespace], None]
+
+
+COMMANDS: dict[str, Command] = {}  # by name; the decorator below adds them
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """An option, or an argument without dashes."""
+    return Option(names, settings)
+
+
+def command(name: str, text: str, *options: Option) -> Callable[[Callable], Callable]:
+    """Declare a command above the function that runs it."""
+
+    def declare(run: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+        COMMANDS[name] = Command(text, options, run)
+        return run
+
+    return declare
+
+
+def json_output(path: Path) -> Option:
+    """--output of a command that writes JSON."""
+    return option("--output", type=Path, default=path, help="JSON file to write (default: %(default)s)")
+
+
+CONFIG = option("--config", type=Path, default=CONFIGS / "fashion_mnist.toml", help="settings (default: %(default)s)")
+RUN = option("--run", type=Path, help="folder of checkpoints and logs (default: build/train/NAME of the configuration)")
+CHANGES = option("changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change settings, e.g. student.epochs=10")
+MODEL_FILE = option("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
+
+
+def opened(arguments: argparse.Namespace) -> tuple["Config", Path]:
+    """The configuration that a command names, with its changes, and the run's folder."""
+    from trainer.config import load_config
+
+    config = load_config(arguments.config, arguments.changes)
+    return config, arguments.run or BUILD / "train" / config.name
+
+
+@command("train", "train teacher and ternary student, recover, export; resumes when interrupted", CONFIG, RUN, CHANGES)
+def train(arguments: argparse.Namespace) -> None:
+    """`trainer train`."""
+    from trainer.training import pipeline
+
+    pipeline.train(*opened(arguments))
+
+
+@command("control", "train the FP32 twin of a run: same teacher, pictures and epochs", CONFIG, RUN, CHANGES)
+def control(arguments: argparse.Namespace) -> None:
+    """`trainer control`."""
+    from trainer.training import pipeline
+
+    pipeline.control(*opened(arguments))
+
+
+@command(
+    "export",
+    "write the model file from a student's checkpoint",
+    option("--checkpoints", type=Path, default=CHECKPOINTS, help="folder of the checkpoint (default: %(default)s)"),
+    option("--model", type=Path, default=MODEL, help="file to write (default: %(default)s)"),
+)
+def export(arguments: argparse.Namespace) -> None:
+    """`trainer export`."""
+    from trainer.modelfile import export
+    from trainer.training.restore import load_student
+
+    files = Files(arguments.model, arguments.checkpoints)
+    size = export.export(load_student(files.student), files.model)
+    print(f"{files.model}: {size} bytes")
+
+
+@command(
+    "evaluate",
+    "measure the accuracy of a model file on the test pictures",
+    MODEL_FILE,
+    CONFIG,
+    option(
+        "--on",
+        choices=("host_sim", "torch", "both"),
+        default="both",
+        help="host_sim: the file on the shipped kernels; torch: teacher and student; both: also how well they agree",
+    ),
+    option("--checkpoints", type=Path, help="folder of teacher and student (default: from the configuration)"),
+    json_output(BUILD / "eval.json"),
+    option("--images", type=int, help="number of test pictures, from the first on (default: all)"),
+    CHANGES,
+)
+def evaluate(arguments: argparse.Namespace) -> None:
+    """`trainer evaluate`."""
+    from trainer.config import load_config
+    from trainer.data import open_test
+    from trainer.files import write_json
+    from trainer.modelfile import evaluate
+    from trainer.training.pipeline import files_of
+    from trainer.training.restore import load_student, load_teacher
+
+    if arguments.images is not None and arguments.images < 1:
+        raise TrainerError(f"--images {arguments.images}: must be at least 1")
+    config = load_config(arguments.config, arguments.changes)
+    files = files_of(config, BUILD / "train" / config.name)
+    if arguments.checkpoints:
+        files = Files(files.model, arguments.checkpoints)
+    pictures = open_test(config.data, READABLE)
+    if arguments.images:
+        pictures = pictures.subset(None, arguments.images)
+    result = evaluate.evaluate(
+        pictures,
+        model=None if arguments.on == "torch" else arguments.model,
+        student=None if arguments.on == "host_sim" else load_student(files.student),
+        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
+    )
+    write_json(result.as_json(), arguments.output)
+    print(result.table())
+
+
+@command(
+    "inspect",
+    "count the trits, zeros and bytes of a model file",
+    MODEL_FILE,
+    option("--json", action="store_true", help="print JSON instead of a table"),
+)
+def inspect(arguments: argparse.Namespace) -> None:
+    """`trainer inspect`."""
+    from trainer.modelfile import inspect
+
+    found = inspect.inspect(arguments.model)
+    print(json.dumps(found.as_json(), indent=1) if arguments.json else found.text())
+
+
+@command(
+    "report",
+    "write a run's HTML page: curves, weights, activations, mistakes",
+    option("run", type=Path, metavar="RUN", help="folder of a run, or of checkpoints with their record"),
+    option("--config", type=Path, help="settings (default: those noted in RUN)"),
+    option("--checkpoints", type=Path, help="folder of teacher and student (default: from the settings, or RUN)"),
+    option("--output", type=Path, help="page to write (default: RUN/report.html)"),
+)
+def report(arguments: argparse.Namespace) -> None:
+    """`trainer report`."""
+    from trainer.report.sections import write_report
+
+    print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
+
+
+@command(
+    "image",
+    "convert photos to the binary PPM that the board reads",
+    option("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ..."),
+    option("--out", type=Path, help="file or folder to write to (default: the photo's folder)"),
+    option("--size", type=int, help="side in pixels (default: the photo's own, at most 512)"),
+    option("--grey", action="store_true", help="write a grey PGM"),
+)
+def image(arguments: argparse.Namespace) -> None:
+    """`trainer image`."""
+    from trainer.data.pnm import photo_to_ppm
+
+    if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
+        raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
+    for photo in arguments.photos:
+        photo_to_ppm(photo, arguments.out, arguments.size, arguments.grey)
+
+
+@command(
+    "images",
+    "write the demo's ten pictures, the first of each class",
+    option("--data", type=Path, help="folder of the four Fashion-MNIST idx files (gzip)"),
+    option("--folder", type=Path, default=ROOT / "firmware" / "images", help="where to (default: %(default)s)"),
+)
+def images(arguments: argparse.Namespace) -> None:
+    """`trainer images`."""
+    from trainer.data.pnm import write_demo_images
+
+    for path in write_demo_images(arguments.folder, arguments.data):
+        print(path)
+
+
+@command(
+    "sizes",
+    "measure the model files of ImageNet's networks, exported with random weights",
+    json_output(BUILD / "sizes.json"),
+    option("--keep", type=Path, metavar="FOLDER", help="keep the files, whose weights are random, in FOLDER"),
+)
+def sizes(arguments: argparse.Namespace) -> None:
+    """`trainer sizes`."""
+    from trainer.experiments.sizes import measure
+
+    measure(arguments.output, arguments.keep)
+
+
+@command(
+    "ablate",
+    "measure what each choice of the method contributes; resumes when interrupted",
+    option("--config", type=Path, default=CONFIGS / "ablation.toml", help="the base (default: %(default)s)"),
+    option("--run", type=Path, default=BUILD / "ablation", help="folder of the runs (default: %(default)s)"),
+    json_output(CHECKPOINTS / "ablation.json"),
+    option("--seeds", type=int, default=2, help="runs of each row (default: %(default)s)"),
+    option("--only", default="", metavar="TEXT", help="only rows whose name contains TEXT"),
+    CHANGES,
+)
+def ablate(arguments: argparse.Namespace) -> None:
+    """`trainer ablate`."""
+    from trainer.experiments.ablate import Plan, ablate
+
+    plan = Plan(arguments.config, arguments.run, arguments.output, arguments.seeds, tuple(arguments.changes))
+    print(ablate(plan, arguments.only))
+
+
+@command(
+    "starts",
+    "measure a run's FP32 control under each ternarization rule, without training",
+    CONFIG,
+    RUN,
+    json_output(CHECKPOINTS / "starts.json"),
+    CHANGES,
+)
+def starts(arguments: argparse.Namespace) -> None:
+    """`trainer starts`."""
+    from trainer.experiments.post_training import measure
+
+    print(measure(*opened(arguments), arguments.output))
+
+
+@command("stress", "measure the errors of ternary gammas and static scales on hard, made-up models")
+def stress(arguments: argparse.Namespace) -> None:
+    """`trainer stress`."""
+    from trainer.experiments.stress import measure
+
+    print(measure(BUILD / "stress.json"))
+
+
+@command(
+    "bench",
+    "time a training step, and the FP32 step of the same model",
+    CONFIG,
+    option("--classes", type=int, default=10, help="(default: %(default)s)"),
+    option("--rounds", type=int, default=10, help="(default: %(default)s)"),
+    json_output(BUILD / "bench-train.json"),
+    CHANGES,
+)
+def bench(arguments: argparse.Namespace) -> None:
+    """`trainer bench`."""
+    from trainer.config import load_config
+    from trainer.experiments.bench import bench
+
+    if arguments.classes < 1 or arguments.rounds < 1:
+        raise TrainerError("--classes and --rounds must be at least 1")
+    config = load_config(arguments.config, arguments.changes)
+    print(bench(config, arguments.classes, arguments.rounds, arguments.output))
+
+
+@command("numbers", "write the tables of README and docs/numbers.md from the JSON files of the other commands")
+def numbers(arguments: argparse.Namespace) -> None:
+    """`trainer numbers`."""
+    from trainer.report.tables import write_all
+
+    write_all(BUILD, CHECKPOINTS)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="trainer",
+        description="Distil timm vision transformers into fully ternary weights (W2A8) for the ESP32-S3.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, declared in COMMANDS.items():
+        added = commands.add_parser(name, help=declared.help)
+        for one in declared.options:
+            added.add_argument(*one.names, **one.settings)
+    return top
+
+
+CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Arguments of the command line; changes of settings may stand anywhere between the options."""
+    changes = [
+        word
+        for previous, word in zip(["", *words], words, strict=False)
+        if CHANGE.fullmatch(word) and not previous.startswith("-")
+    ]
+    top = parser()
+    arguments = top.parse_args([word for word in words if word not in changes])
+    if hasattr(arguments, "changes"):
+        arguments.changes += changes
+    elif changes:
+        top.error(f"{arguments.command} takes no settings: {' '.join(changes)}")
+    return arguments
+
+
+def main() -> int:
+    """Entry point; errors that the user can correct become one line."""
+    arguments = parse(sys.argv[1:])
+    try:
+        COMMANDS[arguments.command].run(arguments)
+    except (Failure, OSError) as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        more = "; the same command resumes" if arguments.command in ("train", "control") else ""
+        print(f"trainer: interrupted{more}", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The model file (SPEC 10): written, inspected, evaluated."""

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Accuracy of the exported bytes, run through the shipped package and kernels on the host simulator."""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from trainer.data import Pictures
+from trainer.errors import TrainerError
+from trainer.model.predict import predictions
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
+from trainer.package import import_ftervit
+
+
+def open_model(path: Path):
+    """The VisionTransformer of a model file; TrainerError for a file that the reader refuses."""
+    try:
+        return import_ftervit().VisionTransformer.load(str(path))
+    except (OSError, ValueError) as error:
+        raise TrainerError(str(error)) from None
+
+
+def exported_logits(model, pictures: Pictures, label: str = "exported file") -> np.ndarray:
+    """int32 logits [count, classes] of pictures in order, one by one as on the board.
+
+    model: from `open_model`. Pictures.ordered has applied SPEC 3.2 to 3.4; the shipped kernels compute the rest.
+    """
+    image = import_ftervit().Image
+    logits = np.empty((len(pictures), len(model.labels)), np.int32)
+    bar = tqdm(total=len(pictures), desc=label, leave=False, disable=None if label else True)
+    done = 0
+    with bar:
+        for batch in pictures.ordered(500):
+            for pixels in batch.images.numpy():
+                height, width, channels = pixels.shape
+                picture = model.preprocess(image(pixels.tobytes(), width, height, channels))
+                logits[done] = model(picture)
+                done += 1
+                bar.update()
+    return logits
+
+
+def check_fits(model, path: Path, pictures: Pictures) -> None:
+    """Raise TrainerError unless the pictures have the model's classes, size and channels."""
+    found = (tuple(model.labels), model.img_size, model.in_chans)
+    if found != (pictures.labels, pictures.size, pictures.channels):
+        wanted = (pictures.labels, pictures.size, pictures.channels)
+        model_has, data_has = (
+            f"{len(labels)} classes ({', '.join(labels[:3])} ...) at {size} x {size} x {channels}"
+            for labels, size, channels in (found, wanted)
+        )
+        raise TrainerError(f"{path}: is for {model_has}, the data has {data_has}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracies in percent on `images` pictures, None for what was not measured.
+
+    agreement: the exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
+    largest_logit_difference: in units of the file's last bit; confusion: [class][taken for], of the exported file or,
+    without it, of the student.
+    """
+
+    images: int
+    labels: list[str]
+    teacher_top1: float | None = None
+    student_top1: float | None = None
+    exported_top1: float | None = None
+    agreement: float | None = None
+    equal_logits: int | None = None
+    largest_logit_difference: int | None = None
+    images_per_s: float | None = None
+    model_bytes: int | None = None
+    confusion: list[list[int]] = field(default_factory=list)
+
+    def table(self) -> str:
+        """The result as lines for people."""
+        rows = [f"{self.images} test pictures"]
+        for name, value in (
+            ("FP32 teacher", self.teacher_top1),
+            ("ternary student in torch", self.student_top1),
+            ("exported file", self.exported_top1),
+            ("agreement of file and student", self.agreement),
+        ):
+            if value is not None:
+                rows.append(f"  {name:30} {value:6.2f} %")
+        if self.images_per_s is not None:
+            rows.append(f"  {self.model_bytes} bytes, {self.images_per_s:.0f} pictures/s on the host simulator")
+        if self.equal_logits is not None:
+            rows.append(
+                f"  logits equal bit for bit on {self.equal_logits}, largest difference {self.largest_logit_difference}"
+            )
+        return "\n".join(rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def percent(hits: np.ndarray) -> float:
+    """Share of hits in percent, two digits."""
+    return round(100 * float(hits.mean()), 2)
+
+
+def all_logits(model: nn.Module, pictures: Pictures, label: str) -> np.ndarray:
+    """Logits of a torch model on all pictures in order, [count, classes]."""
+    return torch.cat(list(predictions(model, pictures, label=label))).numpy()
+
+
+def confusion_matrix(targets: np.ndarray, found: np.ndarray, classes: int) -> list[list[int]]:
+    """Counts [class][taken for]."""
+    return np.bincount(targets * classes + found, minlength=classes * classes).reshape(classes, classes).tolist()
+
+
+def evaluate(
+    pictures: Pictures, model: Path | None = None, student: Student | None = None, teacher: Teacher | None = None
+) -> Evaluation:
+    """Measure those of the three that are given; with file and student, also how well they agree."""
+    targets, classes = pictures.targets.numpy(), len(pictures.labels)
+    result: dict[str, Any] = {"images": len(pictures), "labels": list(pictures.labels)}
+    if model is not None:
+        exported_model = open_model(model)
+        check_fits(exported_model, model, pictures)
+        started = time.perf_counter()
+        exported = exported_logits(exported_model, pictures)
+        result["images_per_s"] = round(len(pictures) / (time.perf_counter() - started), 1)
+        result["model_bytes"] = model.stat().st_size
+        result["exported_top1"] = percent(exported.argmax(1) == targets)
+        result["confusion"] = confusion_matrix(targets, exported.argmax(1), classes)
+    if teacher is not None:
+        result["teacher_top1"] = percent(all_logits(teacher, pictures, "teacher").argmax(1) == targets)
+    if student is not None:
+        logits = all_logits(student, pictures, "student")
+        result["student_top1"] = percent(logits.argmax(1) == targets)
+        result.setdefault("confusion", confusion_matrix(targets, logits.argmax(1), classes))
+        if model is not None and student.calibrated:
+            logits = logits * 2.0 ** student.fracs["head"]
+            result["agreement"] = percent(exported.argmax(1) == logits.argmax(1))
+            result["equal_logits"] = int((logits == exported).all(1).sum())
+            result["largest_logit_difference"] = int(np.abs(logits - exported).max())
+    return Evaluation(**result)

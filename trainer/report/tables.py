@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""The tables of README and docs/numbers.md, from the JSON that the recipes write."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from host_sim.tables import NUMBERS, README, markdown, write_between
+from trainer.errors import TrainerError
+from trainer.experiments import ablate, stress
+from trainer.experiments.bench import TITLES
+
+START, END = "<!-- numbers: written by `just numbers` -->", "<!-- /numbers -->"
+RESULTS_START, RESULTS_END = "<!-- results: written by `just numbers` -->", "<!-- /results -->"
+FORMS = ("int8 embeddings, else float", "all integers, before recovery")
+PAPER = {"deit3_small_patch16_224": 5.81, "deit3_small_patch16_384": 6.09, "deit_tiny_patch16_224": 1.53}
+
+
+def read(path: Path, recipe: str) -> Any:
+    """A JSON file that a recipe makes."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise TrainerError(f"{path}: not found; `just {recipe}` makes it") from None
+
+
+def titled(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table under its title."""
+    return f"**{title}**\n\n{markdown(head, rows)}"
+
+
+def percent(value: float) -> str:
+    """Two digits."""
+    return f"{value:.2f} %"
+
+
+def accuracy_table(evaluation: dict, record: dict, control: dict) -> str:
+    """The shipped model from its FP32 twin to the exported file."""
+    validation, test = record["validation_top1"], record["test_top1"]
+    epochs = record["configuration"]["student"]["epochs"]
+    before, after = "ternary, float activations", "after recovery"
+    size = f"{evaluation['model_bytes']:,} bytes"
+    rows = (
+        ("FP32 teacher (residual CNN)", validation["teacher"], evaluation["teacher_top1"], "`just eval`"),
+        (
+            f"FP32 control: same architecture, teacher, pictures, {epochs} epochs",
+            control["validation_top1"],
+            control["test_top1"]["FP32 control"],
+            "`just control`",
+        ),
+        ("ternary weights, before recovery", validation[before], test[before], "`just train`"),
+        *((f"the same, {form}", validation[form], None, "`just train`") for form in FORMS),
+        ("after recovery, SPEC's integers in torch", validation[after], evaluation["student_top1"], "`just train`"),
+        (f"**exported file on the simulator, {size}**", None, evaluation["exported_top1"], "`just eval`"),
+    )
+    lines = [
+        (name, *("" if value is None else percent(value) for value in (held_out, tested)), command)
+        for name, held_out, tested, command in rows
+    ]
+    title = f"The shipped model, top-1 on {evaluation['images']:,} Fashion-MNIST test pictures"
+    return titled(title, ("", "validation", "test", "by"), lines)
+
+
+def equality_line(evaluation: dict, demo: dict) -> str:
+    """Agreement of file and student, and speed."""
+    equal, images = f"{evaluation['equal_logits']:,}", f"{evaluation['images']:,}"
+    return (
+        f"File and student agree on {evaluation['agreement']:.2f} % of the test pictures, with logits equal bit for "
+        f"bit on {equal} of {images} (largest difference {evaluation['largest_logit_difference']}). The host "
+        f"simulator ran {evaluation['images_per_s']:.0f} pictures/s; `just demo` had {demo['right']} of {demo['of']} "
+        f"right on the {demo['board']} board."
+    )
+
+
+def sizes_table(sizes: dict[str, int]) -> str:
+    """Whole files beside the paper's."""
+    rows = [(f"`{name}`", f"{size:,}", f"{PAPER[name] * 1e6:,.0f}") for name, size in sizes.items()]
+    head = ("timm model", "bytes", "the paper's file")
+    return titled("Whole model files, header and labels included (`just sizes`)", head, rows)
+
+
+def bench_table(bench: dict) -> str:
+    """Training steps beside the FP32 step."""
+    rows = [
+        (TITLES[name], f"{1000 * row['median_s']:.0f} ms", f"{row['ratio']:.2f}")
+        for name, row in bench["steps"].items()
+    ]
+    title = f"Forward and backward of a training step, batch {bench['batch']}, side by side (`just bench-train`)"
+    return titled(title, ("", "median", "ratio"), rows)
+
+
+def ablation_table(results: dict) -> str:
+    """The ablation."""
+    counts = sorted({len(row["trained"]) for row in results["rows"]})
+    title = (
+        f"What each choice is worth: a small sibling, {results['epochs']} epochs and {results['recovery_epochs']} of "
+        f"recovery, {' or '.join(map(str, counts))} seeds, validation top-1 in percent, mean and half the range "
+        "(`just ablate`)"
+    )
+    return f"**{title}**\n\n{ablate.table(results)}"
+
+
+def starts_table(found: dict[str, float]) -> str:
+    """Post-training ternarization."""
+    title = "Ternary without training: the FP32 control's weights under each rule, validation top-1 (`trainer starts`)"
+    return titled(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
+
+
+def results_table(evaluation: dict, control: dict, sizes: dict, bench: list[dict]) -> str:
+    """What README's first page shows of each model; times are modelled."""
+    times = {row["name"]: row for row in bench}
+
+    def time(name: str) -> tuple[str, str]:
+        row = times[name]
+        seconds, cores = row["seconds"], "core" if row["cores"] == 1 else "cores"
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s", f"{row['cores']} {cores}"
+
+    deit = "deit3_small_patch16_224"
+    twin = control["test_top1"]["FP32 control"]
+    rows = (
+        (
+            "`fashion_mnist`, shipped",
+            f"{percent(evaluation['exported_top1'])} of 10,000 test pictures (FP32 twin {percent(twin)})",
+            f"{evaluation['model_bytes']:,} bytes",
+            ", ".join(time("shipped_model")),
+        ),
+        (
+            f"`{deit}`, random weights",
+            "",
+            f"{sizes[deit]:,} bytes (the paper's file: {PAPER[deit]:.2f} MB)",
+            ", ".join(time(deit)),
+        ),
+    )
+    return markdown(("model", "top-1", "file", "one picture on the ESP32-S3, modelled"), rows)
+
+
+def write_all(build: Path, checkpoints: Path, readme: Path = README, numbers: Path = NUMBERS) -> None:
+    """All tables, from the JSON in build/ and beside the checkpoints."""
+    evaluation, sizes = read(build / "eval.json", "eval"), read(build / "sizes.json", "sizes")
+    record, control = read(checkpoints / "record.json", "train"), read(checkpoints / "control.json", "control")
+    parts = [
+        accuracy_table(evaluation, record, control),
+        equality_line(evaluation, read(build / "demo.json", "demo")),
+        sizes_table(sizes),
+        ablation_table(read(checkpoints / "ablation.json", "ablate")),
+        starts_table(read(checkpoints / "starts.json", "starts")),
+        stress.table(read(build / "stress.json", "stress")),
+        bench_table(read(build / "bench-train.json", "bench-train")),
+    ]
+    results = results_table(evaluation, control, sizes, read(build / "bench-s3.json", "bench-s3"))
+    try:
+        write_between(numbers, START, END, "\n\n".join(parts))
+        write_between(readme, RESULTS_START, RESULTS_END, results)
+    except ValueError as error:
+        raise TrainerError(str(error)) from None

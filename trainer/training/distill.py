@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Knowledge distillation from the frozen FP32 teacher, on timm's distillation task."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from timm.task import LogitDistillationTask
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from trainer.config import DistillationSettings
+from trainer.data import DataSettings, Pictures
+from trainer.model.student import Student
+from trainer.model.teacher import Teacher
+
+TABLE_CHUNK = 64  # pictures of one forward; small convolutional nets are fastest in chunks that fit the cache
+
+
+class LiveTeacher(nn.Module):
+    """A teacher that computes its outputs, with the interface that timm's task expects, on uint8 pictures."""
+
+    def __init__(self, teacher: Teacher, with_features: bool):
+        super().__init__()
+        self.teacher, self.with_features = teacher, with_features
+        self.keys: Tensor | None = None
+        self.pooled: Tensor | None = None
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        """Logits float [batch, classes]; with features, `pooled` then holds those of the batch."""
+        if not self.with_features:
+            return self.teacher(images)
+        self.pooled, logits = self.teacher.features(images)
+        return logits
+
+    def normalize_input(self, images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """As timm's DistillationTeacher; teachers here normalise for themselves."""
+        return images
+
+
+class TeacherTable(LiveTeacher):
+    """A teacher's logits for every augmented picture, looked up by Batch.keys instead of computed."""
+
+    def __init__(self, teacher: Teacher, logits: np.ndarray):
+        super().__init__(teacher, with_features=False)
+        self.logits = logits  # float16 [variants, pictures, classes]
+
+    def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
+        """Logits float32 [batch, classes] of the pictures that `keys` names; `images` gives the device alone."""
+        picture, variant = np.divmod(self.keys.numpy(), len(self.logits))
+        return torch.from_numpy(self.logits[variant, picture].astype(np.float32)).to(images.device)
+
+
+def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures) -> Path:
+    """Path of the table of this teacher on these pictures, named by the digest of both."""
+    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures)]).encode())
+    for tensor in teacher.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    for part in pictures.ordered(TABLE_CHUNK):
+        digest.update(part.images.numpy().tobytes())
+    return folder / f"{digest.hexdigest()[:16]}.npy"
+
+
+def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTable:
+    """Open the table at `path`; compute it first, or the part that an interrupted run left."""
+    if not path.exists():
+        unfinished = path.with_suffix(".unfinished.npy")
+        shape = pictures.variants, len(pictures), len(pictures.labels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not unfinished.exists():
+            empty = path.with_suffix(".empty.npy")
+            np.lib.format.open_memmap(empty, "w+", np.float16, shape)[:] = np.nan
+            empty.rename(unfinished)
+        fill_table(np.lib.format.open_memmap(unfinished, "r+"), teacher, pictures)
+        unfinished.rename(path)
+    return TeacherTable(teacher, np.load(path, mmap_mode="r"))
+
+
+def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
+    """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
+    variants, count, _ = logits.shape
+    where = next(teacher.parameters()).device
+    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, 0])]
+    with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
+        for variant in todo:
+            for start in range(0, count, TABLE_CHUNK):
+                rows = torch.arange(start, min(start + TABLE_CHUNK, count))
+                images = pictures.augmented(rows * variants + variant)
+                logits[variant, rows[0] : rows[-1] + 1] = teacher(images.to(where)).float().cpu().numpy()
+                bar.update(len(rows))
+            logits.flush()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Similarity-preserving distillation (arXiv 1907.09682): no projection between widths is needed.
+
+    student, teacher: features [batch, F], F of each its own. The mean squared difference of the two matrices of inner
+    products between the pictures of a batch, rows scaled to length 1, times the batch size.
+    """
+    matrices = (functional.normalize(features @ features.T) for features in (student, teacher))
+    ours, theirs = matrices
+    return (ours - theirs).square().sum() / len(student)
+
+
+class DistillationTask(LogitDistillationTask):
+    """timm's task on uint8 pictures, with an optional feature term.
+
+    teacher: a LiveTeacher, with features where the settings give them a weight, or a TeacherTable.
+    """
+
+    def __init__(self, student: Student, teacher: LiveTeacher, settings: DistillationSettings):
+        super().__init__(
+            student_model=student,
+            teacher_model=teacher.teacher.net,
+            criterion=nn.CrossEntropyLoss(),
+            distill_loss_weight=1.0,
+            task_loss_weight=settings.label_weight,
+            temperature=settings.temperature,
+            verbose=False,
+        )
+        self.teacher = teacher
+        self.feature_weight = settings.feature_weight
+        # The module itself: torch.compile or DistributedDataParallel may wrap the one above.
+        self.students = (student,)
+        student.keep_features = self.feature_weight > 0
+
+    def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
+        """images: uint8 [batch, height, width, channels]; target: int64 [batch]; keys: Batch.keys."""
+        self.teacher.keys = keys
+        result = super().forward(images, target)
+        if self.feature_weight:
+            (student,) = self.students
+            # Cleared: a student that holds them cannot be deep-copied.
+            features, student.features = student.features, None
+            result["feature_loss"] = similarity_loss(features.float(), self.teacher.pooled.float())
+            result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]
+        return result

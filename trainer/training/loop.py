@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""The training loop that all phases share: steps, validation, log, checkpoints, resume, more than one process."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.task import TrainingTask
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+from tqdm import tqdm
+
+from trainer.config import ComputeSettings, Phase
+from trainer.data import Batch, Pictures
+from trainer.errors import TrainerError
+from trainer.files import write_atomically
+from trainer.model.predict import accuracy, device, limited_threads
+from trainer.training.checkpoint import load_if_present, save_state
+from trainer.training.processes import Processes
+
+STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
+
+
+def checkpoint_path(directory: Path, name: str) -> Path:
+    """Path of the state of the run `name`."""
+    return directory / f"{name}.pt"
+
+
+@dataclass
+class Run:
+    """What one training run needs.
+
+    model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
+    directory: checkpoint and log go there; start_epoch: called with the model (and again with the averaged one), the
+    epoch's number and the steps of it that an interrupted run has done; answers whether this epoch's weights may become
+    the best ones; after_step: called with the model and the learning rate after each step.
+    """
+
+    name: str
+    model: nn.Module
+    task: TrainingTask
+    training: Pictures
+    validation: Pictures
+    phase: Phase
+    compute: ComputeSettings
+    seed: int
+    directory: Path
+    processes: Processes
+    start_epoch: Callable[[nn.Module, int, int], bool] = lambda model, epoch, step: True
+    after_step: Callable[[nn.Module, float], None] = lambda model, rate: None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Path of the run's state."""
+        return checkpoint_path(self.directory, self.name)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return self.training.steps(self.phase.batch)
+
+
+@dataclass
+class Progress:
+    """Progress of a run: completed epochs, steps and summed loss of the current one; validation top-1 in percent and
+    weights of the best epoch; a log row for each epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    best: float = -1.0
+    best_weights: dict[str, Tensor] | None = None
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """A run with its optimizer, schedule and averaged weights, all of which a checkpoint holds."""
+
+    def __init__(self, run: Run):
+        phase, self.run = run.phase, run
+        run.model.to(device())
+        (epochs, rate), (last_epochs, last_rate) = phase.cosines[0], phase.cosines[-1]
+        total = run.steps * epochs
+        warmup = round(total * phase.warmup)
+        if run.steps == 0 or warmup == 0:
+            raise TrainerError(
+                f"[{run.name}] {total} steps are too few for batch {phase.batch} and warmup {phase.warmup}: "
+                f"{len(run.training)} training pictures; use a smaller batch"
+            )
+        self.optimizer = create_optimizer_v2(
+            run.model, phase.optimizer, lr=phase.learning_rate, weight_decay=phase.weight_decay
+        )
+        # timm's rounding may take the first step of the second cosine for the end of the first: a learning rate of 0.
+        self.schedule = CosineLRScheduler(
+            self.optimizer,
+            total,
+            cycle_mul=last_epochs / epochs,
+            cycle_decay=last_rate / rate,
+            cycle_limit=len(phase.cosines),
+            warmup_t=warmup,
+            warmup_lr_init=rate / 25,
+            t_in_epochs=False,
+        )
+        self.ema = ModelEmaV3(run.model, decay=phase.ema, use_warmup=True) if phase.ema else None
+        self.progress = Progress()
+        self.saved = time.monotonic()
+        if run.compute.compile:
+            run.task.trainable_module = torch.compile(run.task.trainable_module)
+        if run.processes.world > 1:
+            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            # Learned scales get no gradient in full precision.
+            unused = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
+            run.task.prepare_distributed(devices, find_unused_parameters=unused)
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The model whose weights are validated and kept."""
+        return self.run.model if self.ema is None else self.ema.module
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        parts = {"model": self.run.model, "optimizer": self.optimizer}
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        return {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(self.progress)}
+
+    def resume(self) -> None:
+        """Continue from the run's last checkpoint, if there is one."""
+        state = load_if_present(self.run.checkpoint)
+        if state is None:
+            return
+        self.run.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.progress = Progress(**state["progress"])
+        if self.progress.epoch < self.run.phase.epochs:
+            done, step = self.progress.epoch, self.progress.step
+            where = f", step {step} of {self.run.steps}" if step else ""
+            self.run.processes.say(f"{self.run.name}: resuming after epoch {done} of {self.run.phase.epochs}{where}")
+
+    def save(self) -> None:
+        """Write the checkpoint, and the log beside it."""
+        if self.run.processes.first:
+            save_state(self.state(), self.run.checkpoint)
+            rows = "".join(json.dumps(row) + "\n" for row in self.progress.log)
+            write_atomically(rows.encode(), self.run.directory / f"{self.run.name}.jsonl")
+        self.saved = time.monotonic()
+
+    def step(self, batch: Batch, number: int) -> float:
+        """One optimizer step, the `number`-th of the epoch; returns the loss."""
+        run, epoch = self.run, self.progress.epoch
+        update = epoch * run.steps + number
+        self.schedule.step_update(update)
+        # Dropout and the like depend on the step alone, so a resumed run draws the same.
+        torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
+        where = device()
+        with where, torch.autocast(where.type, torch.bfloat16, enabled=run.compute.amp):
+            loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys)["loss"]
+        # The processes' gradients are averaged, whatever their shares of the batch.
+        loss = loss * (len(batch.labels) * run.processes.world / run.phase.batch)
+        if not loss.isfinite():
+            raise TrainerError(f"{run.name}: the loss is {loss.item()} at epoch {epoch + 1}, step {number + 1}")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(run.model.parameters(), run.phase.clip)
+        self.optimizer.step()
+        run.after_step(run.model, self.optimizer.param_groups[0]["lr"])
+        if self.ema is not None:
+            self.ema.update(run.model, step=update)
+        return loss.item()
+
+    def start_epoch(self) -> bool:
+        """Whether the weights of the current epoch may become the best ones."""
+        # In the same order in all processes.
+        models, progress = dict.fromkeys((self.run.model, self.kept_model)), self.progress
+        eligible = [self.run.start_epoch(model, progress.epoch, progress.step) for model in models]
+        for model in models:
+            self.run.processes.share(model)
+        return all(eligible)
+
+    def epoch(self) -> None:
+        """Train the rest of the current epoch."""
+        run, progress = self.run, self.progress
+        started = time.monotonic() - progress.seconds
+        run.task.train()
+        arguments = (run.phase.batch, run.seed, progress.epoch, progress.step, run.processes.rank, run.processes.world)
+        title = f"{run.name} {progress.epoch + 1}/{run.phase.epochs}"
+        quiet = None if run.processes.first else True  # None: no bar unless stderr is a terminal
+        with tqdm(total=run.steps, initial=progress.step, desc=title, leave=False, disable=quiet) as bar:
+            for batch in run.training.batches(*arguments):
+                loss = self.step(batch, progress.step)
+                progress.step += 1
+                progress.loss += loss
+                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                bar.update()
+                if time.monotonic() - self.saved > 60 * run.compute.checkpoint_minutes and progress.step < run.steps:
+                    progress.seconds = time.monotonic() - started
+                    self.save()
+        progress.seconds = time.monotonic() - started
+
+    def settle_statistics(self) -> None:
+        """Give the averaged weights' BatchNorms statistics of their own: averaged weights round to other trits, so the
+        averages of the trained model's statistics do not fit them."""
+        run = self.run
+        if self.ema is not None and run.processes.first:
+            batches = run.training.batches(run.phase.batch, run.seed, self.progress.epoch, 0, 0, 1)
+            with torch.no_grad():
+                update_bn((batch.images for batch in islice(batches, STATISTICS_STEPS)), self.ema.module, device())
+
+    def close_epoch(self, eligible: bool) -> None:
+        """Validate, keep the weights if they are the best, log, save."""
+        run, progress = self.run, self.progress
+        self.settle_statistics()
+        loss = run.processes.mean(progress.loss / run.steps)
+        top1 = run.processes.mean(accuracy(self.kept_model, run.validation) if run.processes.first else 0.0)
+        top1 *= run.processes.world
+        if eligible and top1 > progress.best:
+            progress.best = top1
+            weights = self.kept_model.state_dict()
+            progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+        row = {"epoch": progress.epoch + 1, "loss": loss, "validation_top1": top1, "seconds": progress.seconds}
+        row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        progress.log.append(row)
+        progress.epoch, progress.step, progress.loss, progress.seconds = progress.epoch + 1, 0, 0.0, 0.0
+        self.save()
+        left = (run.phase.epochs - progress.epoch) * row["seconds"]
+        run.processes.say(
+            f"{run.name} {progress.epoch}/{run.phase.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %, "
+            f"{row['seconds']:.0f} s" + (f", {math.ceil(left / 60)} min left" if left else "")
+        )
+
+
+def fit(run: Run) -> Progress:
+    """Train from the start or the last checkpoint to the end; leaves the best epoch's weights in the model.
+
+    The best epoch is the one with the highest validation accuracy.
+    """
+    with limited_threads(run.compute.threads):
+        trainer = Trainer(run)
+        trainer.resume()
+        while trainer.progress.epoch < run.phase.epochs:
+            eligible = trainer.start_epoch()
+            trainer.epoch()
+            trainer.close_epoch(eligible)
+        run.model.load_state_dict(trainer.progress.best_weights)
+        run.processes.share(run.model)
+        run.processes.wait()
+    return trainer.progress

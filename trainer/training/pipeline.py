@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""From a configuration to a model file: teacher, student, recovery, export and a record of how they were made."""
+
+import copy
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainer.config import Config
+from trainer.data import open_test
+from trainer.errors import TrainerError
+from trainer.files import write_json
+from trainer.integer.residual import round_embeddings
+from trainer.model.predict import accuracy
+from trainer.model.student import Student
+from trainer.modelfile.export import export
+from trainer.paths import READABLE, ROOT, Files
+from trainer.training.checkpoint import save_weights
+from trainer.training.loop import Progress
+from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.training.restore import load_student
+
+RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
+
+
+def files_of(config: Config, run: Path) -> Files:
+    """Files of a configuration's results: from its [output], by default in the run's folder."""
+    output = config.output
+    return Files(
+        model=ROOT / output.model if output.model else run / f"{config.name}.safetensors",
+        checkpoints=ROOT / output.checkpoints if output.checkpoints else run,
+    )
+
+
+def train(config: Config, run: Path) -> Files | None:
+    """Make all files of a configuration; resumes from the checkpoints in `run`. None in all processes but the first."""
+    if not config.ternary.complete:
+        raise TrainerError(f"{config.source}: [ternary] leaves parts in full precision: SPEC has no form for those")
+    recipe = Recipe.load(config, run)
+    files = files_of(config, run)
+    teacher, teacher_progress = prepare_teacher(recipe)
+    student, student_progress = train_student(recipe, teacher)
+    before = copy.deepcopy(student)
+    calibrate_student(recipe, student)
+    forms = accuracy_of_forms(recipe, before, student)
+    recovery_progress = recover(recipe, teacher, student)
+    if not recipe.processes.first:
+        return None
+
+    if teacher_progress is not None or not files.teacher.exists():
+        save_weights(teacher, files.teacher, teacher.description())
+    # In fp32: latent weights gather at thresholds, and rounding to fp16 flips enough trits to cost up to 0.8 points.
+    save_weights(student.cpu(), files.student, student.description(), torch.float32)
+    # A fresh clone evaluates that copy, so the model file is made from it.
+    student = load_student(files.student)
+    size = export(student, files.model)
+    phases = {"teacher": teacher_progress, "student": student_progress, "recovery": recovery_progress}
+    record = {
+        "command": command(),
+        "configuration": config.settings(),
+        "validation_top1": {
+            "teacher": accuracy(teacher, recipe.validation),
+            "ternary, float activations": student_progress.best,
+            **forms,
+            "after recovery": recovery_progress.best,
+            "checkpoint, as exported": accuracy(student, recipe.validation),
+        },
+        "test_top1": test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
+        "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
+        "model_bytes": size,
+    }
+    write_json(record, files.record)
+    print(f"{files.model}: {size} bytes")
+    return files
+
+
+def accuracy_of_forms(recipe: Recipe, before: Student, calibrated: Student) -> dict[str, float]:
+    """Validation top-1 in percent of a student in SPEC's integer forms, before recovery."""
+    embedded = copy.deepcopy(before)
+    round_embeddings(embedded.vit, calibrated.fracs)
+    return {
+        "int8 embeddings, else float": accuracy(embedded, recipe.validation),
+        "all integers, before recovery": accuracy(calibrated, recipe.validation),
+    }
+
+
+def control(config: Config, run: Path) -> Files | None:
+    """Train the FP32 control of a configuration, and record its accuracy."""
+    recipe = Recipe.load(config, run)
+    files = files_of(config, run)
+    teacher, _ = prepare_teacher(recipe)
+    model, progress = train_control(recipe, teacher)
+    if not recipe.processes.first:
+        return None
+    record = {
+        "command": command(),
+        "validation_top1": progress.best,
+        "test_top1": test_accuracies(recipe, {"FP32 control": model}),
+        "epochs_log": rounded(progress),
+    }
+    write_json(record, files.control_record)
+    return files
+
+
+def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, float]:
+    """Top-1 on the test pictures in percent: measured once, after all training."""
+    test = open_test(recipe.config.data, READABLE)
+    return {name: accuracy(model, test) for name, model in models.items()}
+
+
+def command() -> str:
+    """The command line of this process."""
+    return shlex.join(["python", "-m", "trainer", *sys.argv[1:]])
+
+
+def rounded(progress: Progress) -> list[dict[str, float]]:
+    """Epochs of a phase without their seconds."""
+    return [{key: round(row[key], 6) for key in RECORDED} for row in progress.log]
