@@ -13,7 +13,7 @@ import pytest
 
 from host_sim.boards import unix
 from host_sim.build import SOURCE
-from host_sim.setup.shell import BUILD, ROOT
+from host_sim.setup.shell import ROOT
 from tests.firmware.chip_heap import BOOT
 
 HERE = Path(__file__).resolve().parent / "arena"
@@ -32,7 +32,7 @@ def collect(depth=30):
 @pytest.fixture(scope="module")
 def micropython():
     """The unix port of this file's docstring."""
-    output = BUILD / "unix-arena"
+    output = unix.output("unix-arena")
     modules = {"freertos": FREERTOS, "heap": HERE / "heap", "ternary": SOURCE}
     options = (f"VARIANT_DIR={HERE}", "CFLAGS_EXTRA=-Wno-error")
     unix.build("unix", output, modules, options, sorted(HERE.glob("mpconfigvariant.*")))
@@ -92,11 +92,15 @@ def make():
         a[i] = i
     return {keep}
 
+def read():
+    return {read}
+
 kept = make()
 for _ in range(20):
     collect()
     bytearray(5000)
-print(heap.count(), {read})
+# In a function: what the module's own frame held stays on its stack, where the collector finds it.
+print(heap.count(), read())
 kept = None
 collect()
 print(heap.count())
