@@ -121,7 +121,7 @@ def results(path, backend, rounds):
 
 
 def check(path=MODEL, rounds=ROUNDS):
-    """Compare all backends with the portable one; returns {backend: names of what differs}, only those that disagree."""
+    """Compare all backends with the portable one; returns {backend: names of what differs}, not those that agree."""
     path, names, wrong = found(path), backends(), {}
     wanted = results(path, PORTABLE, rounds)
     for backend in names:
