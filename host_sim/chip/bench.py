@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The benchmarks of firmware/bench.py on the simulated ESP32-S3: modelled cycles of kernels and networks.
 
-python -m host_sim.chip.bench [NETWORK] [--sram KB] [--readme]      (`just bench-s3`)
+python -m host_sim.chip.bench [NETWORK] [--sram KB] [--docs]      (`just bench-s3`)
 
 Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
 timing is assumed. Networks are planned for two cores and run both parts one after another; timing.TwoCores estimates
@@ -21,14 +21,14 @@ from typing import Any
 
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
-from host_sim.tables import aligned, markdown, write_between
+from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
 DEIT = "deit3_small_patch16_224"
 SHIPPED = "shipped_model"
 MODELS = BUILD / "models"
 PIECE = 100 * 1024
 PICTURE = ROOT / "docs" / "bench-s3.svg"
-START, END = "<!-- bench-s3: written by `just bench-s3 --readme` -->", "<!-- /bench-s3 -->"
+START, END = "<!-- bench-s3: written by `just bench-s3 --docs` -->", "<!-- /bench-s3 -->"
 TIMINGS = {
     "modelled": Timing(),
     "free flash": Timing(flash_bytes_per_second=float("inf")),
@@ -349,14 +349,14 @@ def picture(row: Row, path: Path) -> None:
     pyplot.close(figure)
 
 
-def readme(rows: list[Row]) -> str:
-    """Table, breakdown and picture for README."""
+def document(rows: list[Row]) -> str:
+    """Table, breakdown and picture for docs/numbers.md."""
     main = next(row for row in rows if row.name == DEIT)
     return "\n\n".join(
         (
             markdown(HEAD, map(cells, rows)),
             "  \n".join(network_lines(rows)),
-            f"![Cycles by part]({PICTURE.relative_to(ROOT)})",
+            f"![Cycles by part]({PICTURE.name})",
             markdown((f"{main.name} on one core", "cycles", "share"), part_lines(main)),
         )
     )
@@ -387,7 +387,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"only this one of build/models/ (default: the kernels, {DEIT} and the shipped model)",
     )
     parser.add_argument("--sram", type=int, default=192, metavar="KB", help="plan for so much (default: %(default)s)")
-    parser.add_argument("--readme", action="store_true", help="put tables and picture into README.md")
+    parser.add_argument("--docs", action="store_true", help="write tables and picture into docs/")
     return parser
 
 
@@ -396,8 +396,8 @@ def main() -> None:
     """Command line."""
     arguments = parser().parse_args()
     sram = arguments.sram * 1024
-    if arguments.network and arguments.readme:
-        raise Failure("--readme wants all rows: name no network")
+    if arguments.network and arguments.docs:
+        raise Failure("--docs wants all rows: name no network")
     path = network_path(arguments.network or DEIT)
     print(plan_of(path, sram, 2), end="\n\n")
     if arguments.network:
@@ -414,10 +414,10 @@ def main() -> None:
     for row in rows:
         if row.cores == 2:
             print("", aligned([[row.name, "cycles", "share"], *part_lines(row)]), sep="\n")
-            picture(row, PICTURE if arguments.readme else BUILD / f"bench-s3-{row.name}.svg")
+            picture(row, PICTURE if arguments.docs else BUILD / f"bench-s3-{row.name}.svg")
     print(f"\nall cycles are modelled at 240 MHz; written to {output.relative_to(ROOT)}")
-    if arguments.readme:
-        write_between(ROOT / "README.md", START, END, readme(rows))
+    if arguments.docs:
+        write_between(NUMBERS, START, END, document(rows))
 
 
 if __name__ == "__main__":
