@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-# Whether all rows of kernels give the same numbers here: mpremote connect PORT run firmware/selfcheck.py
+# Whether all backends give the same numbers here: mpremote connect PORT run firmware/selfcheck.py
 # Change first: MODEL (a file on the board) or ROUNDS (how often each operation is tried, and pictures). What operations
-# make of noise, extremes among it, and the logits of noise are compared with those of the portable kernels; where they
+# make of noise, extremes among it, and the logits of noise are compared with those of the portable backend; where they
 # differ it ends with a RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions
 # are wrong: Espressif's QEMU has some (espressif/qemu, issues 161 and 162).
 
@@ -17,8 +17,8 @@ PLACES = ("", "/rom/", "/")
 PORTABLE = "reference"
 
 
-def rows():
-    """The names of the rows of kernels that this firmware has."""
+def backends():
+    """The names of the backends that this firmware has."""
     try:
         ternary.use("")
     except ValueError as error:
@@ -108,11 +108,11 @@ def attention(number):
 OPERATIONS = (residual_add, layernorm, linear, lookup, attention)
 
 
-def results(path, row, rounds):
-    """What a row of kernels computes: [(name, values)]."""
+def results(path, backend, rounds):
+    """What a backend computes: [(name, values)]."""
     from ftervit import VisionTransformer
 
-    ternary.use(row)
+    ternary.use(backend)
     values = [(call.__name__, list(call(number))) for call in OPERATIONS for number in range(rounds)]
     gc.collect()
     model = VisionTransformer.load(path)
@@ -121,27 +121,27 @@ def results(path, row, rounds):
 
 
 def check(path=MODEL, rounds=ROUNDS):
-    """Compare all rows with the portable one; returns {row: names of what differs}, without those that agree."""
-    path, names, wrong = found(path), rows(), {}
+    """Compare all backends with the portable one; returns {backend: names of what differs}, not those that agree."""
+    path, names, wrong = found(path), backends(), {}
     wanted = results(path, PORTABLE, rounds)
-    for row in names:
-        if row == PORTABLE:
+    for backend in names:
+        if backend == PORTABLE:
             continue
         differing = []
-        for (name, values), (_, right) in zip(results(path, row, rounds), wanted):
+        for (name, values), (_, right) in zip(results(path, backend, rounds), wanted):
             if values != right and name not in differing:
                 differing.append(name)
-        print("%s: %s" % (row, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
+        print("%s: %s" % (backend, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
         if differing:
-            wrong[row] = differing
+            wrong[backend] = differing
     ternary.use(names[0])
     if len(names) == 1:
-        print("%s: the only row" % names[0])
+        print("%s: the only backend" % names[0])
     return wrong
 
 
 def main():
-    """Print what was found; a RuntimeError if rows differ."""
+    """Print what was found; a RuntimeError if backends differ."""
     wrong = check()
     if wrong:
         raise RuntimeError(

@@ -151,12 +151,12 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
-        assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
+        assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
     # QEMU's files are gone with it.
     assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
 
 
-def test_rows_that_agree(qemu, firmware, monkeypatch):
+def test_backends_that_agree(qemu, firmware, monkeypatch):
     monkeypatch.setenv("STAND_IN_FAULT", "right pie")
     device, said, status = serve(firmware)
     assert device.startswith("/dev/") and status == 0
