@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tools that fail, and errors of one line."""
+"""Failing tools and one-line errors."""
 
 import errno
 from pathlib import Path
