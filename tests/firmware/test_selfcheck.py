@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""firmware/selfcheck.py: rows of kernels that agree, and a simulated chip with a known fault of an emulator."""
+"""firmware/selfcheck.py: backends that agree, and a simulated chip with a known fault of an emulator."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def run(**environment):
 
 
 def test_kernels_on_the_simulated_chip():
-    """The PIE kernels on lx7 give the portable ones' numbers."""
+    """The PIE kernels on lx7 give the same results as the reference."""
     assert run() == (0, "host: as reference\nlx7: as reference\n", "")
 
 
@@ -59,7 +59,7 @@ def test_fault_of_an_emulator(faulty_core):
 
 def test_on_a_board(board):
     result = board.mpremote("run", SCRIPT)
-    assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
+    assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
 
 
 def test_without_a_model(own_board):

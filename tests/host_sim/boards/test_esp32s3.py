@@ -151,7 +151,7 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
-        assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
+        assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
     # QEMU's temporary files are removed.
     assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
 
