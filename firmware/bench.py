@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Measures the speed of kernels and networks: mpremote connect PORT run firmware/bench.py
 # Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), LAYERS, SOAK.
-# Prints a row for each kernel of DeiT-III-S at 224 and for each network on the board, with cycles if the core's clock is
+# Prints a row for each kernel of DeiT-III-S at 224 and for each network on the board, with cycles if the clock is
 # known; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs the same rows on a
 # simulated chip; its cycles are modelled. The soak test (SOAK, or `--soak N`) finds rare errors: networks run N times
 # on one and on two cores; the checksums of their logits must agree, and free memory must not shrink.
