@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-# What a camera sees, classified frame after frame until Ctrl-C: mpremote connect PORT run firmware/camera.py
-# Change first: MODEL, and PINS if the firmware does not know your board's (names and numbers as Camera takes them,
-# {"data_pins": [..8..], "pclk_pin": 13, ...}). SIZE: a name of FrameSize; of the frame the middle square is used.
-# INVERT: the shipped model knows bright clothes on black; a shoe on white paper needs light and dark exchanged.
-# Needs the module of github.com/cnadler86/micropython-camera-API in the firmware, and PSRAM. The frames of a grey model
-# are grey, others RGB565. To do something with what is seen, change `seen` below.
+# Classifies camera frames until Ctrl-C: mpremote connect PORT run firmware/camera.py
+# Change first: MODEL, and PINS if the firmware does not define your board's pins (keyword arguments of Camera, such as
+# {"data_pins": [..8..], "pclk_pin": 13, ...}). SIZE: a name of FrameSize; the middle square of the frame is used.
+# INVERT: exchange light and dark; the shipped model was trained on bright clothes on black, unlike a shoe on paper.
+# Needs firmware with the module of github.com/cnadler86/micropython-camera-API, and PSRAM. Frames are grey for a grey
+# model, otherwise RGB565. To act on the result, change `seen` below.
 
 import time
 
@@ -15,17 +15,17 @@ MODEL = "models/fashion_mnist.safetensors"
 PINS = {}
 SIZE = "R240X240"
 INVERT = False
-COLUMNS = 40  # of the small picture, 0 for none
+COLUMNS = 40  # width of the printed picture, 0 for none
 
 
 def stopwatch():
-    """A function that tells the milliseconds since now."""
+    """A function that returns the milliseconds since this call."""
     started = time.ticks_us()
     return lambda: time.ticks_diff(time.ticks_us(), started) / 1000
 
 
 def open_camera(grey):
-    """The camera, for grey or RGB565 frames, or None after a line that says what is missing."""
+    """The camera, set to grey or RGB565 frames; None after printing what is missing."""
     try:
         from camera import Camera, FrameSize, PixelFormat
     except ImportError:
@@ -40,7 +40,7 @@ def open_camera(grey):
 
 
 def to_image(frame, width, height):
-    """A frame as an Image: grey in place (as long as the frame lives), RGB565 converted."""
+    """A frame as an Image: grey in place (valid while the frame is), RGB565 converted."""
     if len(frame) == width * height:
         return Image(frame, width, height, 1)
     return Image.from_rgb565(frame, width, height)
@@ -56,12 +56,12 @@ def inverted(image):
 
 
 def seen(label, confidence, milliseconds):
-    """Called for every frame. confidence: 0 to 1; milliseconds: of resizing, normalising and the network."""
+    """Called for every frame. confidence: 0 to 1; milliseconds: time for resizing, normalising and the network."""
     print("%-12s %5.1f %%  %.1f ms" % (label, 100 * confidence, milliseconds))
 
 
 def look(camera, model):
-    """Take a frame and classify it; returns whether there was one."""
+    """Take a frame and classify it; returns whether a frame came."""
     frame = camera.capture()
     if frame is None:
         print("camera.py: no frame came")
@@ -78,7 +78,7 @@ def look(camera, model):
 
 
 def main():
-    """Frames until Ctrl-C; the camera is switched off however it ends."""
+    """Classify frames until Ctrl-C; the camera is always switched off at the end."""
     model = VisionTransformer.load(MODEL)
     camera = open_camera(model.in_chans == 1)
     if camera is None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Whether all backends give the same numbers here: mpremote connect PORT run firmware/selfcheck.py
-# Change first: MODEL (a file on the board) or ROUNDS (how often each operation is tried, and pictures). What operations
-# make of noise, extremes among it, and the logits of noise are compared with those of the portable backend; where they
-# differ it ends with a RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions
-# are wrong: Espressif's QEMU has some (espressif/qemu, issues 161 and 162).
+# Checks that all backends give the same results on this board: mpremote connect PORT run firmware/selfcheck.py
+# Change first: MODEL (a file on the board) or ROUNDS (inputs per operation, and pictures). Each operation gets noise
+# with extreme values, the model pictures of noise; results are compared with those of the reference backend, and a
+# difference raises RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions are
+# wrong, as some are in Espressif's QEMU (espressif/qemu, issues 161 and 162).
 
 import gc
 import os
@@ -26,7 +26,7 @@ def backends():
 
 
 def found(path):
-    """A file's path, in the current directory, in /rom or in /."""
+    """The path of a file in the current directory, in /rom or in /."""
     for place in PLACES:
         try:
             os.stat(place + path)
@@ -37,7 +37,7 @@ def found(path):
 
 
 def noise(size, number, low=-128, high=127):
-    """`size` bytes that look random, the same everywhere, from low to high; every ninth is one of these two."""
+    """`size` pseudo-random bytes in low..high, the same on every target; every ninth is low or high."""
     state, data = 12345 + number, bytearray(size)
     for i in range(size):
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
@@ -49,12 +49,12 @@ def noise(size, number, low=-128, high=127):
 
 
 def zeros(size, typecode="b"):
-    """Memory that an operation writes, where it is fast."""
+    """An output buffer in fast memory."""
     return ternary.arena(size, typecode)
 
 
 def residual_add(number):
-    """Sums that saturate at both ends among others."""
+    """Sums, some of which saturate at either end."""
     stream = zeros(2 * TOKENS * WIDTH, "h")
     y = noise(TOKENS * WIDTH, number)
     for i in range(TOKENS * WIDTH):
@@ -64,7 +64,7 @@ def residual_add(number):
 
 
 def layernorm(number):
-    """Rows of all sizes, up to the largest differences."""
+    """Rows of many magnitudes, up to full scale."""
     stream, out = zeros(2 * TOKENS * WIDTH, "h"), zeros(TOKENS * WIDTH)
     values = noise(2 * TOKENS * WIDTH, number)
     for i in range(TOKENS * WIDTH):
@@ -76,7 +76,7 @@ def layernorm(number):
 
 
 def linear(number):
-    """Products with any trits."""
+    """Products with random trits."""
     groups = HIDDEN // 16
     weight = noise(HIDDEN * ((WIDTH + 4) // 5), number)
     bias, multiplier = noise(2 * HIDDEN, number + 1), noise(HIDDEN, number + 2, 64, 127)
@@ -87,7 +87,7 @@ def linear(number):
 
 
 def lookup(number):
-    """Any table of any values."""
+    """A random table and random values."""
     x, out = noise(TOKENS * WIDTH, number), zeros(TOKENS * WIDTH)
     ternary.lookup(x, noise(256, number + 1), out)
     return out
@@ -141,7 +141,7 @@ def check(path=MODEL, rounds=ROUNDS):
 
 
 def main():
-    """Print what was found; a RuntimeError if backends differ."""
+    """Print the result; raises RuntimeError if backends differ."""
     wrong = check()
     if wrong:
         raise RuntimeError(

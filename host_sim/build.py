@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""C of this tree as shared libraries for this machine: the kernels of mpy_module/, and the simulated core of lx7.
+"""Builds shared libraries for this machine: the kernels of mpy_module/, and the simulated core of lx7.
 
-python host_sim/build.py [--sanitize] [kernels|lx7]      build one, and print its path
+python host_sim/build.py [--sanitize] [kernels|lx7]      build one and print its path
 """
 
 import argparse
@@ -37,7 +37,7 @@ SANITIZE = (
 
 
 def compiler() -> str:
-    """The C compiler: $CC, or the first usual name that is there."""
+    """The C compiler: $CC, or the first of cc, gcc and clang on PATH."""
     for name in filter(None, (os.environ.get("CC"), "cc", "gcc", "clang")):
         if shutil.which(name):
             return name
@@ -46,7 +46,7 @@ def compiler() -> str:
 
 @dataclass(frozen=True)
 class Library:
-    """What a library is made from; generate: writes headers into a folder, from the files `generators`."""
+    """Inputs of a shared library. generate: writes headers into a folder, from the files `generators`."""
 
     what: str
     sources: tuple[Path, ...]
@@ -57,7 +57,7 @@ class Library:
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """All files that it depends on."""
+        """All files that the library depends on."""
         return (*self.sources, *self.headers, *self.generators, Path(__file__))
 
 
@@ -68,7 +68,7 @@ def kernels() -> Library:
 
 
 def lx7_core() -> Library:
-    """The simulated core, with what its decoder needs of the table of instructions."""
+    """The simulated core; the headers of its decoder are generated from the instruction table."""
     from host_sim.lx7.isa import TABLES, generate
 
     def write_headers(folder: Path) -> None:
@@ -77,7 +77,7 @@ def lx7_core() -> Library:
 
     sources, headers = tuple(sorted(LX7.glob("*.c"))), tuple(LX7.glob("*.h"))
     generators = (*TABLES, *TABLES[0].parent.glob("*.py"))
-    # Rounding modes are set while the core computes floats.
+    # The core changes the rounding mode at run time.
     flags = ("-frounding-math", "-ffp-contract=off")
     return Library("the simulated core", sources, headers, flags, write_headers, generators)
 
@@ -86,7 +86,7 @@ LIBRARIES = {"kernels": ("libternary", kernels), "lx7": ("liblx7", lx7_core)}
 
 
 def newer(path: Path, inputs: Iterable[Path]) -> bool:
-    """Whether a file is newer than all of these; not if one of them is missing."""
+    """Whether a file is newer than all inputs; false if any of them is missing."""
     try:
         return path.stat().st_mtime > max(each.stat().st_mtime for each in inputs)
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def newer(path: Path, inputs: Iterable[Path]) -> bool:
 
 
 def library(sanitize: bool = False, name: str = "kernels") -> Path:
-    """Build a library of LIBRARIES unless it is up to date; returns its path. Several processes may call this."""
+    """Build a library of LIBRARIES unless it is up to date; returns its path. Safe to call from several processes."""
     stem, describe = LIBRARIES[name]
     path, made = OUTPUT / f"{stem}{'-sanitized' if sanitize else ''}.so", describe()
     if newer(path, made.inputs):
@@ -109,7 +109,7 @@ def library(sanitize: bool = False, name: str = "kernels") -> Path:
             flags = (*FLAGS, *made.flags, *(SANITIZE if sanitize else FAST), f"-I{OUTPUT}")
             command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
             run(command, f"building {made.what} for this machine", f"{path.stem}.log")
-            os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
+            os.utime(unfinished, (start, start))  # sources changed during the build stay newer
             os.replace(unfinished, path)
     return path
 
@@ -124,7 +124,7 @@ def sanitizer_runtime() -> Path:
 
 
 def sanitized_environment() -> dict[str, str]:
-    """Makes Python allocate every object by malloc, and host_sim load the sanitized libraries."""
+    """Environment in which Python allocates every object with malloc and host_sim loads the sanitized libraries."""
     return os.environ | {
         "ASAN_OPTIONS": "detect_leaks=0",
         "LD_PRELOAD": str(sanitizer_runtime()),
@@ -138,9 +138,9 @@ def sanitized_environment() -> dict[str, str]:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Build C of this tree as a shared library for this machine.")
+    parser = argparse.ArgumentParser(description="Build a shared library for this machine.")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
-    parser.add_argument("name", nargs="?", choices=LIBRARIES, default="kernels", help="which (default: %(default)s)")
+    parser.add_argument("name", nargs="?", choices=LIBRARIES, default="kernels", help="library (default: %(default)s)")
     arguments = parser.parse_args()
     print(library(arguments.sanitize, arguments.name))
 

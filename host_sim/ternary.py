@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stand-in for MicroPython's module `ternary` under CPython, over the same C files.
+"""MicroPython's module `ternary` for CPython, built from the same C files.
 
 With host_sim/ on sys.path, `import ternary` works as on a board: the same functions, checks, exceptions and
 messages. TERNARY_LIBRARY names another build of the library (tests/sanitize.py uses one with sanitizers).
@@ -31,13 +31,13 @@ NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 def text_of(write: Callable[..., Any], *arguments: Any) -> str:
-    """The text written by a C function of (..., text, size)."""
+    """The text that a C function with parameters (..., text, size) writes."""
     buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
     return ffi.string(write(*arguments, buffer, len(buffer))).decode()
 
 
 def exception(operation: Any, arguments: Any, error: Any) -> Exception:
-    """The exception for an error of C, as the binding raises it."""
+    """The exception that MicroPython's binding raises for a C error."""
     message = text_of(library.ternary_error_message, operation, arguments, error)
     if error.code == library.TERNARY_ERR_MEMORY:
         return MemoryError(message)
@@ -45,7 +45,7 @@ def exception(operation: Any, arguments: Any, error: Any) -> Exception:
 
 
 def failure(operation: Any, arguments: Any, index: int, code: int, value: int = 0) -> Exception:
-    """The exception for an error that a binding detects."""
+    """The exception for an error that the binding itself detects."""
     error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
     return exception(operation, arguments, error)
 
@@ -96,15 +96,15 @@ class HostRunner:
         return names
 
     def use_backend(self, number: int) -> None:
-        """Use a backend from now on."""
+        """Select a backend by its number."""
         library.ternary_use_backend(number)
 
     def call(self, index: int, operation: Any, arguments: Any, views: Sequence[memoryview | None], error: Any) -> int:
-        """Run an operation, `index` in the table; returns its result, or fills `error`."""
+        """Run an operation (entry `index` of the table); returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
     def memory(self, size: int) -> memoryview | None:
-        """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
+        """Zeroed bytes, aligned to 16, as a memoryview; None if memory is exhausted."""
         try:
             memory = ffi.new("char[]", size + 15)
         except MemoryError:
@@ -117,10 +117,10 @@ runner: Any = HostRunner()
 
 
 def use(name: str, **options: Any) -> Any:
-    """Choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
+    """Select a backend as on a board ("reference", or "pie" on an ESP32-S3), or where operations run: "host",
     or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
-    Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
+    Returns the runner; Lx7Runner has report(). Memory from `arena` is valid only for the runner that allocated it.
     """
     global runner
     if name == "lx7":
@@ -137,7 +137,7 @@ def use(name: str, **options: Any) -> Any:
 
 
 def call(index: int, operation: Any, values: Sequence[Any]) -> int:
-    """Run an operation on Python's arguments; returns its result."""
+    """Run an operation on Python arguments; returns its result."""
     count = operation.parameter_count
     arguments = ffi.new("ternary_arg[]", count)
     if len(values) != count:
@@ -156,7 +156,7 @@ def call(index: int, operation: Any, values: Sequence[Any]) -> int:
 
 
 def function(index: int, operation: Any) -> Callable[..., int | None]:
-    """The Python function of an operation, `index` in the table."""
+    """The Python function of an operation (entry `index` of the table)."""
     has_result = operation.has_result
 
     def wrapper(*values: Any) -> int | None:
@@ -178,7 +178,7 @@ globals().update({name: function(i, operation) for i, (name, operation) in enume
 
 
 def arena(*values: Any) -> memoryview:
-    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b)."""
+    """Zeroed memory aligned to 16 bytes, as a memoryview of typecode b, B, h or i (default b)."""
     operation = library.ternary_arena + 0
     arguments = ffi.new("ternary_arg[2]")
     if len(values) not in (1, 2):
@@ -198,7 +198,7 @@ def arena(*values: Any) -> memoryview:
 
 
 def cores(count: int | None = None) -> int:
-    """Number of cores that operations use; with a count, sets it first, if there are as many."""
+    """Number of cores that operations use; with a count, sets it first if the target has that many."""
     return runner.cores(None if count is None else operator.index(count))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The virtual board of kind "unix": MicroPython's unix port with our C modules, built under build/unix.
 
-Its flash is a directory, which MicroPython sees as its root. A soft reset ends the interpreter; the server starts the
-next one.
+Its flash is a directory, which MicroPython mounts at /. A soft reset ends the interpreter; the server starts the next
+one.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from host_sim.setup.micropython import discard_if_reconfigured, source, tree_ver
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 
 MODULES = {"raw_repl": ROOT / "host_sim" / "boards" / "raw_repl", "ternary": ROOT / "mpy_module"}
-# The virtual board needs none of these, and Debian's source package lacks their libraries.
+# The virtual board does not need these features, and Debian's source package lacks their libraries.
 MAKE_OPTIONS = (
     "VARIANT=standard",
     "FROZEN_MANIFEST=",
@@ -27,7 +27,7 @@ MAKE_OPTIONS = (
     "MICROPY_PY_SSL=0",
     "MICROPY_SSL_AXTLS=0",
     "MICROPY_SSL_MBEDTLS=0",
-    # The source is pinned and compilers are not: a newer one's new warning must not stop the build.
+    # The source is pinned, compilers are not: a new compiler's warning must not stop the build.
     "CFLAGS_EXTRA=-Wno-error",
 )
 
@@ -42,7 +42,7 @@ __import__("raw_repl").run({raw})
 
 
 def output(port: str) -> Path:
-    """Where a port is built: each tree that MPY_DIR names has folders of its own, as boards may run meanwhile."""
+    """Build folder of a port, one for each tree that MPY_DIR names, since boards of other trees may be running."""
     tree = os.environ.get("MPY_DIR")
     return BUILD / (f"{port}-{hashlib.sha256(os.path.realpath(tree).encode()).hexdigest()[:8]}" if tree else port)
 
@@ -51,7 +51,7 @@ OUTPUT = output("unix")
 
 
 def link_modules(folder: Path, modules: dict[str, Path]) -> None:
-    """Lay C modules out as MicroPython's USER_C_MODULES wants them: a directory of module directories."""
+    """Make the directory of module directories that MicroPython's USER_C_MODULES expects."""
     folder.mkdir(parents=True, exist_ok=True)
     for link in folder.iterdir():
         if modules.get(link.name) != link.readlink():
@@ -64,10 +64,10 @@ def link_modules(folder: Path, modules: dict[str, Path]) -> None:
 def build(
     port: str, output: Path, modules: dict[str, Path], options: Sequence[str], settings: Sequence[Path] = ()
 ) -> None:
-    """Fetch MicroPython's source if need be, and build one of its ports into `output` as far as it is out of date.
+    """Fetch MicroPython's source if needed and build one of its ports into `output` unless it is up to date.
 
-    modules: name -> directory of a C module, some of which a tree may lack; options: make's variables; settings: files
-    that the port's makefile includes.
+    modules: name -> directory of a C module, skipped if it has no micropython.mk; options: variables of make; settings:
+    files that the port's makefile includes.
     """
     with lock("micropython"):
         tree = source()
@@ -88,13 +88,13 @@ def build(
 
 
 def firmware() -> Path:
-    """Fetch and build whatever is missing or out of date; returns the executable."""
+    """Fetch and build the unix port unless it is up to date; returns the executable."""
     build("unix", OUTPUT, MODULES, MAKE_OPTIONS)
     return OUTPUT / "micropython"
 
 
 class UnixInterpreter(Interpreter):
-    """A running unix port, whose root is a directory."""
+    """A running unix port with a directory mounted at /."""
 
     def __init__(self, program: Path, flash: Path, heap: str, raw: bool):
         self.master, slave = open_raw_terminal()

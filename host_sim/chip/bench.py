@@ -3,9 +3,9 @@
 
 python -m host_sim.chip.bench [NETWORK] [--sram KB] [--docs]      (`just bench-s3`)
 
-Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
-timing is assumed. Networks are planned for two cores and run both parts one after another; timing.TwoCores estimates
-the time on two cores.
+Each benchmark runs three times: as modelled, with free flash, and without the data cache's preload, whose timing is
+assumed. Networks are planned for two cores; the simulator runs both parts one after the other, and timing.TwoCores
+estimates the time on two cores.
 """
 
 import argparse
@@ -46,7 +46,7 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Functions of the kernels by purpose; the rest of an operation counts as its own part or as "calls".
+# Kernel functions of the attention products; the rest of an operation counts as its own part or as "calls".
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -66,7 +66,7 @@ PARTS = (
 
 @dataclass
 class Run:
-    """Cost of a benchmark under one timing, in cycles; external: part of them, waiting for flash and PSRAM."""
+    """Cost of a benchmark under one timing, in cycles; external: those of them that wait for flash and PSRAM."""
 
     macs: int
     cycles: float
@@ -88,7 +88,7 @@ class Row:
         return self.runs["modelled"].cycles - self.runs["free flash"].cycles
 
     def seconds(self, name: str = "modelled", cores: int | None = None, bound: bool = False) -> float:
-        """Seconds under a timing; on two cores at 1.6x, external memory undivided, or at the 2x bound."""
+        """Seconds under a timing; on two cores at 1.6x (waits for external memory undivided) or at the 2x bound."""
         run = self.runs[name]
         if (cores or self.cores) == 1:
             return run.cycles / CLOCK_HZ
@@ -123,7 +123,7 @@ class Row:
 
 
 def firmware():
-    """The modules `ternary` and `bench` of the firmware's Python."""
+    """The modules host_sim/ternary.py and firmware/bench.py."""
     for folder in (ROOT / "firmware", ROOT / "host_sim"):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
@@ -134,7 +134,7 @@ def firmware():
 
 
 def spent(runner, function: Callable[[], Any]) -> tuple[float, float]:
-    """Cycles of a call, and those that waited for external memory."""
+    """Cycles of a call, and how many of them waited for external memory."""
     before = runner.machine.totals
     function()
     after = runner.machine.totals
@@ -168,7 +168,7 @@ def kernel_runs(runner, bench) -> dict[str, Run]:
 
 
 def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
-    """Cycles so far, and those that waited for external memory, by function and mnemonic."""
+    """Cycles so far, and how many of them waited for external memory, by function and mnemonic."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for cost in machine.costs():
         where = machine.function_at(cost.pc)
@@ -180,7 +180,7 @@ def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def breakdown(runner, before: dict) -> dict[str, float]:
-    """Cycles by PARTS since `before`, without waiting for memory; runner.costs was cleared at that time."""
+    """Cycles by PARTS since `before`, without waits for memory; runner.costs must have been cleared at that point."""
     parts = dict.fromkeys(PARTS, 0.0)
     inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
@@ -203,12 +203,12 @@ def breakdown(runner, before: dict) -> dict[str, float]:
 
 
 def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run:
-    """A forward pass of a network on a chip of its own."""
+    """A forward pass of a network on a new simulated chip."""
     ternary, bench = firmware()
     from ftervit import VisionTransformer, layers
 
     for scratch in (layers.scratch, layers.patch_scratch):
-        scratch.use(b"")  # its buffer belongs to another chip
+        scratch.use(b"")  # its buffer belongs to the previous chip
     limits = {} if sram is None else {"sram": sram, "piece": PIECE}
     runner = ternary.use("lx7", timing=timing, **limits)
     ternary.cores(cores)
@@ -257,7 +257,7 @@ def shipped() -> Path:
 
 
 def plan_of(path: Path, sram: int, cores: int) -> str:
-    """The plan of a network for that many bytes, as text."""
+    """The plan of a network for `sram` bytes, as text; the refusal if there is none."""
     ternary, _ = firmware()
     from ftervit.modelfile import ModelFile
     from ftervit.plan import Plan
@@ -302,7 +302,7 @@ def cells(row: Row) -> list[str]:
 
 
 def network_lines(rows: list[Row]) -> list[str]:
-    """Figures beside the table: one core, bounds, without preload."""
+    """Lines below the table: one core, bounds, without preload."""
     lines = []
     for row in rows:
         if row.cores == 2:
@@ -384,10 +384,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "network",
         nargs="?",
-        help=f"only this one of build/models/ (default: the kernels, {DEIT} and the shipped model)",
+        help=f"run only this network of build/models/ (default: the kernels, {DEIT} and the shipped model)",
     )
-    parser.add_argument("--sram", type=int, default=192, metavar="KB", help="plan for so much (default: %(default)s)")
-    parser.add_argument("--docs", action="store_true", help="write tables and picture into docs/")
+    parser.add_argument("--sram", type=int, default=192, metavar="KB", help="SRAM to plan for (default: %(default)s)")
+    parser.add_argument("--docs", action="store_true", help="write the tables and the picture into docs/")
     return parser
 
 
@@ -397,7 +397,7 @@ def main() -> None:
     arguments = parser().parse_args()
     sram = arguments.sram * 1024
     if arguments.network and arguments.docs:
-        raise Failure("--docs wants all rows: name no network")
+        raise Failure("--docs needs all rows: name no network")
     path = network_path(arguments.network or DEIT)
     print(plan_of(path, sram, 2), end="\n\n")
     if arguments.network:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The operations of mpy_module on the simulated core, for `ternary.use("lx7")`.
 
-The kernels are compiled for the chip. Buffers are placed as on a board: memory of `ternary.arena` in SRAM, read-only
-buffers (model files) in flash, all others in PSRAM. Cycles are counted for each operation.
+The kernels are compiled for the chip. Buffers are placed as on a board: memory from `ternary.arena` in SRAM, read-only
+buffers (model files) in flash, all others in PSRAM. Cycles are counted per operation.
 """
 
 import struct
@@ -20,26 +20,26 @@ from host_sim.tables import aligned
 ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 24
 STACK = 32 * 1024
 MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
-MOST_BUFFERS = 128  # mapped at a time, besides SRAM
+MOST_BUFFERS = 128  # mapped at the same time, besides SRAM
 FLASH = EXTERNAL_DATA[0], EXTERNAL_DATA[0] + 0x1000000
 PSRAM = FLASH[1], EXTERNAL_DATA[1]
 
 
 @dataclass
 class OperationCost:
-    """Cost of all calls of an operation; cycles are modelled."""
+    """Total cost of all calls of an operation; cycles are modelled."""
 
     calls: int = 0
     instructions: int = 0
     macs: int = 0
     cycles: float = 0.0
-    external: float = 0.0  # of the cycles: waiting for flash and PSRAM
+    external: float = 0.0  # cycles of these that wait for flash and PSRAM
 
 
 @dataclass
 class Placement:
-    """A host object in simulated memory at `address`; if `copied` is not None, a copy after padding that keeps its
-    alignment."""
+    """A host object in simulated memory at `address`; `copied`: None, or a copy with padding in front that keeps the
+    object's alignment."""
 
     owner: memoryview
     address: int
@@ -80,8 +80,8 @@ def address_of(view: memoryview) -> int:
 class Lx7Runner:
     """Runs operations on a simulated core. Figures do not include the interpreter's time.
 
-    names: of the operations, in the order of their table; sram, piece: bytes that `ternary.arena` allocates in all and
-    at once, limited by the chip's SRAM.
+    names: names of the operations, in table order; sram, piece: largest total and largest single allocation of
+    `ternary.arena` in bytes, limited by the chip's SRAM.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class Lx7Runner:
         self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
-        # By first address, bytes and whether read-only; most recently used last.
+        # Key: first address, bytes, read-only; most recently used last.
         self.placements: OrderedDict[tuple[int, int, bool], Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
 
     def memory(self, size: int) -> memoryview | None:
-        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if there is too little."""
+        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if it does not fit."""
         fits = self.piece is None or size <= self.piece
         address = self.arena.take(-(-size // 16) * 16) if fits else None
         if address is None:
@@ -119,8 +119,8 @@ class Lx7Runner:
         return memoryview(ffi.buffer(owner, size))
 
     def cores(self, count: int | None = None) -> int:
-        """Parts that operations are cut into, which run one after another here; with a count, sets it first.
-        timing.TwoCores estimates the time on two cores."""
+        """Number of parts that operations are split into; with a count, sets it first. The parts run one after the
+        other; timing.TwoCores estimates the time on two cores."""
         if count is None:
             return self.machine.call("ternary_cores")
         return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
@@ -136,11 +136,11 @@ class Lx7Runner:
         return names
 
     def use_backend(self, number: int) -> None:
-        """Use a backend from now on."""
+        """Select a backend by its number."""
         self.machine.call("ternary_use_backend", number)
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
-        """Address of a buffer on the chip, and its placement if not in SRAM."""
+        """Address of a buffer on the chip, and its placement unless it is in SRAM."""
         data, sram = address_of(view), address_of(self.sram)
         if sram <= data < sram + self.sram.nbytes:
             return DATA_SRAM[0] + data - sram, None
@@ -160,7 +160,7 @@ class Lx7Runner:
         try:
             return places()
         except MemoryError:
-            # Drop the placements of earlier calls and start again, without gaps.
+            # Drop the placements of earlier calls, which fragment memory, and try again.
             for key in list(self.placements):
                 self.forget(key)
             return places()
@@ -168,7 +168,7 @@ class Lx7Runner:
     def map(self, whole: memoryview, key: tuple[int, int, bool]) -> Placement:
         """Place a host object in flash or PSRAM. An object that is not aligned to 16 bytes is copied for each call, so
         that its alignment is kept and its neighbours are not touched."""
-        # Those of the current call are the most recent, and fewer.
+        # Placements of the current call are the most recent and fewer than MOST_BUFFERS.
         while len(self.placements) >= MOST_BUFFERS:
             self.forget(next(iter(self.placements)))
         kind, pad = "flash" if whole.readonly else "psram", key[0] % 16
@@ -190,7 +190,7 @@ class Lx7Runner:
             space.taken.pop(placement.address, None)
 
     def copy(self, placements: list[Placement], *, back: bool) -> None:
-        """Update copied objects before a call, or the originals after it."""
+        """Update the copies before a call; with `back`, the originals after it."""
         for placement in placements:
             if placement is not None and placement.copied is not None:
                 whole = placement.owner.cast("B")
@@ -200,7 +200,7 @@ class Lx7Runner:
                     whole[:] = placement.copied[placement.pad :]
 
     def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
-        """Run operation `index` of the table on arguments filled by the binding; sets `error` as C does."""
+        """Run operation `index` of the table on the binding's arguments; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
         placed = self.place_all(views)
         placements = [placement for _, placement in placed]
@@ -239,8 +239,8 @@ class Lx7Runner:
         cost.external += after.external - before.external
 
     def report(self) -> str:
-        """Costs by operation as text, the costliest first."""
-        rows = [["operation", "calls", "instructions", "cycles", "of them external", "ms at 240 MHz"]]
+        """Costs by operation as text, most expensive first."""
+        rows = [["operation", "calls", "instructions", "cycles", "external", "ms at 240 MHz"]]
         costs = sorted(self.costs.items(), key=lambda item: -item[1].cycles)
         total = OperationCost()
         for _, cost in costs:

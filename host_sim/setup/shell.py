@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The tree's folders, and how recipes run tools: log files, progress lines, locks, and errors of one line.
+"""Paths of the tree, and helpers to run tools: log files, progress lines, locks, and one-line errors.
 
-It runs before any package exists, so it uses the standard library alone.
+It runs before any package is installed, so it uses only the standard library.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ HINTS = (
         r"Temporary failure|Could ?n[o']t resolve|Network is unreachable|Failed to establish|Failed to fetch"
         r"|network was disabled|Unable to fetch|Connection (refused|timed out|reset)|Max retries"
         r"|Name or service not known",
-        "the network or its package registry did not answer: check the connection and run it again",
+        "the network or the package registry did not answer: check the connection and run it again",
     ),
     (
         r"No matching distribution|Unable to locate package|No solution found|no wheels with",
@@ -38,19 +38,19 @@ HINTS = (
     ),
     (
         r"Hash mismatch|DO NOT MATCH THE HASHES",
-        "a package is not the one that requirements.lock names by its hash: the index or the way to it changed it",
+        "a downloaded package does not match its hash in requirements.lock: it was changed at the index or on the way",
     ),
     (r"ensurepip is not available|No module named '?ensurepip", "install python3-venv"),
 )
 
 
 class Failure(Exception):
-    """What stops a recipe, as one line for the reader: what failed and what to do."""
+    """An error that stops a recipe; its message is one line for the user: what failed and what to do."""
 
 
 @contextlib.contextmanager
 def step(label: str) -> Iterator[None]:
-    """Print a progress line around a step: the label, then the seconds that it took."""
+    """Print a progress line for a step: the label, then the seconds that it took."""
     start = time.monotonic()
     print(f"{label} ... ", end="", file=sys.stderr, flush=True)
     try:
@@ -63,7 +63,7 @@ def step(label: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Let one process at a time prepare the thing called `name`."""
+    """Hold the lock `name`, so that one process at a time runs the block."""
     BUILD.mkdir(exist_ok=True)
     with open(BUILD / f".{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -71,7 +71,7 @@ def lock(name: str) -> Iterator[None]:
 
 
 def reason(output: str) -> str:
-    """What a tool's output says about why it failed, or an empty string."""
+    """The reason for a tool's failure, from its output, or an empty string."""
     for pattern, text in HINTS:
         if re.search(pattern, output):
             return text
@@ -89,7 +89,7 @@ def run(
 ) -> None:
     """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file.
 
-    timeout: seconds after which the tool is ended, which is a failure, too.
+    timeout: seconds after which the tool is killed, which is a Failure, too.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / log
@@ -110,7 +110,7 @@ def run(
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], int]:
-    """Wrap a script's main so that whatever stops it is one line on stderr; returns the exit status."""
+    """Wrap a script's main so that any error is one line on stderr; the wrapper returns the exit status."""
 
     @functools.wraps(main)
     def guarded() -> int:
@@ -138,7 +138,7 @@ def complain(message: str, status: int = 1) -> int:
 
 
 def save_traceback() -> str:
-    """Write the current exception's traceback under build/log; returns where."""
+    """Write the current exception's traceback under build/log; returns the file's path."""
     path = LOGS / "traceback.log"
     try:
         LOGS.mkdir(parents=True, exist_ok=True)

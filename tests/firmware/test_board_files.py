@@ -444,7 +444,7 @@ def test_what_is_missing_takes_three_lines(toolchain, break_it, named):
 
 
 def test_unknown_board():
-    with pytest.raises(Failure, match=r"^no board N8: there are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
+    with pytest.raises(Failure, match=r"^no board N8: the boards are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
         esp32.build("N8")
 
 

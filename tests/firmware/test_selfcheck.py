@@ -28,7 +28,7 @@ def run(**environment):
 
 
 def test_kernels_on_the_simulated_chip():
-    """The PIE kernels on lx7 give the portable ones' numbers."""
+    """The PIE kernels on lx7 give the same results as the reference."""
     assert run() == (0, "host: as reference\nlx7: as reference\n", "")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bindings of `ternary`: the CPython stand-in, and that MicroPython's module behaves the same."""
+"""The bindings of `ternary`: the CPython module behaves as MicroPython's."""
 
 import contextlib
 import inspect
@@ -23,7 +23,7 @@ SANITIZED = "TERNARY_LIBRARY" in os.environ
 
 @pytest.fixture(scope="session")
 def calls():
-    """The lines that the script of calls prints under CPython."""
+    """The output lines of ternary_calls.py under CPython."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         runpy.run_path(str(SCRIPT))
@@ -88,7 +88,7 @@ def test_right_calls_are_accepted(calls):
 
 
 def test_shared_memory(calls):
-    """What an operation writes may share memory with nothing but, in place, exactly its first argument."""
+    """A written buffer may share memory with no argument, except exactly with the first one if in place."""
     in_place = set()
     for line in calls:
         if found := re.match(r"(\w+) (\d) on (\d) \+ (\d) None", line):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Types of the package `ftervit`, for editors; what everything does stands in firmware/ftervit.
+"""Types of the package `ftervit`, for editors; firmware/ftervit documents each function.
 
 tests/firmware/test_stubs.py compares names and parameters with the package.
 """
@@ -28,7 +28,7 @@ __all__ = (
 
 _Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
 _Writable: TypeAlias = bytearray | memoryview | array[int]
-# Any layer may be replaced by something that is called the same way.
+# Any layer may be replaced by a callable with the same arguments.
 _Layer: TypeAlias = Callable[..., Any]
 
 class Image:

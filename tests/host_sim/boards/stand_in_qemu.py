@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Stands for Espressif's QEMU in tests/host_sim/boards/test_esp32s3.py: its command line, and behind it the unix port.
+"""Stand-in for Espressif's QEMU in tests/host_sim/boards/test_esp32s3.py: its command line in front of the unix port.
 
-It takes the arguments that a real one needs and refuses others, finds the partition `romfs` in the image of flash, and
-serves those files at /rom. STAND_IN_PROGRAM: the unix port with our modules. STAND_IN_FAULT: "pie", a backend
-`pie` that computes wrongly; "right pie", one that does not; "psram", "boot", "mute": it fails as its name says.
+It accepts the arguments that the real one needs and refuses others, finds the partition `romfs` in the flash image, and
+serves its files at /rom. STAND_IN_PROGRAM: the unix port with our modules. STAND_IN_FAULT: "pie", a backend `pie` that
+computes wrongly; "right pie", one that computes correctly; "psram", "boot" and "mute": startup faults.
 """
 
 import argparse
@@ -128,7 +128,7 @@ def boot(root: Path) -> None:
     os.write(1, b"ESP-ROM:esp32s3-20210327\r\nI (24) boot: ESP-IDF v5.5.1 2nd stage bootloader\r\n")
     if fault == "boot":
         sys.exit(7)
-    # What comes before the UART is set up is lost.
+    # Input that arrives before the UART is set up is lost.
     time.sleep(0.3)
     termios.tcflush(0, termios.TCIFLUSH)
     extra = BACKENDS.format(wrong=fault == "pie") if fault.endswith("pie") else ""

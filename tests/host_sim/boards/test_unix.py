@@ -12,7 +12,7 @@ from host_sim.boards import unix
 from host_sim.setup.micropython import tree_version
 from host_sim.setup.shell import ROOT
 
-# What runs on a tree of MPY_DIRS: all that mpremote sees of a board, the module's limits, and the port for the chip.
+# Tests run for each tree of MPY_DIRS: the board as seen by mpremote, the module's limits, and the port for the chip.
 BOARD_TESTS = (
     "tests/host_sim/boards/test_server.py",
     "tests/host_sim/boards/test_list.py",
@@ -50,7 +50,7 @@ def test_another_version_at_the_same_place_is_built_anew(monkeypatch, tmp_path):
 @pytest.mark.parametrize("tests", [BOARD_TESTS, MODEL_TESTS], ids=["board", "model"])
 @pytest.mark.parametrize("tree", TREES or ["none"], ids=lambda path: tree_version(Path(path)))
 def test_boards_on_other_versions(tree, tests):
-    """The unix board of a tree is built and passes the board tests (takes minutes for each)."""
+    """The unix board of a tree builds and passes the board tests (minutes per tree)."""
     environment = os.environ | {"MPY_DIR": tree}
     environment.pop("MPY_DIRS")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not qemu and not esp32s3", *tests]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`just bench-s3` on a network small enough for every run: its rows, their parts and the plan's limit."""
+"""`just bench-s3` on a small network: its rows, their parts and the plan's limit."""
 
 import pytest
 import ternary
@@ -14,7 +14,7 @@ KEYS = {"name", "macs", "cycles", "flash_cycles", "mac_per_cycle", "cores", "sec
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A file of a network with 65 tokens of 32 channels, whose activations take 50 KB."""
+    """A model file with 65 tokens of 32 channels; its activations take 50 KB."""
     sizes = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 4}
     path = tmp_path_factory.mktemp("bench") / "model.safetensors"
     export(calibrated(small("bench", img_size=32, channels=3, classes=4, **sizes)), path)
@@ -40,7 +40,7 @@ def test_a_row_has_what_readers_of_the_json_want(row):
     inside = modelled.cycles - modelled.external
     assert numbers["seconds"] == pytest.approx((inside / 1.6 + modelled.external) / CLOCK_HZ)
     assert numbers["seconds_bound"] < numbers["seconds"] < numbers["seconds_one_core"]
-    # Weights of so small a network stay in the cache.
+    # The weights of so small a network stay in the cache.
     assert numbers["seconds_without_preload"] >= numbers["seconds"]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The virtual environment and its packages: what is locked is what comes, from where pip is told to look."""
+"""The virtual environment: locked packages are installed, from the indexes that pip is configured with."""
 
 import re
 import subprocess
@@ -107,7 +107,7 @@ def test_no_cache_without_a_home(monkeypatch):
 
 
 class Offers:
-    """A folder of wheels, pip's only source, for a tree with a virtual environment of its own."""
+    """A folder of wheels, pip's only source, for a tree with its own virtual environment."""
 
     def __init__(self, root: Path):
         self.root, self.folder = root, root / "wheels"
@@ -131,13 +131,13 @@ class Offers:
         (self.root / environment.LOCK).write_text("".join(lines))
 
     def installed(self) -> set[str]:
-        """What the virtual environment holds, as NAME-VERSION."""
+        """Packages in the virtual environment, as NAME-VERSION."""
         return {path.name.removesuffix(".dist-info") for path in (self.root / ".venv").rglob("*.dist-info")}
 
 
 @pytest.fixture
 def offers(tree, monkeypatch):
-    """The tree of a test, with uv in its virtual environment and no way to the network."""
+    """The tree of a test, with uv in its virtual environment and no network access."""
     if not UV.exists():
         pytest.skip("no uv in .venv: `just test` installs it")
     subprocess.run([UV, "--quiet", "venv", tree / ".venv"], check=True)
@@ -174,7 +174,9 @@ def test_another_file_than_the_locked_one_is_refused(offers, broken):
     lines = {"one": offers.wheel("one", "1.0", "two"), "two": offers.wheel("two", "1.0")}
     offers.lock(*lines.values())
     offers.wheel(broken, "1.0", *(["two"] if broken == "one" else []), "one")
-    with pytest.raises(Failure, match=r"\(light\) failed: a package is not the one that requirements.lock names"):
+    with pytest.raises(
+        Failure, match=r"\(light\) failed: a package is does not match its hash in requirements.lock names"
+    ):
         environment.install(["light"])
     assert not offers.installed()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""ROMFS images: what lies where, what MicroPython reads, what is refused. tests/firmware/test_romfs.py runs models."""
+"""ROMFS images: layout, reading by MicroPython, refusals. tests/firmware/test_romfs.py runs models."""
 
 import json
 import random
@@ -113,7 +113,7 @@ def test_lengths_that_do_not_fit_are_refused(monkeypatch):
 
 
 def test_no_damage_is_believed():
-    """Whatever a byte says, the reader ends with files within the image or with a Failure."""
+    """For any damaged byte the reader returns files within the image or raises Failure."""
     image = build_image({"folder/a": bytes(20), "b": b"\xff" * 5})
     refused = 0
     for position in range(len(image)):
@@ -189,7 +189,7 @@ def test_command_line(just_romfs, tmp_path):
 
 
 def test_pictures_come_with_every_model(just_romfs, tmp_path):
-    """Their numbers are classes of the shipped model: classify.py reads them only before "_"."""
+    """Their numbers are classes of the shipped model only; classify.py reads a number only before "_"."""
     pictures = {f"images/{path.name}" for path in (ROOT / "firmware" / "images").iterdir()}
     assert just_romfs(SHIPPED)[0] == 0
     image = (tmp_path / "romfs" / "fashion_mnist.romfs").read_bytes()
@@ -204,7 +204,7 @@ def test_pictures_come_with_every_model(just_romfs, tmp_path):
     [
         (("--board", "SMALL"), r"needs [\d,]+ bytes, the romfs partition of SMALL has 204,800"),
         (("--size", "0x10000"), r"needs [\d,]+ bytes, --size has 65,536"),
-        (("--board", "NONE"), r"--board NONE: .* there are: LARGE, SMALL"),
+        (("--board", "NONE"), r"--board NONE: .* the boards are: LARGE, SMALL"),
     ],
 )
 def test_what_does_not_fit_is_not_written(just_romfs, tmp_path, limit, message):
