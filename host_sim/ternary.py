@@ -101,7 +101,7 @@ class HostRunner:
         """Run an operation, `index` in the table; returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
-    def memory(self, size):
+    def heap(self, size):
         """Zeroed bytes on a multiple of 16 as a memoryview, or None."""
         try:
             memory = ffi.new("char[]", size + 15)
@@ -109,6 +109,13 @@ class HostRunner:
             return None
         start = -int(ffi.cast("uintptr_t", memory)) % 16
         return memoryview(ffi.buffer(memory))[start : start + size]
+
+    def memory(self, size, leave):
+        """The same for `arena`, which knows no limit here."""
+        return self.heap(size)
+
+    def internal(self):
+        """None: arenas lie where everything does."""
 
 
 runner = HostRunner()
@@ -175,24 +182,41 @@ while (operation := library.ternary_operations + len(OPERATIONS)).name:
 globals().update({name: function(i, operation) for i, (name, operation) in enumerate(OPERATIONS.items())})
 
 
-def arena(*values):
-    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b)."""
-    operation = library.ternary_arena + 0
-    arguments = ffi.new("ternary_arg[2]")
-    if len(values) not in (1, 2):
+def new_memory(operation, values):
+    """What `arena` and `heap` have in common."""
+    arguments = ffi.new("ternary_arg[3]")
+    if not 1 <= len(values) <= operation.parameter_count:
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    size, typecode = (*values, "b")[:2]
+    size, typecode, leave = (*values, *("b", 0)[len(values) - 1 :])[:3]
     fill_number(operation, arguments, 0, size)
-    if not (isinstance(typecode, str) and len(typecode) == 1):
-        raise failure(operation, arguments, 1, library.TERNARY_ERR_TYPECODE)
-    arguments[1].value = ord(typecode)
+    arguments[1].value = ord(typecode) if isinstance(typecode, str) and len(typecode) == 1 else 0
+    fill_number(operation, arguments, 2, leave)
     error = ffi.new("ternary_error *")
     if operation.call(arguments, error) < 0:
         raise exception(operation, arguments, error)
-    view = runner.memory(arguments[0].value)
+    size, leave = arguments[0].value, arguments[2].value
+    view = runner.memory(size, leave) if operation.parameter_count == 3 else runner.heap(size)
     if view is None:
-        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY)
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY, leave)
     return view.cast("B").cast(typecode)
+
+
+def arena(*values):
+    """Zeroed memory (bytes, typecode "b", leave=0) on a multiple of 16, as a memoryview of typecode b, B, h or i.
+
+    It is internal memory where the chip is simulated, of which a block of `leave` bytes stays free.
+    """
+    return new_memory(library.ternary_arena + 0, values)
+
+
+def heap(*values):
+    """The same (bytes, typecode "b") of MicroPython's heap, which on the chip is PSRAM."""
+    return new_memory(library.ternary_heap + 0, values)
+
+
+def internal():
+    """Largest free block of each region of internal memory, in bytes; None where `arena` takes from the heap."""
+    return runner.internal()
 
 
 def cores(count=None):
@@ -200,4 +224,4 @@ def cores(count=None):
     return runner.cores(None if count is None else operator.index(count))
 
 
-__all__ = ["arena", "cores", "use", *OPERATIONS]
+__all__ = ["arena", "cores", "heap", "internal", "use", *OPERATIONS]

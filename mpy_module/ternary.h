@@ -46,10 +46,11 @@ enum {
     TERNARY_ERR_SUM = -9,       // row `index` sums to `value`, not in `low`..`high`
     TERNARY_ERR_CHANNELS = -10, // a number of channels is neither 1 nor 3
     TERNARY_ERR_RANGE = -11,    // a Python int does not fit int32
-    TERNARY_ERR_TYPECODE = -12, // arena has no such typecode
-    TERNARY_ERR_MEMORY = -13,   // arena finds no room; `needed`: the largest free block, 0 if not known
-    TERNARY_ERR_COUNT = -14,    // `value` arguments were given
-    TERNARY_ERR_TYPE = -15,     // not a buffer of the declared type, or not an int
+    TERNARY_ERR_TYPECODE = -12, // there is no such typecode
+    TERNARY_ERR_MEMORY =
+        -13,                 // no room; `needed`: the largest free block, 0 if not known; `value`: to be left
+    TERNARY_ERR_COUNT = -14, // `value` arguments were given
+    TERNARY_ERR_TYPE = -15,  // not a buffer of the declared type, or not an int
     TERNARY_ERR_READONLY = -16, // an output or scratch cannot be written
 };
 
@@ -92,9 +93,9 @@ typedef struct {
 
 extern const ternary_operation ternary_operations[]; // the last one's name is NULL
 
-// Checks the arguments (bytes, code of the typecode's character) of a binding's own `arena`; returns the size
-// of an item.
-extern const ternary_operation ternary_arena[1];
+// Check the arguments (bytes, code of the typecode's character, bytes to leave free in one block) of a
+// binding's own `arena` and `heap`, which takes the first two of them, and return the size of an item.
+extern const ternary_operation ternary_arena[1], ternary_heap[1];
 
 // The door: checks that buffers are not empty, are whole elements, aligned and apart, then calls the
 // operation.
