@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # How fast the kernels are: mpremote connect PORT run firmware/bench.py
-# Change first: MODELS (a file on the board for each network), RESERVE (bytes that stay free in one block), LAYERS, SOAK.
+# Change first: MODELS (a file on the board for each network), RESERVE (bytes left free in one block), LAYERS, SOAK.
 # Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there, cycles at the core's frequency
 # where there is one; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs these very
 # rows on a simulated chip and calls its cycles modelled. To find rare errors (SOAK, or `--soak N`): networks run N

@@ -86,7 +86,11 @@ class VisionTransformer:
         self._check_room()
         try:
             self._work = Work(plan)
+            # What a picture takes for a while must lie together, too.
+            for_a_while = [ternary.heap(size) for size in plan.maps() if size]
+            del for_a_while
         except MemoryError:
+            self._work = None
             # MicroPython tells how much is free, not how much of it lies together.
             free = gc.mem_free() if hasattr(gc, "mem_free") else 0
             needed = plan.activation_bytes()

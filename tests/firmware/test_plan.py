@@ -9,12 +9,12 @@ from random import Random
 import ftervit
 import pytest
 import ternary
-from ftervit import layers, vit
-from ftervit import plan as plan_module
+from ftervit import layers, layout, vit
 from ftervit.modelfile import ModelFile, convolutions, grids
 from ftervit.plan import RESERVE, Plan, Work, round_up
 
 from host_sim.lx7.operations import AFTER_BOOT
+from tests.conftest import ROOT
 from tests.firmware.chip import WIFI, ChipHeap, my_pictures
 from tests.firmware.test_layers import own_buffer, parts, some_picture
 from tests.tiny import calibrated, small
@@ -206,29 +206,30 @@ def overlapping_model(tmp_path_factory):
     return exported(OVERLAPPING, tmp_path_factory)
 
 
-class Forced(Plan):
-    """A plan of a wanted kind, whatever it costs: (whole, heads, rows, what lies in PSRAM)."""
+class Forced(layout.Search):
+    """A layout of a wanted kind, whatever it costs: (whole, heads, rows, what lies in PSRAM)."""
 
     wanted = None
 
-    def _try(self, whole, heads, in_psram):
+    def attempt(self, whole, heads, in_psram):
         wanted_whole, wanted_heads, rows, external = self.wanted
+        plan = self.plan
         if (whole, heads, set(in_psram)) == (wanted_whole, wanted_heads, set(external)):
-            self.rows, self.heads, self.whole, self.cycles = rows, heads, whole, 0
-            self.places, self.pieces, room = self._pack(whole, heads, rows, in_psram)
+            plan.rows, plan.heads, plan.whole, plan.cycles = rows, heads, whole, 0
+            plan.places, plan.pieces, room = self.pack(whole, heads, rows, in_psram)
             # For patches and maps no more than for `hidden`, and a line of patches.
-            most = max(round_up(rows * self.hidden), *(round_up(side * k) for k, _, side in self._convolutions()))
+            most = max(round_up(rows * plan.hidden), *(round_up(side * k) for k, _, side in plan.convolutions()))
             self.room = [(piece, used, min(size, most)) for piece, used, size in room]
 
-    def _stem(self, outside, inside, patches_inside):
-        found = super()._stem(outside, inside, patches_inside)
+    def stem(self, outside, inside, patches_inside):
+        found = super().stem(outside, inside, patches_inside)
         return found and (found[0] + (0 if patches_inside else 1e9), *found[1:])
 
 
 def forced(path, monkeypatch, wanted):
     """A model that follows a plan of this kind."""
     monkeypatch.setattr(Forced, "wanted", wanted)
-    monkeypatch.setattr(vit, "Plan", Forced)
+    monkeypatch.setattr(layout, "Search", Forced)
     model = ftervit.VisionTransformer.load(str(path), sram=1 << 29)
     monkeypatch.undo()
     assert (model.plan.whole, model.plan.heads, model.plan.rows) == wanted[:3]
@@ -256,11 +257,14 @@ def expected_of(path):
 
 def ways(path):
     """All kinds of plans, with some numbers of rows."""
-    plan = Plan(ModelFile(str(path)).architecture)
+    plan = Plan(ModelFile(str(path)).architecture, sram=0)
     rows = sorted({1, 2, plan.tokens // 2, plan.tokens - 1, plan.tokens} - {0})
     external = [names for count in range(4) for names in combinations(EXTERNAL, count)]
-    external += [("hidden",), ("normed", "scratch"), ("branch", "hidden"), tuple(plan_module.EXTERNAL)]
-    return [(*way, count, names) for way, count, names in product(plan._ways(), rows, external)]
+    external += [("hidden",), ("normed", "scratch"), ("branch", "hidden"), layout.EXTERNAL]
+    return [
+        (*way, count, names)
+        for way, count, names in product(layout.Search(plan, 0, None, 0, None).ways(), rows, external)
+    ]
 
 
 def test_every_kind_of_plan_gives_the_same_logits(path, monkeypatch):
@@ -396,7 +400,7 @@ def test_networks_of_a_chip(name, wifi, networks, chip, cores):
     assert plan.places == planned and plan.leave == RESERVE == 64 * KB
     assert heap.largest() >= 64 * KB
     overhead = heap.inside() - before - sum(plan.pieces)
-    assert 0 <= overhead <= plan_module.OVERHEAD * len(plan.pieces)
+    assert 0 <= overhead <= layout.OVERHEAD * len(plan.pieces)
     assert psram - heap.psram == plan.external_bytes()
     assert sum(plan.pieces) + plan.external_bytes() == plan.activation_bytes()
     if name != "deit3_small_patch16_224":
@@ -410,6 +414,23 @@ def test_networks_of_a_chip(name, wifi, networks, chip, cores):
     del work
     gc.collect()
     assert heap.inside() == before
+
+
+def test_readme_has_these_numbers(networks, chip):
+    ternary.cores(2)
+    try:
+        lines = (ROOT / "README.md").read_text().splitlines()
+        for name, sizes in networks.items():
+            chip()
+            alone = Plan(sizes)
+            chip(wifi=True)
+            beside = Plan(sizes)
+            (line,) = [line for line in lines if re.match(rf"\| {name}\b[^|]*\| [\d,]+ \| [\d,]+ \| [\d,]+ and", line)]
+            found = [int(number.replace(",", "")) for number in re.findall(r"[\d,]{1,9}", line.split("|", 2)[2])]
+            expected = [number for plan in (alone, beside) for number in (sum(plan.pieces), plan.external_bytes())]
+            assert found[:4] == expected and f"at most {sum(alone.regions):,}" in "\n".join(lines), line
+    finally:
+        ternary.cores(1)
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "my_pictures", "deit3_small_patch16_224"])
@@ -454,7 +475,7 @@ def test_cores_before_and_after_load(name, wifi, chip, chip_models):
                 assert model.plan.cores == cores and heap.largest() >= 64 * KB
                 assert model.activation_bytes == model.plan.activation_bytes()
                 inside = heap.inside() - start - sum(model.plan.pieces)
-                assert 0 <= inside <= plan_module.OVERHEAD * len(model.plan.pieces)
+                assert 0 <= inside <= layout.OVERHEAD * len(model.plan.pieces)
             assert (model.plan.scratch > scratch) == (after > before)
             model = None
             layers.release()
