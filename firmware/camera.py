@@ -50,7 +50,7 @@ def inverted(image):
     """A copy with light and dark exchanged."""
     # ternary.lookup reads bytes as int8: pixel 128 is -128, the table's first entry.
     table = bytes((127 - i) % 256 for i in range(256))
-    pixels = ternary.arena(len(image.pixels), "B")
+    pixels = ternary.heap(len(image.pixels), "B")
     ternary.lookup(image.pixels, table, pixels)
     return Image(pixels, image.width, image.height, image.channels)
 

@@ -120,7 +120,7 @@ def map_file(path):
             return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         check_room(size, path)
         try:
-            data = ternary.arena(size, "B")
+            data = ternary.heap(size, "B")
         except MemoryError:
             # MicroPython tells how much is free, not how much of it lies together.
             free = gc.mem_free() if hasattr(gc, "mem_free") else 0
