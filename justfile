@@ -87,9 +87,9 @@ stress: (prepare "train")
 bench-train *ARGS: (prepare "train")
     {{ python }} -m trainer bench "$@"
 
-# Measure the shipped model and the demo again, and write README's tables
+# Measure the shipped model and the demo again, and write the tables of README and docs/numbers.md
 [no-exit-message]
-numbers: eval demo sizes stress bench-train
+numbers: eval demo sizes stress bench-train bench-s3
     {{ python }} -m trainer numbers
 
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
@@ -132,7 +132,7 @@ deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
 lx7 *ARGS: (prepare "lx7")
     @{{ python }} -m host_sim.lx7 "$@"
 
-# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --readme)
+# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
 [no-exit-message]
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.chip.bench "$@"

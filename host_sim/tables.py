@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Tables for people, and where README.md holds those that recipes write."""
+"""Tables for people, and the documents that hold those that recipes write."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from host_sim.setup.shell import ROOT
+
+# Each generated table stands between two marker lines of one of these.
+README, NUMBERS, SIMULATOR = ROOT / "README.md", ROOT / "docs" / "numbers.md", ROOT / "docs" / "simulator.md"
 
 
 def aligned(rows: Iterable[Iterable[str]]) -> str:

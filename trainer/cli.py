@@ -296,12 +296,12 @@ def bench(arguments: argparse.Namespace) -> None:
     print(bench(config, arguments.classes, arguments.rounds, arguments.output))
 
 
-@command("numbers", "write README's tables from the JSON files of the other commands")
+@command("numbers", "write the tables of README and docs/numbers.md from the JSON files of the other commands")
 def numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
     from trainer.report.tables import write_all
 
-    write_all(ROOT / "README.md", BUILD, CHECKPOINTS)
+    write_all(BUILD, CHECKPOINTS)
 
 
 def parser() -> argparse.ArgumentParser:

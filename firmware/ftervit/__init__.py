@@ -12,7 +12,7 @@ except ImportError as error:
     ternary, problem = None, str(error)  # type: ignore[assignment]
 if ternary is None:
     raise ImportError(
-        "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how (%s)" % problem
+        "ftervit needs firmware with the C module 'ternary': flash one that has it, see docs/board.md (%s)" % problem
     )
 
 from ftervit.image import Image, read_image

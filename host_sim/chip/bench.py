@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The benchmarks of firmware/bench.py on the simulated ESP32-S3: modelled cycles of kernels and networks.
 
-python -m host_sim.chip.bench [NETWORK] [--sram KB] [--readme]      (`just bench-s3`)
+python -m host_sim.chip.bench [NETWORK] [--sram KB] [--docs]      (`just bench-s3`)
 
 Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
 timing is assumed. Networks are planned as on the chip: into the internal memory that is free after boot, 64 KB of it
@@ -23,7 +23,7 @@ from typing import Any
 from host_sim.chip.runner import AFTER_BOOT
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
-from host_sim.tables import aligned, markdown, write_between
+from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
 DEIT = "deit3_small_patch16_224"
 SHIPPED = "shipped_model"
@@ -32,7 +32,7 @@ PIECE = 100 * 1024
 # Largest free block of each region of internal memory after the chip's start.
 FREE = tuple(largest for _, largest in AFTER_BOOT)
 PICTURE = ROOT / "docs" / "bench-s3.svg"
-START, END = "<!-- bench-s3: written by `just bench-s3 --readme` -->", "<!-- /bench-s3 -->"
+START, END = "<!-- bench-s3: written by `just bench-s3 --docs` -->", "<!-- /bench-s3 -->"
 TIMINGS = {
     "modelled": Timing(),
     "free flash": Timing(flash_bytes_per_second=float("inf")),
@@ -356,14 +356,14 @@ def picture(row: Row, path: Path) -> None:
     pyplot.close(figure)
 
 
-def readme(rows: list[Row]) -> str:
-    """Table, breakdown and picture for README."""
+def document(rows: list[Row]) -> str:
+    """Table, breakdown and picture for docs/numbers.md."""
     main = next(row for row in rows if row.name == DEIT)
     return "\n\n".join(
         (
             markdown(HEAD, map(cells, rows)),
             "  \n".join(network_lines(rows)),
-            f"![Cycles by part]({PICTURE.relative_to(ROOT)})",
+            f"![Cycles by part]({PICTURE.name})",
             markdown((f"{main.name} on one core", "cycles", "share"), part_lines(main)),
         )
     )
@@ -399,7 +399,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KB",
         help="plan for so much (default: what is free after the chip's start, a block of 64 KB left to others)",
     )
-    parser.add_argument("--readme", action="store_true", help="put tables and picture into README.md")
+    parser.add_argument("--docs", action="store_true", help="write tables and picture into docs/")
     return parser
 
 
@@ -408,8 +408,8 @@ def main() -> None:
     """Command line."""
     arguments = parser().parse_args()
     sram = None if arguments.sram is None else arguments.sram * 1024
-    if arguments.network and arguments.readme:
-        raise Failure("--readme wants all rows: name no network")
+    if arguments.network and arguments.docs:
+        raise Failure("--docs wants all rows: name no network")
     path = shipped() if arguments.network == SHIPPED else network_path(arguments.network or DEIT)
     print(plan_of(path, sram, 2), end="\n\n")
     if arguments.network:
@@ -426,10 +426,10 @@ def main() -> None:
     for row in rows:
         if row.cores == 2:
             print("", aligned([[row.name, "cycles", "share"], *part_lines(row)]), sep="\n")
-            picture(row, PICTURE if arguments.readme else BUILD / f"bench-s3-{row.name}.svg")
+            picture(row, PICTURE if arguments.docs else BUILD / f"bench-s3-{row.name}.svg")
     print(f"\nall cycles are modelled at 240 MHz; written to {output.relative_to(ROOT)}")
-    if arguments.readme:
-        write_between(ROOT / "README.md", START, END, readme(rows))
+    if arguments.docs:
+        write_between(NUMBERS, START, END, document(rows))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
-from host_sim.tables import write_between
+from host_sim.tables import SIMULATOR, write_between
 
 SOURCES = (".c", ".S")
 
@@ -192,8 +192,8 @@ def compare_with_silicon(arguments: argparse.Namespace) -> int:
     text, broken = silicon.markdown(table), silicon.broken(table)
     print(text)
     silicon.record(table)
-    if arguments.readme:
-        write_between(ROOT / "README.md", silicon.START, silicon.END, text)
+    if arguments.docs:
+        write_between(SIMULATOR, silicon.START, silicon.END, text)
     for line in broken:
         print(f"more than 3 % off: {line}")
     return 1 if broken else 0
@@ -270,7 +270,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("script", type=Path, help="such as firmware/classify.py; runs under CPython in its folder")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
     command = add("silicon", compare_with_silicon, "Compare the cycle model with published measurements")
-    command.add_argument("--readme", action="store_true", help="put the table into README.md")
+    command.add_argument("--docs", action="store_true", help="write the table into docs/simulator.md")
     command = add("fuzz", fuzz, "Run random code and damaged ELF files under sanitizers")
     command.add_argument("--cases", type=int, default=10**6, help="how many (default: %(default)s)")
     command.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")

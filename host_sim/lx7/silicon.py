@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The cycle model beside published measurements on chips: the same instruction sequences, modelled and measured.
 
-`just lx7 silicon` prints the table and writes build/lx7/silicon.json; with --readme it puts the table into README.md.
+`just lx7 silicon` prints the table and writes build/lx7/silicon.json; with --docs also docs/simulator.md.
 The sources describe the sequences in words; they are built here from the instructions named.
 """
 
@@ -241,7 +241,7 @@ def rows() -> list[Row]:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table for README: a line for each row, notes below."""
+    """The table for docs/simulator.md: a line for each row, notes below."""
     notes = list(dict.fromkeys(row.note for row in table if row.note))
     lines = []
     for row in table:
@@ -254,7 +254,7 @@ def markdown(table: Sequence[Row]) -> str:
     return "\n".join([tables.markdown(head, lines), "", *(f"({n}) {note}.  " for n, note in enumerate(notes, 1))])
 
 
-START, END = "<!-- lx7: written by `just lx7 silicon --readme` -->", "<!-- /lx7 -->"
+START, END = "<!-- lx7: written by `just lx7 silicon --docs` -->", "<!-- /lx7 -->"
 RESULTS = BUILD / "lx7" / "silicon.json"
 
 

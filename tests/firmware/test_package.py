@@ -16,7 +16,7 @@ import pytest
 from tests.boards import WITHOUT_MODULE
 from tests.conftest import ROOT
 
-WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, README says how"
+WHY = "ftervit needs firmware with the C module 'ternary': flash one that has it, see docs/board.md"
 
 
 @pytest.fixture(scope="module")

@@ -424,10 +424,10 @@ def test_networks_of_a_chip(name, wifi, networks, chip, cores):
     assert heap.inside() == before
 
 
-def test_readme_has_these_numbers(networks, chip):
+def test_docs_have_these_numbers(networks, chip):
     ternary.cores(2)
     try:
-        lines = (ROOT / "README.md").read_text().splitlines()
+        lines = (ROOT / "docs" / "numbers.md").read_text().splitlines()
         for name, sizes in networks.items():
             chip()
             alone = Plan(sizes)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What choices of the method are worth and cost: each writes JSON that README's tables are made from."""
+"""What choices of the method are worth and cost: each writes JSON that the tables of docs/numbers.md are made from."""

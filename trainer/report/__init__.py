@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""A run as one HTML page, and README's tables of measured numbers."""
+"""A run as one HTML page, and the documents' tables of measured numbers."""

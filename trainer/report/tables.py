@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""The tables of measured numbers in README.md, from the JSON that the recipes write."""
+"""The tables of README and docs/numbers.md, from the JSON that the recipes write."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from host_sim.tables import markdown, write_between
+from host_sim.tables import NUMBERS, README, markdown, write_between
 from trainer.errors import TrainerError
 from trainer.experiments import ablate, stress
 from trainer.experiments.bench import TITLES
 
-START = "<!-- numbers: written by `just numbers` -->"
-END = "<!-- /numbers -->"
+START, END = "<!-- numbers: written by `just numbers` -->", "<!-- /numbers -->"
+RESULTS_START, RESULTS_END = "<!-- results: written by `just numbers` -->", "<!-- /results -->"
 FORMS = ("int8 embeddings, else float", "all integers, before recovery")
 PAPER = {"deit3_small_patch16_224": 5.81, "deit3_small_patch16_384": 6.09, "deit_tiny_patch16_224": 1.53}
 
 
-def read(path: Path, recipe: str) -> dict[str, Any]:
+def read(path: Path, recipe: str) -> Any:
     """A JSON file that a recipe makes."""
     try:
         return json.loads(path.read_text())
@@ -107,20 +107,50 @@ def starts_table(found: dict[str, float]) -> str:
     return titled(title, ("", "top-1"), [(name, percent(top1)) for name, top1 in found.items()])
 
 
-def write_all(readme: Path, build: Path, checkpoints: Path) -> None:
+def results_table(evaluation: dict, control: dict, sizes: dict, bench: list[dict]) -> str:
+    """What README's first page shows of each model; times are modelled."""
+    times = {row["name"]: row for row in bench}
+
+    def time(name: str) -> tuple[str, str]:
+        row = times[name]
+        seconds, cores = row["seconds"], "core" if row["cores"] == 1 else "cores"
+        return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s", f"{row['cores']} {cores}"
+
+    deit = "deit3_small_patch16_224"
+    twin = control["test_top1"]["FP32 control"]
+    rows = (
+        (
+            "`fashion_mnist`, shipped",
+            f"{percent(evaluation['exported_top1'])} of 10,000 test pictures (FP32 twin {percent(twin)})",
+            f"{evaluation['model_bytes']:,} bytes",
+            ", ".join(time("shipped_model")),
+        ),
+        (
+            f"`{deit}`, random weights",
+            "",
+            f"{sizes[deit]:,} bytes (the paper's file: {PAPER[deit]:.2f} MB)",
+            ", ".join(time(deit)),
+        ),
+    )
+    return markdown(("model", "top-1", "file", "one picture on the ESP32-S3, modelled"), rows)
+
+
+def write_all(build: Path, checkpoints: Path, readme: Path = README, numbers: Path = NUMBERS) -> None:
     """All tables, from the JSON in build/ and beside the checkpoints."""
-    evaluation = read(build / "eval.json", "eval")
+    evaluation, sizes = read(build / "eval.json", "eval"), read(build / "sizes.json", "sizes")
     record, control = read(checkpoints / "record.json", "train"), read(checkpoints / "control.json", "control")
     parts = [
         accuracy_table(evaluation, record, control),
         equality_line(evaluation, read(build / "demo.json", "demo")),
-        sizes_table(read(build / "sizes.json", "sizes")),
+        sizes_table(sizes),
         ablation_table(read(checkpoints / "ablation.json", "ablate")),
         starts_table(read(checkpoints / "starts.json", "starts")),
         stress.table(read(build / "stress.json", "stress")),
         bench_table(read(build / "bench-train.json", "bench-train")),
     ]
+    results = results_table(evaluation, control, sizes, read(build / "bench-s3.json", "bench-s3"))
     try:
-        write_between(readme, START, END, "\n\n".join(parts))
+        write_between(numbers, START, END, "\n\n".join(parts))
+        write_between(readme, RESULTS_START, RESULTS_END, results)
     except ValueError as error:
         raise TrainerError(str(error)) from None

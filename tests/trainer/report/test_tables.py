@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The generated table in README.md."""
+"""The generated tables of README and docs/numbers.md."""
 
 import json
 
 import pytest
 
-from tests.conftest import ROOT
+from host_sim.tables import NUMBERS, README
 from trainer.errors import TrainerError
 from trainer.paths import Files
 from trainer.report.tables import (
@@ -14,6 +14,7 @@ from trainer.report.tables import (
     bench_table,
     equality_line,
     read,
+    results_table,
     sizes_table,
 )
 
@@ -75,15 +76,30 @@ def test_missing_files_are_named(tmp_path):
         read(tmp_path / "eval.json", "eval")
 
 
-def test_readme_and_record_speak_of_the_shipped_file():
-    """Size and accuracies in README are those of the files beside it."""
+BENCH = [
+    {"name": "shipped_model", "seconds": 0.00999, "cores": 1},
+    {"name": "deit3_small_patch16_224", "seconds": 1.106, "cores": 2},
+]
+
+
+def test_first_page():
+    text = results_table(EVALUATION, CONTROL, {"deit3_small_patch16_224": 4669488}, BENCH)
+    assert "| 89.25 % of 10,000 test pictures (FP32 twin 89.60 %) | 180,352 bytes | 10.0 ms, 1 core |" in text
+    assert "| 4,669,488 bytes (the paper's file: 5.81 MB) | 1.11 s, 2 cores |" in text
+
+
+def test_documents_and_record_speak_of_the_shipped_file():
+    """Size and accuracies in the documents are those of the files beside them."""
     files = Files()
     record, control = (json.loads(path.read_text()) for path in (files.record, files.control_record))
-    readme = (ROOT / "README.md").read_text()
+    numbers, readme = NUMBERS.read_text(), README.read_text()
+    size, twin = f"{record['model_bytes']:,} bytes", control["test_top1"]["FP32 control"]
     assert record["model_bytes"] == files.model.stat().st_size
-    assert f"{record['model_bytes']:,} bytes" in readme
+    assert size in numbers
+    assert f"{record['test_top1']['after recovery']:.2f} % of 10,000 test pictures (FP32 twin {twin:.2f} %)" in readme
+    assert f"| {size} |" in readme
     for values in (record["validation_top1"], record["test_top1"]):
-        assert f"| {values['ternary, float activations']:.2f} % |" in readme
-        assert f"| {values['after recovery']:.2f} % |" in readme
-    assert f"| {control['test_top1']['FP32 control']:.2f} % |" in readme
-    assert ablation_table(json.loads((files.checkpoints / "ablation.json").read_text())) in readme
+        assert f"| {values['ternary, float activations']:.2f} % |" in numbers
+        assert f"| {values['after recovery']:.2f} % |" in numbers
+    assert f"| {twin:.2f} % |" in numbers
+    assert ablation_table(json.loads((files.checkpoints / "ablation.json").read_text())) in numbers
