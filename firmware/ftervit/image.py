@@ -82,7 +82,8 @@ def read_image(path):
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
-    from ftervit.modelfile import MAX_PICTURE, check_room, open_named
+    from ftervit.architecture import MAX_PICTURE
+    from ftervit.modelfile import check_room, open_named
 
     with open_named(path) as file:
         magic = file.read(2)

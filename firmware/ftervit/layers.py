@@ -223,7 +223,7 @@ class PatchEmbed:
     @classmethod
     def load(cls, file, sizes):
         """Take `patch_embed` from a ModelFile; sizes: its architecture."""
-        from ftervit.modelfile import STAGE, convolutions, grids
+        from ftervit.architecture import STAGE, convolutions, grids
 
         shapes, layers = grids(sizes), []
         for i, (_, kernel, stride, padding, channels_out) in enumerate(convolutions(sizes)):

@@ -8,7 +8,7 @@ VisionTransformer.load(path, ...) makes and follows it.
 
 import ternary
 
-from ftervit.modelfile import SIZES, convolutions, grids
+from ftervit.architecture import SIZES, convolutions, grids
 
 # Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
 # (host_sim/lx7/timing.py has the sources). They only rank plans.

@@ -12,7 +12,8 @@ import pytest
 import ternary
 from ftervit import layers, layout
 from ftervit import plan as plans
-from ftervit.modelfile import ModelFile, convolutions, grids
+from ftervit.architecture import convolutions, grids
+from ftervit.modelfile import ModelFile
 from ftervit.plan import RESERVE, Plan, Work, round_up
 
 from tests.conftest import ROOT
