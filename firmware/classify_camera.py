@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# What a camera sees, classified frame after frame until Ctrl-C: mpremote connect PORT run firmware/camera.py
+# What a camera sees, classified frame after frame until Ctrl-C: mpremote connect PORT run firmware/classify_camera.py
 # Change first: MODEL, and PINS if the firmware does not know your board's (names and numbers as Camera takes them,
 # {"data_pins": [..8..], "pclk_pin": 13, ...}). SIZE: a name of FrameSize; of the frame the middle square is used.
 # INVERT: the shipped model knows bright clothes on black; a shoe on white paper needs light and dark exchanged.
@@ -29,13 +29,14 @@ def open_camera(grey):
     try:
         from camera import Camera, FrameSize, PixelFormat
     except ImportError:
-        print("camera.py: this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR")
+        words = "this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR"
+        print("classify_camera.py: " + words)
         return None
     try:
         pixels = PixelFormat.GRAYSCALE if grey else PixelFormat.RGB565
         return Camera(pixel_format=pixels, frame_size=getattr(FrameSize, SIZE), **PINS)
     except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print("camera.py: the camera does not start, check SIZE and PINS: %s" % error)
+        print("classify_camera.py: the camera does not start, check SIZE and PINS: %s" % error)
         return None
 
 
@@ -64,7 +65,7 @@ def look(camera, model):
     """Take a frame and classify it; returns whether there was one."""
     frame = camera.capture()
     if frame is None:
-        print("camera.py: no frame came")
+        print("classify_camera.py: no frame came")
         return False
     image = to_image(frame, camera.get_pixel_width(), camera.get_pixel_height())
     if INVERT:
