@@ -130,7 +130,7 @@ deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
 # A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
 lx7 *ARGS: (prepare "lx7")
-    @{{ python }} -m host_sim.lx7 "$@"
+    @{{ python }} -m host_sim.chip "$@"
 
 # Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
 [no-exit-message]
