@@ -124,9 +124,14 @@ def architecture_problem(sizes):
     return None
 
 
-def padded(size):
-    """`size` rounded up to a multiple of 16."""
-    return (size + 15) // 16 * 16
+def padded(size, unit=16):
+    """`size` rounded up to a multiple of `unit`."""
+    return (size + unit - 1) // unit * unit
+
+
+def packed_bytes(outputs, inputs):
+    """Bytes of packed weights of a linear layer (SPEC 2.6)."""
+    return padded(outputs) * ((inputs + 4) // 5)
 
 
 def packed_shape(shape):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The search for the cheapest layout of a plan (plan.Plan) where internal memory has limits."""
 
-from ftervit.plan import CACHED, DECODE, FLASH, MULTIPLY, READ, WRITE, packed_bytes, round_up
+from ftervit.architecture import packed_bytes, padded
+from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, READ, WRITE
 
 # What a block of internal memory takes beside its bytes, at most, and regions that are too small to be worth it.
 OVERHEAD, SMALLEST = 256, 8192
@@ -35,7 +36,7 @@ def budget(sram, piece, reserve, free):
         offered, leave = [most] * MOST_REGIONS, 0
     else:
         offered = [fit(size) for size in free]
-        leave = min(round_up(reserve, step_of(reserve)), max([0] + offered))
+        leave = min(padded(reserve, step_of(reserve)), max([0] + offered))
         for i, size in enumerate(offered):
             if leave and size >= leave:
                 offered[i] = fit(size - leave - OVERHEAD)
@@ -153,7 +154,7 @@ class Search:
         if plan.apart and found and found[0][0] == "stream":
             # Two pieces in a region.
             taken = found[0][3] + OVERHEAD
-            rest = fit(regions[stream] + OVERHEAD - round_up(taken, step_of(taken))) - OVERHEAD
+            rest = fit(regions[stream] + OVERHEAD - padded(taken, step_of(taken))) - OVERHEAD
             left[stream] = max(0, rest) - used[stream]
             if left[stream] < 0:
                 return None
@@ -196,7 +197,7 @@ class Search:
         patch_rows, and "patches", "map0", "map1" in places: what every second convolution but the last makes.
         """
         plan = self.plan
-        made = [round_up(side * side * outputs) for _, outputs, side in plan.convolutions()][:-1]
+        made = [padded(side * side * outputs) for _, outputs, side in plan.convolutions()][:-1]
         maps = [("map%d" % i, max(made[i::2])) for i in (0, 1) if made[i::2]]
         maps.sort(key=lambda item: -item[1])
         found = []
@@ -244,5 +245,5 @@ class Search:
         for name, _ in outside:
             cycles += sum(made[int(name[-1]) :: 2]) * (2 * READ + 2 * WRITE)
         piece, used = (room[-1][2], room[-1][1]) if patches_inside else (None, 0)
-        places.append(("patches", piece, used, round_up(most)))
+        places.append(("patches", piece, used, padded(most)))
         return cycles, rows, places

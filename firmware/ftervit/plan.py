@@ -8,32 +8,12 @@ VisionTransformer.load(path, ...) makes and follows it.
 
 import ternary
 
-from ftervit.architecture import SIZES, convolutions, grids
+from ftervit.architecture import SIZES, convolutions, grids, packed_bytes, padded
+from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, PANELS, READ, WRITE
 
-# Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
-# (host_sim/lx7/timing.py has the sources). They only rank plans.
-FLASH, READ, WRITE = 7.5, 2.7, 3.2
-# Cycles per packed byte that decoding takes, and multiplying for each token (80 trits in 16 bytes: 5 * 17 / 16 cycles);
-# meanwhile the next weights come from flash.
-DECODE, MULTIPLY = 1.13, 0.332
-# The same for panels of decoded weights that lie in PSRAM: most of them stay in the cache (fitted to DeiT-III-S with
-# two cores on the simulated chip).
-PANELS = 3.3
-# What stays in the data cache of 64 KB between two uses while weights stream through it.
-CACHED = 40 * 1024
 # Bytes that stay free in one block of internal memory unless `reserve` says otherwise: Wi-Fi and cameras need it.
 RESERVE = 64 * 1024
 BUFFERS = ("stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden", "patches", "map0", "map1")
-
-
-def round_up(count, unit=16):
-    """The next multiple."""
-    return (count + unit - 1) // unit * unit
-
-
-def packed_bytes(outputs, inputs):
-    """Bytes of packed weights of a linear layer (SPEC 2.6)."""
-    return round_up(outputs) * ((inputs + 4) // 5)
 
 
 class Plan:
@@ -96,7 +76,7 @@ class Plan:
         most = max(most, ternary.layernorm_scratch(self.width), ternary.attention_scratch(self.tokens, head_width))
         for inputs, _, _ in self.convolutions():
             most = max(most, ternary.linear_scratch(inputs))
-        return round_up(most)
+        return padded(most)
 
     def convolutions(self):
         """(inputs, outputs, side) of each convolution: of its linear layer, and of the square that it makes."""
@@ -110,7 +90,7 @@ class Plan:
         lasting = ("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)
         attention = ("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)
         mlp = ("hidden", rows * self.hidden), ("branch", rows * self.width)
-        return [[(name, round_up(size)) for name, size in phase] for phase in (lasting, attention, mlp)]
+        return [[(name, padded(size)) for name, size in phase] for phase in (lasting, attention, mlp)]
 
     def reads_of(self, size, outputs):
         """Cycles for each byte that a linear layer reads from PSRAM, of `size` bytes at a time."""

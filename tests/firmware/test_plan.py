@@ -12,9 +12,9 @@ import pytest
 import ternary
 from ftervit import layers, layout
 from ftervit import plan as plans
-from ftervit.architecture import convolutions, grids
+from ftervit.architecture import convolutions, grids, padded
 from ftervit.modelfile import ModelFile
-from ftervit.plan import RESERVE, Plan, Work, round_up
+from ftervit.plan import RESERVE, Plan, Work
 
 from tests.conftest import ROOT
 from tests.firmware.chip_heap import BOOT, WIFI, ChipHeap
@@ -220,7 +220,7 @@ class Forced(layout.Search):
             plan.rows, plan.heads, plan.whole, plan.cycles = rows, heads, whole, 0
             plan.places, plan.pieces, room = self.pack(whole, heads, rows, in_psram)
             # For patches and maps no more than for `hidden`, and a line of patches.
-            most = max(round_up(rows * plan.hidden), *(round_up(side * k) for k, _, side in plan.convolutions()))
+            most = max(padded(rows * plan.hidden), *(padded(side * k) for k, _, side in plan.convolutions()))
             self.room = [(piece, used, min(size, most)) for piece, used, size in room]
 
     def stem(self, outside, inside, patches_inside):

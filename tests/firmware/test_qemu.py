@@ -56,7 +56,7 @@ for name in {names}:
     del model
 """
 
-FILES = ("__init__", "architecture", "image", "layers", "layout", "modelfile", "plan", "vit")  # of the package
+FILES = ("__init__", "architecture", "costs", "image", "layers", "layout", "modelfile", "plan", "vit")  # of the package
 # The import of what everybody uses, then what is imported when the first model is loaded.
 IMPORT = """
 import gc

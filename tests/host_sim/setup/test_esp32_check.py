@@ -26,8 +26,8 @@ ALLOCATOR = """
 #include <stdint.h>
 void *heap_caps_aligned_alloc(size_t alignment, size_t size, uint32_t caps) { return (void *)(size + caps); }
 void *heap_caps_malloc(size_t size, uint32_t caps) { return (void *)(size + caps); }
-void heap_caps_free(void *memory) {}
-void heap_caps_walk(uint32_t caps, void *walker, void *data) {}
+void heap_caps_free(void *ptr) {}
+void heap_caps_walk(uint32_t caps, void *walker_func, void *user_data) {}
 size_t heap_caps_get_largest_free_block(uint32_t caps) { return caps; }
 """
 SCRIPT = """
@@ -151,7 +151,7 @@ def test_good_firmware(good):
     options, kernels, arena, size = good.check()
     assert options == f"options of the linked copy: -O2, {len(esp32_check.module_sources())} sources"
     assert kernels.startswith(f"PIE kernels: {len(esp32_check.kernel_names())} in IRAM, 0x40374000..0x4037")
-    assert arena.startswith("arena: arena refers to heap_caps_aligned_alloc at 0x4200")
+    assert arena.startswith("arena: new_memory refers to heap_caps_aligned_alloc at 0x4200")
     assert size == "size: 1,000,000 of the 3,080,192 bytes of factory, 68 % free"
 
 
