@@ -37,7 +37,7 @@ class Rows:
         return getattr(self.module, name)
     def use(self, row):
         if row not in ("pie", "reference"):
-            raise ValueError("use: '%s' is not one of pie, reference" % row)
+            raise ValueError("use: name is not one of pie, reference")
         self.row = row
     def residual_add(self, stream, y, shift):
         self.module.residual_add(stream, y, shift)
