@@ -117,8 +117,8 @@ runner: Any = HostRunner()
 
 
 def use(*values: Any, **options: Any) -> Any:
-    """use(name, **options): choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
-    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
+    """use(name, **options): choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where
+    operations run: "host", or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
     Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
     TypeError if name is no str, ValueError if it is none of these.
