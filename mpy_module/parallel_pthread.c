@@ -41,14 +41,14 @@ static shield block(void) {
     sigset_t all;
     shield before;
     sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before.signals); // first: a handler may jump out in between
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancellation);
-    pthread_sigmask(SIG_SETMASK, &all, &before.signals);
     return before;
 }
 
 static void restore(shield before) {
-    pthread_sigmask(SIG_SETMASK, &before.signals, NULL);
     pthread_setcancelstate(before.cancellation, NULL);
+    pthread_sigmask(SIG_SETMASK, &before.signals, NULL);
 }
 
 static void *run_worker(void *unused) {

@@ -183,6 +183,13 @@ def test_children_start_a_worker_of_their_own(name, program):
     assert run(program, "forks", 50).returncode == 0
 
 
+def test_cancelled_threads_leave_the_worker_free(name, program):
+    """MicroPython's unix port cancels Python's threads at exit; a worker that stays taken lets the process hang."""
+    if name == "freertos":
+        pytest.skip("FreeRTOS has no cancellation")
+    assert run(program, "cancels", 500).returncode == 0
+
+
 def test_handlers_that_jump_out_find_no_part_running(name, program):
     if name == "freertos":
         pytest.skip("FreeRTOS has no signals")

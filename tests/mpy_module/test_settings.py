@@ -142,7 +142,7 @@ def test_threads_of_micropython(request, tmp_path):
 # A thread is in an operation on two cores, with time for it to be there, as the program ends.
 ENDING = """
 import _thread, ternary, time
-x, table = bytes(4000000), bytes(256)
+x, table = bytes(1000000), bytes(256)
 out = bytearray(len(x))
 ternary.cores(2)
 def call():
@@ -152,6 +152,15 @@ _thread.start_new_thread(call, ())
 time.sleep_ms(100)
 print("end")
 """
+
+
+@pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
+def test_a_board_resets_while_a_thread_computes(request):
+    """Every mpremote command begins with a soft reset."""
+    board = request.getfixturevalue("own_board")
+    for _ in range(5):
+        result = board.mpremote("exec", ENDING, timeout=30)
+        assert (result.returncode, result.stdout) == (0, "end\n"), result.stdout
 
 
 @pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
