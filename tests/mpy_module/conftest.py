@@ -5,8 +5,13 @@
 `host_only(reason)` marks what cannot be the same there.
 """
 
+import subprocess
+
 import pytest
 import ternary
+
+from host_sim import build
+from tests.mpy_module.kernel import PLAIN
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +28,19 @@ def target(request, monkeypatch):
     if request.param == "lx7":
         monkeypatch.setattr(ternary, "runner", request.getfixturevalue("chip"))
     return request.param
+
+
+@pytest.fixture(scope="session")
+def thread_sanitizer(tmp_path_factory):
+    """Flags for ThreadSanitizer; skips where it does not work."""
+    folder = tmp_path_factory.mktemp("tsan")
+    source, output = folder / "tsan.c", folder / "tsan"
+    source.write_text("int main(void) { return 0; }\n")
+    flags = ("-fsanitize=thread", "-g", "-O1")
+    done = subprocess.run([build.compiler(), *flags, source, "-o", output], env=PLAIN, capture_output=True, text=True)
+    if done.returncode or subprocess.run([output], env=PLAIN, capture_output=True).returncode:
+        pytest.skip(f"no ThreadSanitizer here: {(done.stderr.strip().splitlines() or ['its programs fail'])[-1]}")
+    return flags
 
 
 def pytest_collection_modifyitems(items):

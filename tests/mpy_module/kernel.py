@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Calls kernels as a stranger would: read-only inputs, outputs between guard bytes, scratch of exact size."""
 
+import os
+
 import numpy as np
 import pytest
 import ternary
 
 GUARD = 64
 I8, U8, I16, I32 = np.int8, np.uint8, np.int16, np.int32
+
+# What a preloaded sanitizer or a caller's options would change in programs of our own.
+PLAIN = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "TSAN_OPTIONS")}
 
 # For a module's `pytestmark`: its tests run on this machine and on the simulated chip (conftest.py).
 on_every_target = pytest.mark.usefixtures("target")
