@@ -14,7 +14,7 @@ DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in FOUND)
 # CHANGELOG.md also names files of earlier versions.
 CURRENT = [name for name in DOCUMENTS if name != "CHANGELOG.md"]
 RECIPES = set(re.findall(r"^([a-z][\w-]*)(?: [^:\n]*)?:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE))
-PLACEHOLDER = re.compile(r"\b(BOARD|DIR|FILE|MODEL|NAME)\b|[*?{}<>]|\.\.\.")
+PLACEHOLDER = re.compile(r"(?<![A-Za-z])(BOARD|DIR|FILE|MODEL|NAME)(?![A-Za-z])|[*?{}<>]|\.\.\.")
 
 
 def links(text):
@@ -72,11 +72,11 @@ def test_modules_exist(document):
 
 def test_what_documents_name_is_found():
     text = (
-        "See [it](docs/a.md), `just demo` and tests/nowhere.py, OLD.md, host\\_sim/\\_\\_main\\_\\_.py, firmware/NAME.py.\n"
+        "See [it](docs/a.md), `just demo` and tests/none.py, OLD.md, host\\_sim/\\_\\_main\\_\\_.py, firmware/NAME.py.\n"
         "`trainer/none: a commit`\n\n    pip install rust-just && just test x\n    python -m host_sim.nothing\n"
     )
     assert links(text) == ["docs/a.md"]
-    assert paths(text) == {"tests/nowhere.py", "OLD.md", "host_sim/__main__.py"}
+    assert paths(text) == {"tests/none.py", "OLD.md", "host_sim/__main__.py"}
     assert recipes(text) == {"demo", "test"}
     assert modules(text) == {"host_sim.nothing"}
 
