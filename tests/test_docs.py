@@ -72,7 +72,7 @@ def test_modules_exist(document):
 
 def test_what_documents_name_is_found():
     text = (
-        "See [it](docs/a.md), `just demo` and tests/none.py, OLD.md, host\\_sim/\\_\\_main\\_\\_.py, firmware/NAME.py.\n"
+        "See [it](docs/a.md), `just demo` and tests/none.py, OLD.md, host\\_sim/\\_\\_main\\_\\_.py, firmware/NAME.py\n"
         "`trainer/none: a commit`\n\n    pip install rust-just && just test x\n    python -m host_sim.nothing\n"
     )
     assert links(text) == ["docs/a.md"]
