@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""plan.py: layouts that hold for any network and budget, and models that give the same logits under all of them."""
+"""plan.py: valid layouts for any network and budget, and models that give the same logits with all of them."""
 
 import re
 from itertools import combinations, product
@@ -43,14 +43,14 @@ BUDGETS = (128 * KB, 192 * KB, 256 * KB)
 
 @pytest.fixture(params=[1, 2])
 def cores(request):
-    """Scratch is for as many cores as are in use."""
+    """Scratch depends on the number of cores in use."""
     assert ternary.cores(request.param) == request.param
     yield request.param
     ternary.cores(1)
 
 
 def least(sizes, piece):
-    """The smallest budget that Plan takes, as its refusal says; None where no budget makes up for small pieces."""
+    """The smallest budget that Plan accepts, from its refusal; None if no budget suffices with such small pieces."""
     if piece and largest_scratch(Plan(sizes)) > piece:
         with pytest.raises(MemoryError, match=rf"^activations: scratch needs .* pieces have at most {piece}$"):
             Plan(sizes, 1 << 30, piece)
@@ -61,7 +61,7 @@ def least(sizes, piece):
 
 
 def largest_scratch(plan):
-    """Bytes that any layer asks for."""
+    """The largest scratch of any layer, in bytes."""
     sizes, inputs, channels = plan.sizes, [plan.width, plan.hidden], plan.sizes["in_chans"]
     for _, kernel, _, _, made in convolutions(sizes):
         inputs.append(kernel * kernel * channels)
@@ -72,7 +72,7 @@ def largest_scratch(plan):
 
 
 def check(plan):
-    """What layers rely on: buffers that are large enough, aligned, apart while in use, and within limits."""
+    """Check what layers rely on: buffers are large enough, aligned, disjoint while in use, and within limits."""
     places, tokens, width, rows = plan.places, plan.tokens, plan.width, plan.rows
     assert set(places) == BUFFERS and 1 <= rows <= tokens
     assert plan.whole or plan.heads == plan.sizes["num_heads"]
@@ -108,7 +108,7 @@ def check(plan):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("piece", [100 * KB, None])
 def test_layouts(name, piece, cores):
-    """Budgets of a board, and from the smallest one that will do to all that the network can use."""
+    """Budgets of boards, and budgets from the smallest possible to all that the network can use."""
     sizes = ARCHITECTURES[name]
     start = least(sizes, piece)
     whole = Plan(sizes)
@@ -174,7 +174,7 @@ def test_pieces_that_a_buffer_exceeds_are_refused():
 
 @pytest.mark.parametrize("sram", BUDGETS)
 def test_deit_small_fits_a_board(sram):
-    """The budgets that boards have, in pieces of 100 KB; what is printed names all of it."""
+    """Budgets of boards, in pieces of 100 KB; the printed plan is complete."""
     plan = Plan(ARCHITECTURES["deit3_small_patch16_224"], sram, 100 * KB)
     text = str(plan)
     for name, (number, offset, size) in plan.places.items():
@@ -212,18 +212,18 @@ def exported(blueprint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grouped_model(tmp_path_factory):
-    """A model file that can be computed in more ways than most."""
+    """A model file with more possible plans than most."""
     return exported(GROUPED, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def overlapping_model(tmp_path_factory):
-    """A model file whose convolutions go over lines of their pictures more than once."""
+    """A model file with overlapping convolutions."""
     return exported(OVERLAPPING, tmp_path_factory)
 
 
 class Forced(Plan):
-    """A plan of a wanted kind, whatever it costs: (whole, heads, rows, what lies in PSRAM)."""
+    """A plan of a given kind, whatever its cost: (whole, heads, rows, buffers in PSRAM)."""
 
     wanted = None
 
@@ -307,12 +307,12 @@ def round_up(size):
 
 
 def plain_bytes(part):
-    """The same, of a bytearray, which is no buffer of int8."""
+    """The same with a bytearray, which is not a buffer of int8."""
     return lambda x, out=None, *rest: bytearray(part(x))
 
 
 def test_replaced_parts_under_plans(path, monkeypatch):
-    """Every part behind a function, alone and all together; a softmax of one's own."""
+    """Every part wrapped in a function, one at a time and all together; a user's softmax."""
     picture, expected = expected_of(path)
     for wanted in ways(path)[:: max(1, len(ways(path)) // 8)]:
         model = forced(path, monkeypatch, wanted)
@@ -333,7 +333,7 @@ def test_replaced_parts_under_plans(path, monkeypatch):
 
 
 def test_subclasses_under_plans(grouped_model, monkeypatch):
-    """A subclass is called, not bypassed, also where heads would go one by one."""
+    """A subclass is called, not bypassed, also in plans with heads one by one."""
     picture, expected = expected_of(grouped_model)
     for whole, heads in ((False, 4), (True, 4), (True, 1)):
         model = forced(grouped_model, monkeypatch, (whole, heads, 5, ("qkv",)))
@@ -358,7 +358,7 @@ def test_subclasses_under_plans(grouped_model, monkeypatch):
 
 
 def test_two_models_in_turn(grouped_model, odd_model):
-    """They share scratch; one with a budget does not spoil one without, nor the other way round."""
+    """They share scratch; a model with a budget does not affect one without, nor the other way round."""
     paths = [(grouped_model, 64 * KB), (odd_model, None), (grouped_model, None), (odd_model, 16 * KB)]
     models = [ftervit.VisionTransformer.load(str(path), sram=sram) for path, sram in paths]
     wanted = [expected_of(path) for path, _ in paths]
