@@ -130,7 +130,7 @@ deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
 # Simulate an ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
 lx7 *ARGS: (prepare "lx7")
-    @{{ python }} -m host_sim.lx7 "$@"
+    @{{ python }} -m host_sim.chip "$@"
 
 # Model the speed of kernels and networks on the ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
 [no-exit-message]

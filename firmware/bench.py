@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Measures the speed of kernels and networks: mpremote connect PORT run firmware/bench.py
-# Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), LAYERS, SOAK.
+# Change first: MODELS (a file on the board for each network), RESERVE (bytes left free in one block), LAYERS, SOAK.
 # Prints a row for each kernel of DeiT-III-S at 224 and for each network on the board, with cycles if the clock is
 # known; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs the same rows on a
 # simulated chip; its cycles are modelled. The soak test (SOAK, or `--soak N`) finds rare errors: networks run N times
@@ -18,7 +18,7 @@ MODELS = {
     "deit3_small_patch16_224": "models/deit3_small_patch16_224.safetensors",
     "shipped_model": "models/fashion_mnist.safetensors",
 }
-SRAM, PIECE = 192 * 1024, 100 * 1024  # for networks that need a plan
+RESERVE = 64 * 1024  # of internal memory, for Wi-Fi and others: 0 if nobody else is there
 TOKENS, WIDTH, HIDDEN, HEADS = 197, 384, 1536, 6  # DeiT-III-S at 224
 ELEMENTWISE = 49  # tokens in the rows of gelu, residual_add and layernorm
 LINEAR = (
@@ -130,23 +130,18 @@ def macs_of(model):
 
 
 def load(path):
-    """A network, loaded with a plan only if its activations do not fit otherwise."""
+    """A network, planned into what is free less RESERVE."""
     from ftervit import VisionTransformer
 
-    model = VisionTransformer.load(path, sram=SRAM, piece=PIECE)
-    if model.plan.rows == model.tokens and not model.plan.external_bytes():
-        del model
-        gc.collect()
-        model = VisionTransformer.load(path)
-    return model
+    return VisionTransformer.load(path, reserve=RESERVE)
 
 
 def network(path):
     """A forward pass: (function, multiply-accumulates)."""
     model = load(path)
     size = model.img_size * model.img_size * model.in_chans
-    # A large picture goes to the heap: to PSRAM, on boards that have it.
-    picture = filled(size) if model.plan.sram is None else bytearray(pattern(size, -128, 127))
+    picture = ternary.heap(size, "B")  # where pictures lie
+    picture[:] = pattern(size, -128, 127)
     return lambda: model(picture), macs_of(model)
 
 

@@ -17,8 +17,8 @@ PLACES = ("", "/rom/", "/")
 PORTABLE = "reference"
 
 
-def rows():
-    """The names of this firmware's backends, the default first."""
+def backends():
+    """The names of the backends that this firmware has."""
     try:
         ternary.use("")
     except ValueError as error:
@@ -108,11 +108,11 @@ def attention(number):
 OPERATIONS = (residual_add, layernorm, linear, lookup, attention)
 
 
-def results(path, row, rounds):
-    """Results of a backend: [(name, values)]."""
+def results(path, backend, rounds):
+    """What a backend computes: [(name, values)]."""
     from ftervit import VisionTransformer
 
-    ternary.use(row)
+    ternary.use(backend)
     values = [(call.__name__, list(call(number))) for call in OPERATIONS for number in range(rounds)]
     gc.collect()
     model = VisionTransformer.load(path)
@@ -121,19 +121,19 @@ def results(path, row, rounds):
 
 
 def check(path=MODEL, rounds=ROUNDS):
-    """Compare all backends with the reference; returns {backend: names of what differs}, without equal ones."""
-    path, names, wrong = found(path), rows(), {}
+    """Compare all backends with the portable one; returns {backend: names of what differs}, not those that agree."""
+    path, names, wrong = found(path), backends(), {}
     wanted = results(path, PORTABLE, rounds)
-    for row in names:
-        if row == PORTABLE:
+    for backend in names:
+        if backend == PORTABLE:
             continue
         differing = []
-        for (name, values), (_, right) in zip(results(path, row, rounds), wanted):
+        for (name, values), (_, right) in zip(results(path, backend, rounds), wanted):
             if values != right and name not in differing:
                 differing.append(name)
-        print("%s: %s" % (row, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
+        print("%s: %s" % (backend, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
         if differing:
-            wrong[row] = differing
+            wrong[backend] = differing
     ternary.use(names[0])
     if len(names) == 1:
         print("%s: the only backend" % names[0])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Builds shared libraries for this machine: the kernels of mpy_module/, and the simulated core of lx7.
+"""Builds C of this tree as shared libraries for this machine, here the kernels of mpy_module/.
 
-python host_sim/build.py [--sanitize] [kernels|lx7]      build one and print its path
+python host_sim/build.py [--sanitize]      build them and print the library's path
 """
 
 import argparse
@@ -20,7 +20,6 @@ if not __package__:
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, run
 
 SOURCE = ROOT / "mpy_module"
-LX7 = ROOT / "host_sim" / "lx7" / "core"
 OUTPUT = BUILD / "host"
 BINDING = "modternary.c"
 
@@ -48,6 +47,7 @@ def compiler() -> str:
 class Library:
     """Inputs of a shared library. generate: writes headers into a folder, from the files `generators`."""
 
+    stem: str
     what: str
     sources: tuple[Path, ...]
     headers: tuple[Path, ...]
@@ -64,25 +64,7 @@ class Library:
 def kernels() -> Library:
     """The kernels, without MicroPython's binding."""
     sources = tuple(sorted(path for path in SOURCE.glob("*.c") if path.name != BINDING))
-    return Library("the kernels", sources, tuple(SOURCE.glob("*.h")), PTHREAD)
-
-
-def lx7_core() -> Library:
-    """The simulated core; the headers of its decoder are generated from the instruction table."""
-    from host_sim.lx7.isa import TABLES, generate
-
-    def write_headers(folder: Path) -> None:
-        (folder / "instructions.h").write_text(generate.c_header())
-        (folder / "special_registers.h").write_text(generate.special_registers())
-
-    sources, headers = tuple(sorted(LX7.glob("*.c"))), tuple(LX7.glob("*.h"))
-    generators = (*TABLES, *TABLES[0].parent.glob("*.py"))
-    # The core changes the rounding mode at run time.
-    flags = ("-frounding-math", "-ffp-contract=off")
-    return Library("the simulated core", sources, headers, flags, write_headers, generators)
-
-
-LIBRARIES = {"kernels": ("libternary", kernels), "lx7": ("liblx7", lx7_core)}
+    return Library("libternary", "the kernels", sources, tuple(SOURCE.glob("*.h")), PTHREAD)
 
 
 def newer(path: Path, inputs: Iterable[Path]) -> bool:
@@ -93,10 +75,10 @@ def newer(path: Path, inputs: Iterable[Path]) -> bool:
         return False
 
 
-def library(sanitize: bool = False, name: str = "kernels") -> Path:
-    """Build a library of LIBRARIES unless it is up to date; returns its path. Safe to call from several processes."""
-    stem, describe = LIBRARIES[name]
-    path, made = OUTPUT / f"{stem}{'-sanitized' if sanitize else ''}.so", describe()
+def library(made: Library | None = None, sanitize: bool = False) -> Path:
+    """Build a library (None: the kernels) unless it is up to date; returns its path. Safe to call from several processes."""
+    made = made or kernels()
+    path = OUTPUT / f"{made.stem}{'-sanitized' if sanitize else ''}.so"
     if newer(path, made.inputs):
         return path
     with lock("host"):
@@ -123,26 +105,12 @@ def sanitizer_runtime() -> Path:
     return path.resolve()
 
 
-def sanitized_environment() -> dict[str, str]:
-    """Environment in which Python allocates every object with malloc and host_sim loads the sanitized libraries."""
-    return os.environ | {
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "LD_PRELOAD": str(sanitizer_runtime()),
-        "LX7_LIBRARY": str(library(sanitize=True, name="lx7")),
-        "PYTHONMALLOC": "malloc",
-        "TERNARY_LIBRARY": str(library(sanitize=True)),
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
-
-
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Build a shared library for this machine.")
+    parser = argparse.ArgumentParser(description="Build the kernels as a shared library for this machine.")
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
-    parser.add_argument("name", nargs="?", choices=LIBRARIES, default="kernels", help="library (default: %(default)s)")
-    arguments = parser.parse_args()
-    print(library(arguments.sanitize, arguments.name))
+    print(library(sanitize=parser.parse_args().sanitize))
 
 
 if __name__ == "__main__":

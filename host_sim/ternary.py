@@ -103,14 +103,22 @@ class HostRunner:
         """Run an operation (entry `index` of the table); returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
-    def memory(self, size: int) -> memoryview | None:
-        """Zeroed bytes, aligned to 16, as a memoryview; None if memory is exhausted."""
+    def heap(self, size: int) -> memoryview | None:
+        """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
         try:
             memory = ffi.new("char[]", size + 15)
         except MemoryError:
             return None
         start = -int(ffi.cast("uintptr_t", memory)) % 16
         return memoryview(ffi.buffer(memory))[start : start + size]
+
+    def memory(self, size: int, leave: int) -> memoryview | None:
+        """The same for `arena`, which has no limit here."""
+        return self.heap(size)
+
+    def internal(self) -> list[int] | None:
+        """None: there is no internal memory."""
+        return None
 
 
 runner: Any = HostRunner()
@@ -177,24 +185,41 @@ while (operation := library.ternary_operations + len(OPERATIONS)).name:
 globals().update({name: function(i, operation) for i, (name, operation) in enumerate(OPERATIONS.items())})
 
 
-def arena(*values: Any) -> memoryview:
-    """Zeroed memory aligned to 16 bytes, as a memoryview of typecode b, B, h or i (default b)."""
-    operation = library.ternary_arena + 0
-    arguments = ffi.new("ternary_arg[2]")
-    if len(values) not in (1, 2):
+def new_memory(operation: Any, values: tuple[Any, ...]) -> memoryview:
+    """Memory for `arena` (bytes, typecode, leave) or `heap` (bytes, typecode), checked by C."""
+    arguments = ffi.new("ternary_arg[3]")
+    if not 1 <= len(values) <= operation.parameter_count:
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    size, typecode = (*values, "b")[:2]
+    size, typecode, leave = (*values, *("b", 0)[len(values) - 1 :])[:3]
     fill_number(operation, arguments, 0, size)
-    if not (isinstance(typecode, str) and len(typecode) == 1):
-        raise failure(operation, arguments, 1, library.TERNARY_ERR_TYPECODE)
-    arguments[1].value = ord(typecode)
+    arguments[1].value = ord(typecode) if isinstance(typecode, str) and len(typecode) == 1 else 0
+    fill_number(operation, arguments, 2, leave)
     error = ffi.new("ternary_error *")
     if operation.call(arguments, error) < 0:
         raise exception(operation, arguments, error)
-    view = runner.memory(arguments[0].value)
+    size, leave = arguments[0].value, arguments[2].value
+    view = runner.memory(size, leave) if operation.parameter_count == 3 else runner.heap(size)
     if view is None:
-        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY)
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY, leave)
     return view.cast("B").cast(typecode)
+
+
+def arena(*values: Any) -> memoryview:
+    """Zeroed memory (bytes, typecode "b", leave=0) on a multiple of 16, as a memoryview of typecode b, B, h or i.
+
+    On a simulated chip it is internal memory, of which a block of `leave` bytes stays free.
+    """
+    return new_memory(library.ternary_arena + 0, values)
+
+
+def heap(*values: Any) -> memoryview:
+    """The same (bytes, typecode "b") of MicroPython's heap, which on the chip is PSRAM."""
+    return new_memory(library.ternary_heap + 0, values)
+
+
+def internal() -> list[int] | None:
+    """Largest free block of each region of internal memory, in bytes; None where `arena` takes from the heap."""
+    return runner.internal()
 
 
 def cores(count: int | None = None) -> int:
@@ -202,4 +227,4 @@ def cores(count: int | None = None) -> int:
     return runner.cores(None if count is None else operator.index(count))
 
 
-__all__ = ["arena", "cores", "use", *OPERATIONS]
+__all__ = ["arena", "cores", "heap", "internal", "use", *OPERATIONS]

@@ -173,6 +173,11 @@ const char *ternary_error_message(const ternary_operation *operation, const tern
         put_text(&w, ": no room for ");
         put_int(&w, error->argument->value);
         put_text(&w, " bytes");
+        if (error->value) {
+            put_text(&w, " with ");
+            put_int(&w, error->value);
+            put_text(&w, " left in one block");
+        }
         if (error->needed) {
             put_needed(&w, ", the largest free block has ", error->needed);
         }

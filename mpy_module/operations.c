@@ -96,27 +96,39 @@ int32_t ternary_call(const ternary_operation *operation, const ternary_arg *argu
     return operation->call(arguments, error);
 }
 
-static int32_t check_arena(const ternary_arg *arguments, ternary_error *error) {
-    const ternary_arg *bytes = arguments, *typecode = arguments + 1;
+static int32_t check_memory(const ternary_arg *arguments, ternary_error *error) {
+    const ternary_arg *bytes = arguments, *typecode = arguments + 1, *leave = arguments + 2;
     int32_t code = typecode->value;
     int32_t unit = code == 'b' || code == 'B' ? 1 : code == 'h' ? 2 : code == 'i' ? 4 : 0;
     if (unit == 0) {
         ternary_fail(error, TERNARY_ERR_TYPECODE, typecode);
         return error->code;
     }
-    bool ok = ternary_value_in(bytes, 1, INT32_MAX, error) && ternary_value_multiple(bytes, unit, error);
+    bool ok = ternary_value_in(bytes, 1, INT32_MAX, error) && ternary_value_multiple(bytes, unit, error) &&
+              ternary_value_in(leave, 0, INT32_MAX, error);
     return ok ? unit : error->code;
 }
 
-static const ternary_parameter arena_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)};
+static const ternary_parameter memory_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)
+                                                          PARAMETER(leave, INT, IN)};
 
 const ternary_operation ternary_arena[1] = {
     {
         .name = "arena",
         .doc = "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
-        .call = check_arena,
-        .parameters = arena_parameters,
-        .parameter_count = COUNT(arena),
+        .call = check_memory,
+        .parameters = memory_parameters,
+        .parameter_count = COUNT(memory),
+        .has_result = 1,
+    },
+};
+const ternary_operation ternary_heap[1] = {
+    {
+        .name = "heap",
+        .doc = "The same of MicroPython's heap.",
+        .call = check_memory,
+        .parameters = memory_parameters,
+        .parameter_count = COUNT(memory) - 1, // all but `leave`
         .has_result = 1,
     },
 };

@@ -69,8 +69,8 @@ enum {
     TERNARY_ERR_SUM = -9,       // row `index` sums to `value`, not in `low`..`high`
     TERNARY_ERR_CHANNELS = -10, // a number of channels is neither 1 nor 3
     TERNARY_ERR_RANGE = -11,    // a Python int does not fit int32
-    TERNARY_ERR_TYPECODE = -12, // not a typecode of arena
-    TERNARY_ERR_MEMORY = -13,   // out of memory; `needed`: the largest free block, 0 if unknown
+    TERNARY_ERR_TYPECODE = -12, // not a typecode of arena and heap
+    TERNARY_ERR_MEMORY = -13,   // out of memory; `value`: to be left, `needed`: largest free block or 0
     TERNARY_ERR_COUNT = -14,    // wrong number of arguments: `value`
     TERNARY_ERR_TYPE = -15,     // not a buffer of the declared type, or not an int
     TERNARY_ERR_READONLY = -16, // an output or scratch is read-only
@@ -115,9 +115,9 @@ typedef struct {
 
 extern const ternary_operation ternary_operations[]; // the last one's name is NULL
 
-// Checks the arguments (bytes, typecode as a character) of `arena`, which each binding implements itself;
-// returns the size of an item.
-extern const ternary_operation ternary_arena[1];
+// Check the arguments (bytes, typecode as a character, bytes to leave free in one block) of `arena`, and the
+// first two of `heap`, which each binding implements itself; return the size of an item.
+extern const ternary_operation ternary_arena[1], ternary_heap[1];
 
 // Entry point: checks that buffers are not empty, hold whole elements, are aligned and do not overlap, then
 // dispatches to the operation.

@@ -7,7 +7,7 @@ python -m tests.sanitize [ARGS]      build the sanitized library, see that it ca
 import subprocess
 import sys
 
-from host_sim import build
+from host_sim.lx7.library import sanitized_environment
 from host_sim.setup.shell import ROOT, Failure, one_line_errors, step
 
 TESTS = (
@@ -55,7 +55,7 @@ def check_that_faults_are_caught(env: dict[str, str]) -> None:
 def main() -> None:
     """Command line."""
     with step("building the kernels and the simulated core with sanitizers"):
-        env = build.sanitized_environment()
+        env = sanitized_environment()
     check_that_faults_are_caught(env)
     options = ("-q", "-p", "no:cacheprovider", "-m", "not lx7")  # of simulated code they would see the simulator alone
     command = [sys.executable, "-m", "pytest", *options, *TESTS, *sys.argv[1:]]

@@ -78,7 +78,8 @@ def build(
         folder = output.with_name(f"usermods-{output.name}")
         link_modules(folder, modules)
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
-        discard_if_reconfigured(output, [str(tree), *options], [*includes, *settings])
+        # Another version's files may be older than the objects made of this one's.
+        discard_if_reconfigured(output, [str(tree), tree_version(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
         command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]

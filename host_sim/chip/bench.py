@@ -3,8 +3,9 @@
 
 python -m host_sim.chip.bench [NETWORK] [--sram KB] [--docs]      (`just bench-s3`)
 
-Each benchmark runs three times: as modelled, with free flash, and without the data cache's preload, whose timing is
-assumed. Networks are planned for two cores; the simulator runs both parts one after the other, and timing.TwoCores
+Each benchmark runs three times: as modelled, with free flash, and without the data cache's preload, whose
+timing is assumed. Networks are planned as on the chip: into the internal memory that is free after boot, 64 KB of it
+left to others, or into --sram KB. DeiT is planned for two cores and runs both parts one after another; timing.TwoCores
 estimates the time on two cores.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from host_sim.chip.runner import AFTER_BOOT
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
@@ -27,6 +29,8 @@ DEIT = "deit3_small_patch16_224"
 SHIPPED = "shipped_model"
 MODELS = BUILD / "models"
 PIECE = 100 * 1024
+# Largest free block of each region of internal memory after the chip's start.
+FREE = tuple(largest for _, largest in AFTER_BOOT)
 PICTURE = ROOT / "docs" / "bench-s3.svg"
 START, END = "<!-- bench-s3: written by `just bench-s3 --docs` -->", "<!-- /bench-s3 -->"
 TIMINGS = {
@@ -206,20 +210,24 @@ def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run
     """A forward pass of a network on a new simulated chip."""
     ternary, bench = firmware()
     from ftervit import VisionTransformer, layers
+    from ftervit.plan import RESERVE
 
     for scratch in (layers.scratch, layers.patch_scratch):
         scratch.use(b"")  # its buffer belongs to the previous chip
     limits = {} if sram is None else {"sram": sram, "piece": PIECE}
-    runner = ternary.use("lx7", timing=timing, **limits)
+    runner = ternary.use("lx7", timing=timing, **(limits or {"regions": FREE}))
     ternary.cores(cores)
     model = VisionTransformer.load(str(path), **limits)
     size = model.img_size * model.img_size * model.in_chans
-    picture = bench.filled(size) if sram is None else bytearray(bench.pattern(size, -128, 127))
+    picture = ternary.heap(size, "B")
+    picture[:] = bench.pattern(size, -128, 127)
     runner.costs.clear()
     before, old = by_function(runner.machine), runner.machine.totals
     model(picture)
     totals = runner.machine.totals
     external = totals.external - old.external
+    if sram is None and max(runner.internal()) < RESERVE:
+        raise Failure(f"{path}: a block of {max(runner.internal())} bytes is left to others, not of {RESERVE}")
     # Python's time between two operations is not included.
     return Run(bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before))
 
@@ -256,18 +264,17 @@ def shipped() -> Path:
     return ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 
 
-def plan_of(path: Path, sram: int, cores: int) -> str:
-    """The plan of a network for `sram` bytes, as text; the refusal if there is none."""
+def plan_of(path: Path, sram: int | None, cores: int) -> str:
+    """The plan of a network for `sram` bytes, or for what a chip has, as text."""
     ternary, _ = firmware()
     from ftervit.modelfile import ModelFile
     from ftervit.plan import Plan
 
     ternary.use("host")
     ternary.cores(cores)
+    sizes = ModelFile(str(path)).architecture
     try:
-        return str(Plan(ModelFile(str(path)).architecture, sram, PIECE))
-    except MemoryError as error:
-        return str(error)
+        return str(Plan(sizes, free=FREE) if sram is None else Plan(sizes, sram, PIECE))
     finally:
         ternary.cores(1)
 
@@ -384,10 +391,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "network",
         nargs="?",
-        help=f"run only this network of build/models/ (default: the kernels, {DEIT} and the shipped model)",
+        help=f"only {SHIPPED} or this one of build/models/ (default: the kernels, {DEIT} and {SHIPPED})",
     )
-    parser.add_argument("--sram", type=int, default=192, metavar="KB", help="SRAM to plan for (default: %(default)s)")
-    parser.add_argument("--docs", action="store_true", help="write the tables and the picture into docs/")
+    parser.add_argument(
+        "--sram",
+        type=int,
+        metavar="KB",
+        help="SRAM to plan for (default: what is free after the chip's start, a block of 64 KB left to others)",
+    )
+    parser.add_argument("--docs", action="store_true", help="write tables and picture into docs/")
     return parser
 
 
@@ -395,10 +407,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line."""
     arguments = parser().parse_args()
-    sram = arguments.sram * 1024
+    sram = None if arguments.sram is None else arguments.sram * 1024
     if arguments.network and arguments.docs:
         raise Failure("--docs needs all rows: name no network")
-    path = network_path(arguments.network or DEIT)
+    path = shipped() if arguments.network == SHIPPED else network_path(arguments.network or DEIT)
     print(plan_of(path, sram, 2), end="\n\n")
     if arguments.network:
         rows = [network_row(arguments.network, path, sram, 2)]

@@ -23,6 +23,9 @@ MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
 MOST_BUFFERS = 128  # mapped at the same time, besides SRAM
 FLASH = EXTERNAL_DATA[0], EXTERNAL_DATA[0] + 0x1000000
 PSRAM = FLASH[1], EXTERNAL_DATA[1]
+# Internal memory after boot, region by region: bytes free, of these in the largest block, as a build of the vendor's
+# sources reported them in an emulator.
+AFTER_BOOT = (155_720, 147_456), (32_031, 32_024), (21_572, 21_568)
 
 
 @dataclass
@@ -71,6 +74,12 @@ class Space:
         self.taken[address] = size
         return address
 
+    def largest(self) -> int:
+        """Bytes of the largest free range."""
+        starts = [*sorted(self.taken), self.end]
+        ends = [self.start, *(address + self.taken[address] for address in starts[:-1])]
+        return max(start - end for start, end in zip(starts, ends, strict=True))
+
 
 def address_of(view: memoryview) -> int:
     """Address of a buffer on this machine."""
@@ -80,8 +89,8 @@ def address_of(view: memoryview) -> int:
 class Lx7Runner:
     """Runs operations on a simulated core. Figures do not include the interpreter's time.
 
-    names: names of the operations, in table order; sram, piece: largest total and largest single allocation of
-    `ternary.arena` in bytes, limited by the chip's SRAM.
+    names: of the operations, in the order of their table; sram, piece: bytes that `ternary.arena` allocates in all and
+    at once, limited by the chip's SRAM; or regions: bytes of each region that it allocates from.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Lx7Runner:
         timing: Timing | None = None,
         sram: int = DATA_SRAM[1] - DATA_SRAM[0],
         piece: int | None = None,
+        regions: tuple[int, ...] = (),
     ):
         self.names = names
         self.program = Program.load(toolchain.build_kernels())
@@ -97,33 +107,66 @@ class Lx7Runner:
         self.machine.load(self.program)
         self.operations = self.program.symbols["ternary_operations"].address
         start = -(-self.program.symbols["_lx7_free"].address // 16) * 16
-        end = min(STACK_TOP - STACK, start + MAILBOX + sram)
-        self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
+        end, first = STACK_TOP - STACK, start + MAILBOX
+        self.mailbox, self.piece, self.apart = start, piece, bool(regions)
+        self.arenas = []
+        for size in regions or (min(sram, end - first),):
+            # A gap: what lies in two regions is never one block.
+            self.arenas.append(Space(first, first + size // 16 * 16))
+            first = self.arenas[-1].end + 16
+        if first > end + 16:
+            raise MemoryError(f"regions: {sum(regions)} bytes, the chip has {end - start - MAILBOX} beside the kernels")
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
         # Key: first address, bytes, read-only; most recently used last.
         self.placements: OrderedDict[tuple[int, int, bool], Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
+        # Cores; cached, because asking the simulated core would add to its cycles.
+        self.in_use = self.machine.call("ternary_cores")
 
-    def memory(self, size: int) -> memoryview | None:
-        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if it does not fit."""
-        fits = self.piece is None or size <= self.piece
-        address = self.arena.take(-(-size // 16) * 16) if fits else None
-        if address is None:
+    def take(self, size: int) -> tuple[Space, int] | None:
+        """A range in the first region that has one, or None."""
+        for space in self.arenas:
+            address = space.take(-(-size // 16) * 16)
+            if address is not None:
+                return space, address
+        return None
+
+    def memory(self, size: int, leave: int) -> memoryview | None:
+        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if there is too little beside a block of
+        `leave` bytes."""
+        if self.piece is not None and size > self.piece:
             return None
+        left = self.take(leave) if leave else None
+        found = self.take(size) if left or not leave else None
+        if left:
+            left[0].taken.pop(left[1])
+        if found is None:
+            return None
+        space, address = found
         block = self.sram[address - DATA_SRAM[0] :][:size]
         block[:] = bytes(size)
-        taken = self.arena.taken
+        taken = space.taken
         owner = ffi.gc(ffi.cast("char *", ffi.from_buffer(block)), lambda _: taken.pop(address))
         # The view keeps its owner alive; the memory lives as long as this runner.
         return memoryview(ffi.buffer(owner, size))
 
+    def heap(self, size: int) -> memoryview:
+        """Zeroed bytes aligned to 16, placed in PSRAM."""
+        memory = ffi.new("char[]", size + 15)
+        owner = ffi.gc(memory + -int(ffi.cast("uintptr_t", memory)) % 16, lambda _, memory=memory: None)
+        return memoryview(ffi.buffer(owner, size))
+
+    def internal(self) -> list[int] | None:
+        """Largest free block of each region; None where it was given no regions."""
+        return [space.largest() for space in self.arenas] if self.apart else None
+
     def cores(self, count: int | None = None) -> int:
-        """Number of parts that operations are split into; with a count, sets it first. The parts run one after the
-        other; timing.TwoCores estimates the time on two cores."""
-        if count is None:
-            return self.machine.call("ternary_cores")
-        return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
+        """Parts that operations are cut into, which run one after another here; with a count, sets it first.
+        timing.TwoCores estimates the time on two cores."""
+        if count is not None:
+            self.in_use = self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
+        return self.in_use
 
     def backends(self) -> list[str]:
         """Names of the backends, the default first."""

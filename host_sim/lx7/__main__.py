@@ -4,18 +4,17 @@
 import argparse
 import bisect
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from host_sim import build
 from host_sim.lx7 import isa, profile, silicon, toolchain
+from host_sim.lx7.library import sanitized_environment
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
@@ -166,7 +165,7 @@ def fuzz(arguments: argparse.Namespace) -> int:
     """lx7 fuzz"""
     if "LX7_LIBRARY" not in os.environ:
         command = [sys.executable, "-m", "host_sim.lx7", *sys.argv[1:]]
-        return subprocess.run(command, cwd=ROOT, env=build.sanitized_environment()).returncode
+        return subprocess.run(command, cwd=ROOT, env=sanitized_environment()).returncode
     from host_sim.lx7.fuzz import fuzz as run_cases
 
     def progress(done: int) -> None:
@@ -198,26 +197,8 @@ def compare_with_silicon(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def run_script(arguments: argparse.Namespace) -> int:
-    """lx7 script"""
-    script = arguments.script.resolve()
-    if not script.exists():
-        raise Failure(f"{arguments.script}: no such file")
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
-    import ternary
-
-    runner = ternary.use("lx7")
-    os.chdir(script.parent)
-    sys.argv = [str(script), *arguments.arguments]
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    finally:
-        print(f"\n{runner.report()}")
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.ArgumentParser]]:
+    """The command line, and what gives it another command: add(name, action, text) returns the command's parser."""
     main = argparse.ArgumentParser(
         prog="just lx7",
         description="Run programs for the ESP32-S3's Xtensa LX7 core, including PIE, on a simulated core. "
@@ -265,27 +246,29 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--count", type=int, default=100, help="instructions to show (default: %(default)s)")
     command = add("check-toolchain", check_toolchain, "Compare the table's encodings with Espressif's assembler")
     command.add_argument("--assembler", default="xtensa-esp32s3-elf-as", help="its name or path (default: %(default)s)")
-    command = add("script", run_script, "Run a firmware script with every operation on the simulated core")
-    command.add_argument("script", type=Path, help="such as firmware/classify.py; runs under CPython in its folder")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     command = add("silicon", compare_with_silicon, "Compare the cycle model with published measurements")
     command.add_argument("--docs", action="store_true", help="write the table into docs/simulator.md")
     command = add("fuzz", fuzz, "Run random code and damaged ELF files under sanitizers")
-    command.add_argument("--cases", type=int, default=10**6, help="number of cases (default: %(default)s)")
-    command.add_argument("--seed", type=int, default=1, help="seed of the random numbers (default: %(default)s)")
-    return main
+    command.add_argument("--cases", type=int, default=10**6, help="how many (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
+    return main, add
 
 
-@one_line_errors
-def main() -> None:
-    """Command line."""
-    arguments = parser().parse_args()
+def execute(main: argparse.ArgumentParser) -> None:
+    """Run the command that the command line names."""
+    arguments = main.parse_args()
     try:
         status = arguments.action(arguments)
     except (MachineError, ProgramError, ValueError) as error:
         raise Failure(str(error)) from None
     if status:
         raise SystemExit(status)
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    execute(parser()[0])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ heap.regions                                        # [Region(free=..., largest=
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import cffi
 
 from host_sim import build
+from host_sim.chip.runner import AFTER_BOOT
 from host_sim.setup.shell import lock
 
 HERE = Path(__file__).resolve().parent
@@ -23,8 +25,8 @@ SOURCE = HERE / "arena" / "heap" / "chip_heap.c"
 HEADERS = (SOURCE.with_suffix(".h"), HERE / "idf" / "components" / "heap" / "include" / "esp_heap_caps.h")
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC", f"-I{HEADERS[1].parent}")
 INTERNAL = 1 << 11 | 1 << 2  # MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT
-# (bytes free, of these in the largest block) after boot, as a build of the vendor's sources reported them.
-BOOT = ((155_720, 147_456), (32_031, 32_024), (21_572, 21_568))
+BOOT = AFTER_BOOT
+WIFI = [1600] * 38  # bytes of its blocks, about 60 KB
 
 ffi = cffi.FFI()
 for header in reversed(HEADERS):
@@ -52,11 +54,19 @@ class Region(NamedTuple):
 
 
 class ChipHeap:
-    """The heap of a board after boot; there is only one, which a new ChipHeap resets."""
+    """The heap of a board after boot, or of regions (bytes free, of these in the largest block); there is one, which a
+    new ChipHeap starts afresh."""
 
-    def __init__(self) -> None:
+    _newest: "ChipHeap | None" = None
+
+    def __init__(self, regions: Iterable[tuple[int, int]] = BOOT) -> None:
         self._library = ffi.dlopen(str(library()))
         self._library.chip_heap_reset()
+        ChipHeap._newest = self
+        if tuple(regions) != BOOT:
+            self.clear()
+            for total, largest in regions:
+                self.add(total, largest)
 
     def malloc(self, size: int, caps: int = INTERNAL) -> int | None:
         """Allocate a block; returns its address, or None if it fits no region."""
@@ -92,6 +102,11 @@ class ChipHeap:
             Region(found.chip_heap_free(number), found.chip_heap_largest(number))
             for number in range(found.chip_heap_regions())
         ]
+
+    @property
+    def over(self) -> bool:
+        """Whether a new ChipHeap has taken all blocks back."""
+        return ChipHeap._newest is not self
 
     @property
     def blocks(self) -> int:

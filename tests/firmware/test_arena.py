@@ -6,6 +6,7 @@ heap is arena/heap/chip_heap.c, with the regions of a board after boot; it overw
 that of tests/mpy_module/freertos. Pointers have 8 bytes here, so an arena has a larger header than on the chip.
 """
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 
 from host_sim.boards import unix
 from host_sim.build import SOURCE
-from host_sim.setup.shell import BUILD, ROOT
-from tests.firmware.chip_heap import BOOT
+from host_sim.setup.shell import ROOT
+from tests.firmware.chip_heap import BOOT, WIFI
+from tests.firmware.test_equality import host_logits
+from trainer.data import load_fashion_mnist
 
 HERE = Path(__file__).resolve().parent / "arena"
 FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
@@ -32,7 +35,7 @@ def collect(depth=30):
 @pytest.fixture(scope="module")
 def micropython():
     """The unix port of this file's docstring."""
-    output = BUILD / "unix-arena"
+    output = unix.output("unix-arena")
     modules = {"freertos": FREERTOS, "heap": HERE / "heap", "ternary": SOURCE}
     options = (f"VARIANT_DIR={HERE}", "CFLAGS_EXTRA=-Wno-error")
     unix.build("unix", output, modules, options, sorted(HERE.glob("mpconfigvariant.*")))
@@ -43,8 +46,8 @@ def micropython():
 def printed(micropython):
     """The output lines of a script."""
 
-    def of(script):
-        command = [micropython, "-X", "heapsize=1M", "-c", START + script]
+    def of(script, heap="1M"):
+        command = [micropython, "-X", f"heapsize={heap}", "-c", START + script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.split("\n")[:-1]
@@ -92,11 +95,15 @@ def make():
         a[i] = i
     return {keep}
 
+def read():
+    return {read}
+
 kept = make()
 for _ in range(20):
     collect()
     bytearray(5000)
-print(heap.count(), {read})
+# In a function: what the module's own frame held stays on its stack, where the collector finds it.
+print(heap.count(), read())
 kept = None
 collect()
 print(heap.count())
@@ -274,3 +281,124 @@ print(counted(lambda: ternary.linear(x, weight, bias, multiplier, shift, out, wo
 running = False
 """
     assert printed(script) == ["True"]
+
+
+def test_an_arena_leaves_what_it_shall_in_one_block(printed):
+    """Wherever the allocator would have put it, and says so if that is impossible."""
+    script = """
+heap.clear()
+for size in (40000, 150000, 30000):
+    heap.add(size)
+print(ternary.internal())
+views = [ternary.arena(size, "b", 64 * 1024) for size in (60000, 24000, 20000)]
+print(heap.largest() >= 64 * 1024, heap.count())
+try:
+    ternary.arena(60000, "b", 64 * 1024)
+except MemoryError as error:
+    print(error)
+print(heap.largest() >= 64 * 1024, heap.count())
+views.append(ternary.arena(60000, "b", 0))
+print(heap.largest() < 64 * 1024, heap.count())
+"""
+    regions, first, refused, second, third = printed(script)
+    assert regions == "[39996, 149996, 29996]"
+    assert (first, second, third) == ("True 3", "True 3", "True 4")
+    words = r"arena: no room for 60000 bytes with 65536 left in one block, the largest free block has (\d+)"
+    assert 64 * 1024 <= int(re.fullmatch(words, refused)[1]) + 256 < 90000
+
+
+def test_regions_tell_their_largest_free_block(printed):
+    script = """
+print(ternary.internal())
+block = heap.take(100000)
+print(ternary.internal() == [largest for _, largest in heap.regions()], ternary.internal())
+heap.give(block)
+for _ in range(8):
+    heap.add(5000)
+print(ternary.internal())
+heap.clear()
+print(ternary.internal())
+"""
+    largest = [size for _, size in BOOT]
+    assert printed(script) == [
+        str(largest),
+        f"True {[largest[0] - 100004, *largest[1:]]}",
+        f"{[*largest, *[4996] * 5]}",
+        "[]",
+    ]
+
+
+def test_the_heap_is_pythons(printed):
+    script = """
+import uctypes
+before = gc.mem_alloc()
+for typecode in "bBhi":
+    view = ternary.heap(40000, typecode)
+    print(uctypes.addressof(view) % 16, len(bytes(view)), any(view), heap.count(), gc.mem_alloc() - before >= 40000)
+try:
+    ternary.heap(2000000)
+except MemoryError as error:
+    print(str(error).split(",")[0])
+"""
+    *lines, refused = printed(script)
+    assert lines == ["0 40000 False 0 True"] * 4
+    assert refused == "heap: no room for 2000000 bytes"
+
+
+MODEL = """
+import sys
+sys.path.insert(0, "{firmware}")
+from ftervit import Image, VisionTransformer
+for size in {wifi}:
+    heap.take(size)
+others = heap.count()
+with open("{pictures}", "rb") as file:
+    pictures = [Image(file.read(784), 28, 28, 1) for _ in range(2)]
+
+def state(model):
+    for _ in range(3):
+        found = [list(model(model.preprocess(picture))) for picture in pictures]
+    collect()
+    inside = sum(1 for size in model.plan.pieces if size)
+    plan = model.plan
+    print(found, plan.cores, heap.largest(), heap.count() - others == inside, plan.external_bytes())
+
+for before, after in ((1, 2), (2, 1)):
+    ternary.cores(before)
+    model = VisionTransformer.load("{model}"{options})
+    print(heap.largest())
+    state(model)
+    ternary.cores(after)
+    state(model)
+    ternary.cores(before)
+    state(model)
+    model = None
+    from ftervit import layers
+    layers.release()
+    collect()
+    print(heap.count() - others)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wifi", "options", "least"),
+    [((), "", 65536), (WIFI, "", 65536), ((), ", reserve=100000", 100000), ((), ", reserve=0", 0)],
+)
+def test_the_shipped_model_in_a_chips_memory(printed, shipped, tmp_path, wifi, options, least):
+    """Cores before and after load: the host's logits, and a block of 64 KB for others at any time, also when 60 KB are
+    taken before."""
+    images = load_fashion_mnist("t10k").images[:2].numpy()
+    pictures = tmp_path / "pictures"
+    pictures.write_bytes(images.tobytes())
+    numbers = {"wifi": tuple(wifi), "pictures": pictures, "model": shipped, "options": options}
+    lines = printed(MODEL.format(firmware=ROOT / "firmware", **numbers), heap="4M")
+    expected = str(host_logits(shipped, images).tolist())
+    for cores in ((1, 2, 1), (2, 1, 2)):
+        assert int(lines.pop(0)) >= least
+        for count in cores:
+            logits, _, rest = lines.pop(0).partition("]] ")
+            found, largest, pieces, external = rest.split()
+            assert (logits + "]]", int(found), pieces) == (expected, count, "True")
+            assert int(largest) >= least and (wifi or least > 65536 or int(external) == 0)
+        assert lines.pop(0) == "0"
+    assert lines == []

@@ -60,20 +60,20 @@ def test_mip_installs_it(own_board, request, origin):
 
 
 def test_every_name_is_there(board):
-    """ModelFile, modelfile and plan are imported on first use."""
+    """ModelFile, architecture, modelfile and plan come when they are first used."""
     script = """
 import ftervit, sys
 names = {names}
 print([name for name in names if not hasattr(ftervit, name)], "ftervit.plan" in sys.modules)
-from ftervit import ModelFile, modelfile, plan
-print(ModelFile is modelfile.ModelFile, plan.Plan)
+from ftervit import ModelFile, architecture, modelfile, plan
+print(ModelFile is modelfile.ModelFile, plan.Plan, architecture.SIZES[0])
 try:
     ftervit.nothing
 except AttributeError as error:
     print(error)
 """
     result = board.mpremote("exec", script.format(names=ftervit.__all__))
-    assert result.stdout == "[] False\nTrue <class 'Plan'>\nmodule 'ftervit' has no attribute 'nothing'\n"
+    assert result.stdout == "[] False\nTrue <class 'Plan'> img_size\nmodule 'ftervit' has no attribute 'nothing'\n"
 
 
 def test_every_name_is_there_on_cpython():

@@ -137,15 +137,15 @@ run(1000); print("lost", before - free())
     assert board.mpremote("exec", script, timeout=300).stdout == "lost 0\n"
 
 
-def test_soak_fails_on_any_fault(own_board, monkeypatch, capfdbinary):
+def test_soak_fails_on_any_fault(own_board, monkeypatch, tmp_path, capfdbinary):
     soak.soak(own_board, 3)
     assert b"3 runs on 2 cores" in capfdbinary.readouterr().out
-    text = soak.script(3)
-    assert "SOAK = 3\n" in text
-    monkeypatch.setattr(soak, "script", lambda runs: text.replace("wrong = 0\n", "wrong = 2\n"))
+    monkeypatch.setattr(soak, "FIRMWARE", tmp_path)
+    script = (ROOT / "firmware" / "bench.py").read_text()
+    (tmp_path / "bench.py").write_text(script.replace("wrong = 0\n", "wrong = 2\n"))
     with pytest.raises(Failure, match="2 faults"):
         soak.soak(own_board, 3)
-    monkeypatch.setattr(soak, "script", lambda runs: "1 / 0\n")
+    (tmp_path / "bench.py").write_text("1 / 0\n")
     with pytest.raises(Failure, match="failed on the virtual board"):
         soak.soak(own_board, 3)
 

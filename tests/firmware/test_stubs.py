@@ -57,8 +57,9 @@ def test_the_stub_of_ternary_has_all_functions():
     functions = members(ast.parse(stubs.STUB.read_text()))
     for name in ternary.__all__:
         names = [name for name, _ in parameters_of_stub(functions[name])]
-        # The host's use() takes options for the simulated chip; its arena() checks the number of arguments itself.
-        expected = {"use": ["name"], "arena": ["bytes", "typecode"]}.get(name)
+        # The host's use() takes options for the simulated chip; its arena() and heap() any count, which they check.
+        memory = ["bytes", "typecode"]
+        expected = {"use": ["name"], "arena": [*memory, "leave"], "heap": memory}.get(name)
         assert names == (expected or [name for name, _ in parameters_of(getattr(ternary, name))]), name
     assert {name for name in functions if not name.startswith("_")} == set(ternary.__all__)
 

@@ -222,15 +222,19 @@ def address(view):
 
 
 def attack_arena():
-    """Valid and invalid arenas."""
+    """Right and wrong arenas, and memory of the heap."""
     for arguments in ((1,), (48, "b"), (48, "B"), (48, "h"), (48, "i")):
-        view = ternary.arena(*arguments)
-        print("arena", arguments, len(view), bytes(view), address(view) % 16)
+        for name in ("arena", "heap"):
+            view = getattr(ternary, name)(*arguments)
+            print(name, arguments, len(view), bytes(view), address(view) % 16)
+    print("arena", len(ternary.arena(48, "h", 1000)), "internal", ternary.internal())
     sizes = (0, -1, -(2**31), 2**31, 2**70, None, 1.5, "1", b"1")
-    wrong = [(size, "b") for size in sizes] + [(size, "h") for size in (1, 47)] + [(46, "i"), (), (1, "b", 2)]
+    wrong = [(size, "b") for size in sizes] + [(size, "h") for size in (1, 47)] + [(46, "i"), (), (1, "b", 2, 3)]
+    wrong += [(16, "b", leave) for leave in (-1, 2**31, "1", None)]
     wrong += [(16, code) for code in ("f", "d", "q", "", "bb", "l", "\0", b"b", 98, None)]
     for arguments in wrong:
         attempt(f"arena {arguments}", "arena", arguments)
+        attempt(f"heap {arguments}", "heap", arguments)
     views = [buffer("h", [i] * 9) for i in range(50)]
     gc.collect()
     print("arenas stay", all(list(view) == [i] * 9 for i, view in enumerate(views)))

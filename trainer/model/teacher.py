@@ -18,18 +18,22 @@ from trainer.model.vit import ModelSettings, create_timm
 
 @register_model
 def small_resnet(
-    pretrained: bool = False, layers: tuple = (1, 1, 1, 1), channels: tuple = (32, 64, 96, 128), **arguments
+    pretrained: bool = False,
+    layers: tuple = (1, 1, 1, 1),
+    channels: tuple = (32, 64, 96, 128),
+    stem_stride: int = 1,
+    **arguments,
 ) -> ResNet:
-    """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one keeps its size.
+    """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one as told.
 
-    layers, channels: blocks and channels of each of the four stages.
+    layers, channels: blocks and channels of each of the four stages; stem_stride: 1 or 2
     """
     if pretrained:
         raise ValueError("small_resnet has no pretrained weights")
     for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
         arguments.pop(unused, None)
     net = ResNet(BasicBlock, tuple(layers), channels=tuple(channels), **arguments)
-    net.conv1 = nn.Conv2d(arguments["in_chans"], 64, 3, padding=1, bias=False)
+    net.conv1 = nn.Conv2d(arguments["in_chans"], 64, 3, stem_stride, padding=1, bias=False)
     net.maxpool = nn.Identity()
     return net
 

@@ -58,11 +58,11 @@ class Tensor:
     @property
     def packed(self) -> bool:
         """Whether the bytes are trits in the form of SPEC 2.6 or 2.7."""
-        reader = import_ftervit().modelfile
+        packed_shape = import_ftervit().architecture.packed_shape
         return (
             self.stored.dtype == np.uint8
             and len(self.shape) in (1, 2)
-            and list(self.stored.shape) == reader.packed_shape(self.shape)
+            and list(self.stored.shape) == packed_shape(self.shape)
         )
 
     @property
@@ -126,9 +126,9 @@ class Forward:
         over T tokens of width D costs T * (3 D^2 + D^2 + 2 D * mlp_hidden) for its linear layers and 2 T^2 D for
         attention (q k and weights v). The head costs D * num_classes. Additions, norms and tables are not counted.
         """
-        reader, sizes, macs = import_ftervit().modelfile, completed(sizes), 0
-        grids = reader.grids(sizes)
-        for index, (_, kernel, *_) in enumerate(reader.convolutions(sizes)):
+        architecture, sizes, macs = import_ftervit().architecture, completed(sizes), 0
+        grids = architecture.grids(sizes)
+        for index, (_, kernel, *_) in enumerate(architecture.convolutions(sizes)):
             (_, inputs), (side, channels) = grids[index : index + 2]
             macs += side**2 * channels * kernel**2 * inputs
         side, width = grids[-1]

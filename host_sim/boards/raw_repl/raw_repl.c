@@ -23,6 +23,8 @@
 
 void __real_mp_hal_set_interrupt_char(int c);
 void __real_mp_hal_stdout_tx_strn_cooked(const char *str, size_t len);
+void __real_mp_hal_stdio_mode_raw(void);
+void __real_mp_hal_stdio_mode_orig(void);
 
 static bool serving;
 static bool interruptible;
@@ -67,6 +69,20 @@ void __wrap_mp_hal_stdout_tx_strn_cooked(const char *str, size_t len) {
     __real_mp_hal_stdout_tx_strn_cooked(str, len);
     if (at_prompt) {
         set_terminal(false, false);
+    }
+}
+
+// The port's own two throw away what has been received: from MicroPython 1.27 on pyexec calls them around
+// each program, and a client that interrupts one sends more right behind Ctrl-C.
+void __wrap_mp_hal_stdio_mode_raw(void) {
+    if (!serving) {
+        __real_mp_hal_stdio_mode_raw();
+    }
+}
+
+void __wrap_mp_hal_stdio_mode_orig(void) {
+    if (!serving) {
+        __real_mp_hal_stdio_mode_orig();
     }
 }
 

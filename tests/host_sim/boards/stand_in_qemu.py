@@ -29,23 +29,23 @@ sys.path.append("/rom")
 del os, vfs
 __import__("raw_repl").run({raw})
 """
-ROWS = """
+BACKENDS = """
 import ternary
-class Rows:
-    row = "pie"
+class Backends:
+    active = "pie"
     def __getattr__(self, name):
         return getattr(self.module, name)
-    def use(self, row):
-        if row not in ("pie", "reference"):
-            raise ValueError("use: '%s' is not one of pie, reference" % row)
-        self.row = row
+    def use(self, name):
+        if name not in ("pie", "reference"):
+            raise ValueError("use: '%s' is not one of pie, reference" % name)
+        self.active = name
     def residual_add(self, stream, y, shift):
         self.module.residual_add(stream, y, shift)
-        if self.wrong and self.row == "pie":
+        if self.wrong and self.active == "pie":
             stream[0] += 1
-rows = Rows()
-rows.module, rows.wrong = ternary, {wrong}
-sys.modules["ternary"] = rows
+backends = Backends()
+backends.module, backends.wrong = ternary, {wrong}
+sys.modules["ternary"] = backends
 del ternary
 """
 EXIT_FRIENDLY, EXIT_RAW = 64, 65
@@ -131,7 +131,7 @@ def boot(root: Path) -> None:
     # Input that arrives before the UART is set up is lost.
     time.sleep(0.3)
     termios.tcflush(0, termios.TCIFLUSH)
-    extra = ROWS.format(wrong=fault == "pie") if fault.endswith("pie") else ""
+    extra = BACKENDS.format(wrong=fault == "pie") if fault.endswith("pie") else ""
     while True:
         start = START.format(root=str(root), extra=extra, raw=raw)
         program = [os.environ["STAND_IN_PROGRAM"], "-X", "heapsize=8M", "-c", start]

@@ -156,7 +156,7 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
     assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
 
 
-def test_rows_that_agree(qemu, firmware, monkeypatch):
+def test_backends_that_agree(qemu, firmware, monkeypatch):
     monkeypatch.setenv("STAND_IN_FAULT", "right pie")
     device, said, status = serve(firmware)
     assert device.startswith("/dev/") and status == 0

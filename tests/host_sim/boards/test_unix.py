@@ -31,6 +31,21 @@ def test_each_tree_has_an_output_of_its_own(monkeypatch, tmp_path):
     assert {path.parent for path in names} == {unix.BUILD}
 
 
+def test_another_version_at_the_same_place_is_built_anew(monkeypatch, tmp_path):
+    """Files of an older version may be older than the objects of a newer one, and the other way round."""
+    header = tmp_path / "tree" / "py" / "mpconfig.h"
+    header.parent.mkdir(parents=True)
+    monkeypatch.setattr(unix, "source", lambda: tmp_path / "tree")
+    monkeypatch.setattr(unix, "run", lambda *_: None)
+    made = tmp_path / "output" / "object.o"
+    for minor, stays in ((25, False), (25, True), (28, False)):
+        header.write_text(f"#define MICROPY_VERSION_MAJOR 1\n#define MICROPY_VERSION_MINOR {minor}\n")
+        header.open("a").write("#define MICROPY_VERSION_MICRO 0\n")
+        unix.build("unix", made.parent, {}, [])
+        assert made.exists() == stays
+        made.touch()
+
+
 @pytest.mark.skipif(not TREES, reason="MPY_DIRS names no source trees of MicroPython (PATH:PATH)")
 @pytest.mark.parametrize("tests", [BOARD_TESTS, MODEL_TESTS], ids=["board", "model"])
 @pytest.mark.parametrize("tree", TREES or ["none"], ids=lambda path: tree_version(Path(path)))

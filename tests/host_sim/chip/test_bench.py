@@ -51,11 +51,19 @@ def test_parts_add_up(row):
     assert run.parts["products of linear layers"] >= run.macs / 16 * 0.8
 
 
-def test_a_plan_that_the_chip_cannot_hold_is_refused(network):
-    with pytest.raises(MemoryError, match=r"need at least \d+ bytes, 4096 are given"):
-        bench.network_run(bench.TIMINGS["modelled"], network, 4096, 2)
-    assert "need at least" in bench.plan_of(network, 4096, 2)
-    assert "PSRAM" in bench.plan_of(network, 28 * 1024, 2)
+def test_plans(network, monkeypatch):
+    """A budget's, whose memory the simulated chip does not exceed, and by default the chip's, less 64 KB for others."""
+    assert " of 4096 bytes" in bench.plan_of(network, 4096, 2) and "PSRAM" in bench.plan_of(network, 28 * 1024, 2)
+    run = bench.network_run(bench.TIMINGS["modelled"], network, None, 2)
+    small = bench.network_run(bench.TIMINGS["modelled"], network, 4096, 2)
+    assert run.macs == small.macs and run.external < small.external
+    plan = bench.plan_of(network, None, 2)
+    assert "65536 bytes of SRAM stay free in one block" in plan and "for 2 cores" in plan
+    # What nobody leaves to others is noticed.
+    monkeypatch.setattr(bench, "FREE", (50_000, 40_000))
+    with pytest.raises(bench.Failure, match=r"a block of \d+ bytes is left to others, not of 65536"):
+        bench.network_run(bench.TIMINGS["modelled"], network, None, 2)
+    ternary.use("host")
 
 
 def test_the_table_names_targets_and_bounds(row):

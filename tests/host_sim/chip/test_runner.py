@@ -122,7 +122,8 @@ def test_buffers_lie_where_a_board_has_them(runner):
 
 def test_the_arena_is_sram_and_ends(runner):
     gc.collect()
-    room = runner.arena.end - runner.arena.start
+    (arena,) = runner.arenas
+    room = arena.end - arena.start
     with pytest.raises(MemoryError, match=f"arena: no room for {room + 16} bytes"):
         ternary.arena(room + 16)
     for _ in range(5):
@@ -131,7 +132,31 @@ def test_the_arena_is_sram_and_ends(runner):
         block[0] = 1
         del block
         gc.collect()
-    assert not runner.arena.taken
+    assert not arena.taken
+
+
+def test_regions(runner):
+    """Arenas lie in regions, of which one keeps a block; what is not for the arena lies in PSRAM."""
+    regions = ternary.use("lx7", regions=(40_000, 20_000))
+    try:
+        assert ternary.internal() == [40_000, 20_000]
+        first, second = ternary.arena(12_000, "b", 25_000), ternary.arena(12_000, "b", 25_000)
+        assert ternary.internal() == [25_008, 8_000]
+        with pytest.raises(MemoryError, match="arena: no room for 12000 bytes with 25000 left in one block"):
+            ternary.arena(12_000, "b", 25_000)
+        third = ternary.arena(12_000)
+        assert ternary.internal() == [13_008, 8_000]
+        assert not {regions.place(view)[1] for view in (first, second, third)} - {None}
+        assert regions.place(ternary.heap(100, "B"))[0] % 16 == 0
+        assert regions.place(ternary.heap(100, "B"))[1].copied is None
+        del first, second, third
+        gc.collect()
+        assert ternary.internal() == [40_000, 20_000]
+        with pytest.raises(MemoryError, match="regions: 600000 bytes"):
+            ternary.use("lx7", regions=(600_000,))
+    finally:
+        ternary.use("host")
+        ternary.runner = runner
 
 
 @pytest.fixture

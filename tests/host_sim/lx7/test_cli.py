@@ -66,7 +66,6 @@ def test_silicon_prints_the_table():
         (["run", *EXAMPLES, "--line", "24"], "error: a cache of 65536 bytes in 8 ways of 24-byte lines"),
         (["profile", *EXAMPLES, "--function", "dots"], "error: --function dots: did not run"),
         (["disasm", *EXAMPLES, "--function", "dots"], "error: --function dots: not in the program"),
-        (["script", "firmware/nowhere.py"], "error: firmware/nowhere.py: no such file"),
         (["check-toolchain", "--assembler", "no-as"], "error: no-as: not found; it comes with Espressif's tool chain"),
     ],
 )

@@ -25,6 +25,9 @@ ALLOCATOR = """
 #include <stddef.h>
 #include <stdint.h>
 void *heap_caps_aligned_alloc(size_t alignment, size_t size, uint32_t caps) { return (void *)(size + caps); }
+void *heap_caps_malloc(size_t size, uint32_t caps) { return (void *)(size + caps); }
+void heap_caps_free(void *memory) {}
+void heap_caps_walk(uint32_t caps, void *walker, void *data) {}
 size_t heap_caps_get_largest_free_block(uint32_t caps) { return caps; }
 """
 SCRIPT = """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Classifies camera frames until Ctrl-C: mpremote connect PORT run firmware/camera.py
+# Classifies camera frames until Ctrl-C: mpremote connect PORT run firmware/classify_camera.py
 # Change first: MODEL, and PINS if the firmware does not define your board's pins (keyword arguments of Camera, such as
 # {"data_pins": [..8..], "pclk_pin": 13, ...}). SIZE: a name of FrameSize; the middle square of the frame is used.
 # INVERT: exchange light and dark; the shipped model was trained on bright clothes on black, unlike a shoe on paper.
@@ -29,13 +29,14 @@ def open_camera(grey):
     try:
         from camera import Camera, FrameSize, PixelFormat
     except ImportError:
-        print("camera.py: this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR")
+        words = "this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR"
+        print("classify_camera.py: " + words)
         return None
     try:
         pixels = PixelFormat.GRAYSCALE if grey else PixelFormat.RGB565
         return Camera(pixel_format=pixels, frame_size=getattr(FrameSize, SIZE), **PINS)
     except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print("camera.py: the camera does not start, check SIZE and PINS: %s" % error)
+        print("classify_camera.py: the camera does not start, check SIZE and PINS: %s" % error)
         return None
 
 
@@ -50,7 +51,7 @@ def inverted(image):
     """A copy with light and dark exchanged."""
     # ternary.lookup reads bytes as int8: pixel 128 is -128, the table's first entry.
     table = bytes((127 - i) % 256 for i in range(256))
-    pixels = ternary.arena(len(image.pixels), "B")
+    pixels = ternary.heap(len(image.pixels), "B")
     ternary.lookup(image.pixels, table, pixels)
     return Image(pixels, image.width, image.height, image.channels)
 
@@ -64,7 +65,7 @@ def look(camera, model):
     """Take a frame and classify it; returns whether a frame came."""
     frame = camera.capture()
     if frame is None:
-        print("camera.py: no frame came")
+        print("classify_camera.py: no frame came")
         return False
     image = to_image(frame, camera.get_pixel_width(), camera.get_pixel_height())
     if INVERT:
