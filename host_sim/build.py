@@ -76,7 +76,7 @@ def newer(path: Path, inputs: Iterable[Path]) -> bool:
 
 
 def library(made: Library | None = None, sanitize: bool = False) -> Path:
-    """Build a library (None: the kernels) unless it is up to date; returns its path. Processes may do so at once."""
+    """Build a library (None: the kernels) unless it is up to date; returns its path. Several processes may call it."""
     made = made or kernels()
     path = OUTPUT / f"{made.stem}{'-sanitized' if sanitize else ''}.so"
     if newer(path, made.inputs):

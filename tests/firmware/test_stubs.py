@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Type stubs say what the modules have, and help() says something on a board."""
+"""Type stubs match the modules, and help() works on a board."""
 
 import ast
 import inspect
@@ -45,7 +45,7 @@ def public_methods(cls) -> dict:
 
 @pytest.fixture(scope="module")
 def stub() -> dict:
-    """What the stub of ftervit has."""
+    """The names in the stub of ftervit."""
     return members(ast.parse(FTERVIT.read_text()))
 
 

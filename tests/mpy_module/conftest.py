@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernels' tests run: modules that say `pytestmark = on_every_target` have each test twice, on this machine
-(the reference backend) and on the simulated ESP32-S3 (the PIE backend). `-m lx7` and `-m "not lx7"` choose.
+"""Targets of the kernels' tests: modules with `pytestmark = on_every_target` run each test twice, on this machine
+(reference backend) and on the simulated ESP32-S3 (PIE backend). `-m lx7` and `-m "not lx7"` select one.
 
-`host_only(reason)` marks what cannot be the same there.
+`host_only(reason)` marks tests that do not apply to the simulated chip.
 """
 
 import subprocess
@@ -44,5 +44,5 @@ def thread_sanitizer(tmp_path_factory):
 
 
 def pytest_collection_modifyitems(items):
-    """Leave out what is host_only on the chip."""
+    """Skip host_only tests on the chip."""
     items[:] = [item for item in items if not (item.get_closest_marker("lx7") and item.get_closest_marker("host_only"))]

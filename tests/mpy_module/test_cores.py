@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Operations on two cores: the same bytes as on one, each part within its own scratch; cores() and use() themselves.
+"""Operations on two cores: the same bytes as on one core, separate scratch for each part; cores() and use().
 
 On the simulated chip the two parts run one after the other.
 """
@@ -17,19 +17,19 @@ from tests.mpy_module.test_attention import EXPONENTIAL, random_qkv
 from tests.mpy_module.test_linear import random_layer
 
 SANITIZED = "TERNARY_LIBRARY" in os.environ
-REPEATS = 5  # a race shows now and then
+REPEATS = 5  # a race shows only sometimes
 
 
 @pytest.fixture(autouse=True)
 def one_core_again():
-    """cores() as it was."""
+    """Restores cores()."""
     yield
     assert ternary.cores(1) == 1
 
 
 @pytest.fixture
 def both(target):
-    """Makes a call with one core and, several times, with two; checks that it gives the same."""
+    """Makes a call on one core and several times on two; checks that the results are equal."""
 
     def compare(call):
         assert ternary.cores(1) == 1
@@ -105,7 +105,7 @@ def test_elements(both, count):
 
 @pytest.mark.parametrize("name", ["linear", "attention"])
 def test_parts_have_scratch_of_their_own(name):
-    """Long enough for both cores to be at work at a time, and often."""
+    """Long and repeated, so that both cores work at the same time."""
     rng = np.random.default_rng(1)
     if name == "linear":
         x, trits, *scales = random_layer(rng, 1024, 96, 20)
@@ -207,7 +207,7 @@ except ValueError as error:
 
 @pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
 def test_on_a_board(request):
-    """A whole model, loaded with one core or two and used with the other number."""
+    """A whole model, loaded with one core and used with two, and the other way round."""
     one = ternary.linear_scratch(96)
     ternary.cores(2)
     two = ternary.linear_scratch(96)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""parallel.h: one operation's work on two cores, by each of its three workers (FreeRTOS faked over POSIX threads)."""
+"""parallel.h: an operation's work on two cores, with each of the three workers (FreeRTOS faked with POSIX threads)."""
 
 import os
 import shutil
@@ -44,7 +44,7 @@ uint32_t ulTaskNotifyTake(int clear, uint32_t ticks);
 
 ffi = cffi.FFI()
 ffi.cdef(CHECKS + FREERTOS)
-loaded = []  # stay loaded: a fake task never ends
+loaded = []  # kept loaded: a fake task never ends
 
 
 def compiled(name, output, *flags):
@@ -81,7 +81,7 @@ def shared(name, folder):
 
 @pytest.fixture(scope="module")
 def program(name, folder):
-    """An implementation as a program. A hang there ends in time; in this process it would block all signals."""
+    """An implementation as a program. A hang there can be killed; in this process it would block all signals."""
     program = compiled(name, folder / name, "-O2")
     for check in ("rounds", "nested", "callers"):
         assert run(program, check, 1000).returncode == 0
@@ -112,7 +112,7 @@ def traced(library, parts, nested=False):
 
 
 def in_thread(function):
-    """What a function returns on a thread of its own."""
+    """The result of a function run on a new thread."""
     results = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
@@ -162,7 +162,7 @@ def test_sums_over_many_rounds(library):
 
 
 def test_two_callers_at_once(library):
-    """Who finds the worker taken computes alone."""
+    """A caller that finds the worker busy computes alone."""
     wrong = []
     callers = [threading.Thread(target=lambda: wrong.append(library.check_rounds(5000, 64, 2))) for _ in range(2)]
     for caller in callers:
@@ -219,7 +219,7 @@ def test_thread_sanitizer(name, folder, thread_sanitizer):
 
 @pytest.fixture
 def freertos(folder):
-    """A FreeRTOS library of its own, freshly loaded."""
+    """A separate, freshly loaded FreeRTOS library."""
     number = len(loaded)
     flags = build.SANITIZE if SANITIZED else ("-O2",)
     return load(compiled("freertos", folder / f"own-{number}.so", "-shared", "-fPIC", *flags))
@@ -246,7 +246,7 @@ def test_a_caller_on_the_tasks_core_computes_alone(freertos):
 
 
 def test_notifications_of_the_caller_are_left_alone(freertos):
-    """MicroPython's task is woken by them."""
+    """They wake MicroPython's task."""
     freertos.ternary_use_cores(2)
     task = freertos.xTaskGetCurrentTaskHandle()
     for _ in range(3):
@@ -257,7 +257,7 @@ def test_notifications_of_the_caller_are_left_alone(freertos):
 
 
 def test_a_deleted_caller_leaves_the_worker_free(freertos):
-    """A soft reset of MicroPython deletes threads, and then lets the worker settle."""
+    """A soft reset of MicroPython deletes threads, then calls ternary_worker_settle."""
     freertos.ternary_worker_settle()  # before there is a worker
     freertos.ternary_use_cores(2)
     ended = ffi.new("int32_t *")
@@ -278,7 +278,7 @@ def test_a_deleted_caller_leaves_the_worker_free(freertos):
     ],
 )
 def test_makefiles_choose_one_worker(tmp_path, port, variables, workers):
-    """tests/firmware/test_esp32_port.py says which one builds with CMake have."""
+    """tests/firmware/test_esp32_port.py checks builds with CMake."""
     (tmp_path / port).mkdir()
     (tmp_path / port / "Makefile").write_text(
         f"USERMOD_DIR := {build.SOURCE}\ninclude {build.SOURCE}/micropython.mk\nall:\n\t@echo $(CFLAGS_USERMOD)\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C and assembly to programs, what programs say of themselves, and how faults are told."""
+"""Building programs from C and assembly, their symbols and lines, and reports of faults."""
 
 import shutil
 
@@ -175,7 +175,7 @@ def test_segments_outside_the_chip_are_refused(program):
 
 
 def test_macros_and_blocks_keep_their_ends():
-    """.begin and .end go, as llvm-mc has none; what only begins like them stays."""
+    """.begin and .end are removed, as llvm-mc lacks them; directives that only start alike stay."""
     source = """
     .begin literal_prefix
     .end literal_prefix
@@ -224,7 +224,7 @@ counted:
 
 
 def test_loops_in_macros(tmp_path):
-    """Each invocation is aligned on its own; lines go on behind the macro."""
+    """Each invocation is aligned separately; line numbers continue after the macro."""
     (tmp_path / "macros.S").write_text(COUNTED)
     machine = Machine()
     machine.load(Program.load(toolchain.build([tmp_path / "macros.S"], tmp_path / "macros.elf")))
@@ -278,7 +278,7 @@ def test_the_kernels_build_and_export_their_operations():
 
 
 def test_no_code_is_of_line_0():
-    """Compilers give line 0 to code of no line; it is told as that of the line before."""
+    """Compilers give line 0 to code without a line; it is reported with the previous line."""
     program = Program.load(toolchain.build_kernels())
     assert program.lines and all(place is None or place[1] > 0 for _, place in program.lines)
 
