@@ -17,6 +17,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim.setup.artefact import new_file, write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, run
 
 SOURCE = ROOT / "mpy_module"
@@ -72,8 +73,8 @@ def lx7_core() -> Library:
     from host_sim.lx7.isa import TABLES, generate
 
     def write_headers(folder: Path) -> None:
-        (folder / "instructions.h").write_text(generate.c_header())
-        (folder / "special_registers.h").write_text(generate.special_registers())
+        write_whole(folder / "instructions.h", generate.c_header())
+        write_whole(folder / "special_registers.h", generate.special_registers())
 
     sources, headers = tuple(sorted(LX7.glob("*.c"))), tuple(LX7.glob("*.h"))
     generators = (*TABLES, *TABLES[0].parent.glob("*.py"))
@@ -101,16 +102,14 @@ def library(sanitize: bool = False, name: str = "kernels") -> Path:
         return path
     with lock("host"):
         if not newer(path, made.inputs):
-            OUTPUT.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
             start = time.time()
             if made.generate:
                 made.generate(OUTPUT)
             flags = (*FLAGS, *made.flags, *(SANITIZE if sanitize else FAST), f"-I{OUTPUT}")
-            command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
-            run(command, f"building {made.what} for this machine", f"{path.stem}.log")
-            os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
-            os.replace(unfinished, path)
+            with new_file(path) as unfinished:
+                command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
+                run(command, f"building {made.what} for this machine", f"{path.stem}.log")
+                os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
     return path
 
 
