@@ -306,10 +306,11 @@ def test_a_killed_compilation_is_done_again(tmp_path, monkeypatch, moment):
     source.write_text('#include "value.h"\nint main(void) { return VALUE; }\n')
     header.write_text("#define VALUE 1\n")
 
-    def returned() -> int:
+    def returned() -> int | None:
         machine = Machine()
         machine.load(Program.load(toolchain.build([source], tmp_path / "main.elf")))
-        return machine.run()
+        assert machine.run(limit=10**6)
+        return machine.exit_status
 
     assert returned() == 1
     header.write_text("#define VALUE 2\n")

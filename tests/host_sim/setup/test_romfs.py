@@ -306,10 +306,10 @@ def test_a_name_that_is_not_unicode(just_romfs, tmp_path):
     """As a file system of Linux may have it; the line can be printed."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    (folder / os.fsdecode(b"caf\xe9.txt")).touch()
+    (folder / os.fsdecode(b"\xe9.txt")).touch()
     status, output, error = just_romfs(SHIPPED, folder)
     assert (status, output) == (1, "")
-    assert error == "error: 'mine/caf\\udce9.txt' is no name for a file of an image: it is not UTF-8\n"
+    assert error == "error: 'mine/\\udce9.txt' is no name for a file of an image: it is not UTF-8\n"
 
 
 @pytest.fixture
