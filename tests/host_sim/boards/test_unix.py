@@ -54,7 +54,7 @@ def test_boards_on_other_versions(tree, tests):
 # As make does: what is there counts as made, and a file grows while it is written.
 SLOW_MAKE = """\
 #!{python}
-import sys, time
+import os, sys, time
 from pathlib import Path
 build = Path(next(word for word in sys.argv if word.startswith("BUILD="))[6:])
 build.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ for number in range(10):
             for letter in "part":
                 file.write(letter)
                 file.flush()
-                time.sleep(0.01)
+                time.sleep(float(os.environ.get('PAUSE', '0.01')))
 (build / "micropython").write_text("".join((build / str(number)).read_text() for number in range(10)))
 """
 BUILD_IT = """
@@ -118,8 +118,10 @@ def test_a_killed_build_starts_anew(slow, tmp_path):
     assert halves > 3
 
 
-def test_a_build_waits_for_the_make_of_a_killed_one(slow, tmp_path):
+def test_a_build_waits_for_the_make_of_a_killed_one(slow, tmp_path, monkeypatch):
+    monkeypatch.setenv("PAUSE", "0.1")
     process = slow()
+    monkeypatch.delenv("PAUSE")
     assert wait_until((tmp_path / "build" / "unix" / "0").exists, 30)
     process.kill()
     process.wait()
