@@ -297,3 +297,41 @@ def test_lines_name_the_right_file(version, tmp_path, monkeypatch):
     places = {program.line_at(pc) for pc in range(symbol.address, symbol.address + symbol.size)}
     assert {(name.rpartition("/")[2], line) for name, line in places} >= {("whole.c", 4), ("part.h", 2)}
     assert not {line for name, line in places if name.endswith("part.h")} - {1, 2, 3}
+
+
+@pytest.mark.parametrize("moment", ["half of the list of dependencies", "an object and not yet its age"])
+def test_a_killed_compilation_is_done_again(tmp_path, monkeypatch, moment):
+    """By a kill while clang writes, or just before the object is done: it is no older than what it was made from."""
+    source, header = tmp_path / "main.c", tmp_path / "value.h"
+    source.write_text('#include "value.h"\nint main(void) { return VALUE; }\n')
+    header.write_text("#define VALUE 1\n")
+
+    def returned() -> int | None:
+        machine = Machine()
+        machine.load(Program.load(toolchain.build([source], tmp_path / "main.elf")))
+        assert machine.run(limit=10**6)
+        return machine.exit_status
+
+    assert returned() == 1
+    header.write_text("#define VALUE 2\n")
+    run_shown = toolchain.run_shown
+
+    def killed(command, what, log):
+        if what.startswith("compiling") and moment.startswith("half"):
+            listing = command[command.index("-MF") + 1]
+            listing.write_text(listing.read_text().partition(str(header))[0])
+            raise KeyboardInterrupt
+        run_shown(command, what, log)
+        if what.startswith("compiling"):
+            header.write_text("#define VALUE 3\n")  # by an editor, meanwhile
+
+    def killed_before_its_age(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toolchain, "run_shown", killed)
+    if moment.startswith("an object"):
+        monkeypatch.setattr(toolchain.os, "utime", killed_before_its_age)
+    with pytest.raises(KeyboardInterrupt):
+        returned()
+    monkeypatch.undo()
+    assert returned() == (2 if moment.startswith("half") else 3)
