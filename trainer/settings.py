@@ -27,8 +27,8 @@ def check_plain(value: Any, name: str) -> None:
     """Raise TrainerError unless `value` is made of finite numbers, texts, truth values, lists and tables alone."""
     if type(value) is float and not math.isfinite(value):
         raise TrainerError(f"{name} is {value!r}, must be a finite number")
-    if type(value) is int and abs(value) > LARGEST_WHOLE:
-        raise TrainerError(f"{name} has {len(hex(value))} hex digits, must fit 64 bits")
+    if type(value) is int and not -LARGEST_WHOLE <= value <= LARGEST_WHOLE:
+        raise TrainerError(f"{name} is a whole number of {value.bit_length()} bits, must fit 64")
     if type(value) in (list, tuple):
         for entry in value:
             check_plain(entry, name)

@@ -68,8 +68,9 @@ def load_phase(path: Path, phase: str, manifest: str) -> dict[str, Any] | None:
     return state
 
 
-def claim_checkpoint(path: Path, phase: str, manifest: str) -> None:
-    """Make the state that an older version wrote one of a run, with the digest of its bytes."""
+def claim_checkpoint(path: Path, phase: str, manifest: str, write: bool) -> None:
+    """Make the state that an older version wrote one of a run, with the digest of its bytes; TrainerError for a file
+    that is none. write: False only looks."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - ENDING))
         marked = file.read().startswith(MARK)
@@ -79,7 +80,8 @@ def claim_checkpoint(path: Path, phase: str, manifest: str) -> None:
     state = read_state(path.read_bytes(), path)
     if not {"model", "optimizer", "progress"} <= state.keys():
         raise TrainerError(f"{path}: not a readable checkpoint (holds no training state); {ANEW}")
-    save_state({**state, "made_for": made_for(phase, manifest)}, path)
+    if write:
+        save_state({**state, "made_for": made_for(phase, manifest)}, path)
 
 
 def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], dtype: torch.dtype = torch.float16) -> None:

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
+from trainer.errors import TrainerError
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
@@ -72,12 +74,25 @@ def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTa
         shape = pictures.variants, len(pictures), len(pictures.labels)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not unfinished.exists():
-            empty = path.with_suffix(".empty.npy")
-            np.lib.format.open_memmap(empty, "w+", np.float16, shape)[:] = np.nan
-            empty.rename(unfinished)
+            write_empty(unfinished, shape, path)
         fill_table(np.lib.format.open_memmap(unfinished, "r+"), teacher, pictures)
         unfinished.rename(path)
     return TeacherTable(teacher, np.load(path, mmap_mode="r"))
+
+
+def write_empty(unfinished: Path, shape: tuple[int, ...], path: Path) -> None:
+    """Write a table of NaN; TrainerError that names `path` where there is no room for it."""
+    empty = path.with_suffix(".empty.npy")
+    try:
+        table = np.lib.format.open_memmap(empty, "w+", np.float16, shape)
+        # A disk that fills up behind a mapped file would kill the process.
+        with open(empty, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, empty.stat().st_size)
+        table[:] = np.nan
+        empty.rename(unfinished)
+    except OSError as error:
+        empty.unlink(missing_ok=True)
+        raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:

@@ -101,7 +101,7 @@ class Inventory:
         try:
             values = json.loads(gzip.decompress(path.read_bytes()))
             return cls(tuple(values["labels"]), dict(values["training"]), dict(values["validation"]))
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError):
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def changes(self, now: "Inventory") -> list[str]:
@@ -203,7 +203,7 @@ class Manifest:
             manifest = cls(values.pop("settings"), values.pop("pictures"), values.pop("weights"))
             if digest == manifest.digest and not values:
                 return manifest
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise TrainerError(f"{path}: damaged, so what its checkpoints were made from is not known; {ADVICE}")
 
@@ -299,5 +299,7 @@ def adopt(directory: Path, names: list[str], found: Manifest, config: Config, be
     if noted is not None and digest_of(noted) != found.settings:
         changes = listed(settings_changes(noted, config.shaping()))
         raise TrainerError(f"{directory}: made with other settings than {config.source}'s: {changes}; {ADVICE}")
-    for name in names:
-        claim_checkpoint(checkpoint_path(directory, name), name, found.digest)
+    # All are looked at before any is written.
+    for write in (False, True):
+        for name in names:
+            claim_checkpoint(checkpoint_path(directory, name), name, found.digest, write)

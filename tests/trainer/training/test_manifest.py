@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.photos import CLASSES, photograph, write_photos
@@ -86,9 +88,14 @@ class Place:
         """Exit status and what stderr says."""
         return command(*self.words(*arguments))
 
-    def contents(self) -> dict[str, bytes]:
-        """All of the run's states and results."""
-        return {name: (self.run / name).read_bytes() for name in (*STATES, *RESULTS)}
+    def states(self) -> dict[str, bytes]:
+        """The run's states, which hold the seconds that training took."""
+        return {name: (self.run / name).read_bytes() for name in STATES}
+
+    def results(self) -> list[object]:
+        """The run's model file and weights."""
+        model, *weights = (self.run / name for name in RESULTS)
+        return [model.read_bytes(), *(weights_of(path) for path in weights)]
 
     def begun_by_an_older_version(self) -> None:
         """Without digests."""
@@ -97,6 +104,11 @@ class Place:
             torch.save({key: value for key, value in state.items() if key != "made_for"}, self.run / name)
         for name in ("manifest.json", "pictures.json.gz"):
             (self.run / name).unlink()
+
+
+def weights_of(path: Path) -> dict[str, bytes]:
+    """The tensors of a file; the order of its metadata is by chance."""
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
 def command(*arguments) -> tuple[int, str]:
@@ -144,10 +156,10 @@ def made_from_other_pictures(place: Place, changes: str) -> None:
 
 
 def test_nothing_changed_nothing_is_trained(place, monkeypatch):
-    before = place.contents()
+    before = place.states(), place.results()
     interrupt_after(monkeypatch, 0)
     assert place.trainer("train") == (0, "")
-    assert place.contents() == before
+    assert (place.states(), place.results()) == before
 
 
 def test_an_added_picture_is_named(place):
@@ -167,8 +179,6 @@ def test_a_replaced_picture_is_named_whatever_its_size_and_time(place):
     changed = bytearray(content)
     changed[len(content) // 2] ^= 1
     path.write_bytes(changed)
-    import os
-
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
     made_from_other_pictures(place, "1 replaced (circle/0.jpg)")
@@ -193,9 +203,9 @@ def test_a_picture_that_turns_unreadable_is_named(place):
 def test_copies_with_new_times_are_the_same_pictures(place):
     moved = place.pictures.rename(place.folder / "moved")
     shutil.copytree(moved, place.pictures, copy_function=shutil.copyfile)
-    before = place.contents()
+    before = place.states(), place.results()
     assert place.trainer("train") == (0, "")
-    assert place.contents() == before
+    assert (place.states(), place.results()) == before
 
 
 def test_a_renamed_class_is_named(place):
@@ -272,10 +282,10 @@ def test_restart_trains_anew_to_the_weights_of_a_new_folder(place):
     photograph("circle", 77, 60, 60).save(place.pictures / "circle" / "new.jpg")
     assert place.trainer("train")[0] == 1
     assert place.trainer("train", "--restart") == (0, "")
-    first = place.contents()
+    first = place.results()
     shutil.rmtree(place.run)
     assert place.trainer("train") == (0, "")
-    assert place.contents() == first
+    assert place.results() == first
     assert place.trainer("train") == (0, "")
 
 
@@ -311,21 +321,21 @@ def test_restart_removes_states_before_what_they_were_made_from(place, monkeypat
 
 
 def test_checkpoints_of_an_older_version_need_adopting(place):
-    before = place.contents()
+    before = place.results()
     place.begun_by_an_older_version()
     said = refused(place)
     assert said.startswith("has checkpoints (teacher, student, recovery) and no manifest.json of what they were made")
     assert "--adopt goes on" in said
     assert refused(place, "train", "--adopt", "student.epochs=3").startswith("made with other settings than ")
     assert place.trainer("train", "--adopt") == (0, "")
-    assert place.contents() == before
+    assert place.results() == before
     photograph("circle", 77, 60, 60).save(place.pictures / "circle" / "new.jpg")
     assert "1 added (circle/new.jpg)" in refused(place)
     assert "1 added (circle/new.jpg)" in refused(place, "train", "--adopt")
 
 
 def test_an_interrupted_adoption_goes_on(place, monkeypatch):
-    before = place.contents()
+    before = place.results()
     place.begun_by_an_older_version()
     with monkeypatch.context() as patch:
         patch.setattr("trainer.training.manifest.write_settings", interrupted)
@@ -333,7 +343,7 @@ def test_an_interrupted_adoption_goes_on(place, monkeypatch):
             place.trainer("train", "--adopt")
     assert "--adopt goes on" in refused(place)
     assert place.trainer("train", "--adopt") == (0, "")
-    assert place.contents() == before
+    assert place.results() == before
 
 
 def interrupted(*arguments):
@@ -417,8 +427,6 @@ def test_a_state_of_something_else_is_refused(place, trained):
 
 def test_weights_of_older_versions_load(trained, tmp_path):
     """Those in trainer/checkpoints have no digest."""
-    from safetensors.torch import load_file, save_file
-
     path = trained.run / RESULTS[1]
     student = load_student(path)
     assert isinstance(student, Student)
@@ -459,10 +467,10 @@ def test_a_run_goes_on_with_the_teacher_that_it_trained(place):
     kept = place.folder / "kept.safetensors"
     shutil.rmtree(place.run)
     assert place.trainer("train", f"teacher.checkpoint={kept}") == (0, "")
-    before = place.contents()
+    before = place.results()
     shutil.copy(place.run / RESULTS[2], kept)
     assert place.trainer("train", f"teacher.checkpoint={kept}") == (0, "")
-    assert place.contents() == before
+    assert place.results() == before
 
 
 # Two at once.
