@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from host_sim.tables import aligned
-from trainer.errors import TrainerError, require
+from trainer.errors import TrainerError, one_line, require
 from trainer.package import import_ftervit
 
 EMBEDDINGS, NORMS, INTEGERS, TABLES = "cls_token + pos_embed", "layer norms", "bias, multiplier, shift", "tables"
@@ -229,7 +229,8 @@ class Inspection:
         if self.unternary:
             lines.append(f"not ternary: {', '.join(self.unternary)}")
         verdict = f"refuses it: {self.refused}" if self.refused else f"accepts it (format version {self.version})"
-        return [*lines, f"the shipped reader {verdict}"]
+        # Names in the file may hold line ends, or what no terminal shows.
+        return [one_line(line) for line in (*lines, f"the shipped reader {verdict}")]
 
     def text(self) -> str:
         """Table and facts as lines for people."""
@@ -267,7 +268,7 @@ def read_tensors(path: Path) -> tuple[dict[str, str], list[Tensor]]:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - file is no mapping
-    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: numpy has no such dtype
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # numpy lacks some dtypes
         raise TrainerError(f"{path}: not a model file ({error})") from None
     require(metadata.get("format") == "ftervit", f"{path}: not a model file (metadata format is not ftervit)")
     shapes = parsed(path, metadata, "shapes") if "shapes" in metadata else {}

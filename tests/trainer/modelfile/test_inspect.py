@@ -219,7 +219,7 @@ def mutated(generator, content):
         name, kind = generator.choice(list(header)), generator.randrange(8)
         if kind < 4:
             key = generator.choice(("architecture", "shapes", "shapes", "scales", "labels", "preprocessing"))
-            with contextlib.suppress(ValueError, KeyError):
+            with contextlib.suppress(ValueError, KeyError, RecursionError):
                 metadata[key] = mutated_text(generator, metadata[key])
         elif kind == 4:
             metadata.pop(generator.choice(list(metadata)))
