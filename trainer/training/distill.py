@@ -17,6 +17,7 @@ from tqdm import tqdm
 from host_sim.setup.shell import lock
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
+from trainer.errors import TrainerError
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
@@ -78,20 +79,30 @@ def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTa
 
 def make_table(path: Path, teacher: Teacher, pictures: Pictures) -> None:
     """Compute the table at `path`, which is there when it is whole; what an interrupted run left is kept if usable."""
-    unfinished, empty = path.with_suffix(".unfinished.npy"), path.with_suffix(".empty.npy")
+    unfinished = path.with_suffix(".unfinished.npy")
     shape = pictures.variants, len(pictures), len(pictures.labels)
     path.parent.mkdir(parents=True, exist_ok=True)
     logits = opened(unfinished, shape)
     if logits is None:
+        write_empty(unfinished, shape, path)
+        logits = np.lib.format.open_memmap(unfinished, "r+")
+    fill_table(logits, teacher, pictures)
+    unfinished.rename(path)
+
+
+def write_empty(unfinished: Path, shape: tuple[int | None, ...], path: Path) -> None:
+    """Write a table of NaN; TrainerError that names `path` where there is no room for it."""
+    empty = path.with_suffix(".empty.npy")
+    try:
         rows = np.lib.format.open_memmap(empty, "w+", np.float16, shape)
         if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a SIGBUS where mapped pages are written
             with open(empty, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, empty.stat().st_size)
         rows[:] = np.nan
         empty.rename(unfinished)
-        logits = np.lib.format.open_memmap(unfinished, "r+")
-    fill_table(logits, teacher, pictures)
-    unfinished.rename(path)
+    except OSError as error:
+        empty.unlink(missing_ok=True)
+        raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def opened(path: Path, shape: tuple[int | None, ...]) -> np.memmap | None:

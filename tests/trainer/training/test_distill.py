@@ -324,7 +324,8 @@ def test_a_saved_teacher_is_used_and_one_that_is_missing_trained(tmp_path):
     teacher, progress = prepare_teacher(recipe)
     assert len(progress.log) == 1
     save_weights(teacher, path, teacher.description())
-    again, none = prepare_teacher(recipe)
+    (tmp_path / "other").mkdir()
+    again, none = prepare_teacher(teacher_settings(tmp_path / "other", f"teacher.checkpoint={path}"))
     assert none is None
     assert again.blueprint == teacher.blueprint
     assert torch.equal(again.net.conv1.weight, teacher.net.conv1.weight.half().float())
