@@ -151,9 +151,14 @@ asan: (prepare "kernels")
 lock *ARGS:
     @{{ setup }} lock "$@"
 
+# What is half removed must not be taken for whole: it leaves its place first.
 # Remove build outputs (not .venv, and not build/train, from which unfinished training resumes)
 clean:
-    [ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name train -exec rm -rf {} +
+    rm -rf build/.removed
+    mkdir -p build/.removed
+    find build -mindepth 1 -maxdepth 1 ! -name train ! -name .removed -exec mv {} build/.removed/ \;
+    rm -rf build/.removed
+    rmdir build 2> /dev/null || true
 
 [no-exit-message]
 [private]

@@ -17,6 +17,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from host_sim.setup.artefact import new_file
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, run
 
 SOURCE = ROOT / "mpy_module"
@@ -76,23 +77,21 @@ def newer(path: Path, inputs: Iterable[Path]) -> bool:
 
 
 def library(made: Library | None = None, sanitize: bool = False) -> Path:
-    """Build a library (None: the kernels) unless it is up to date; returns its path. Safe to call from several processes."""
+    """Build a library (None: the kernels) unless it is up to date; returns its path. Several processes may call it."""
     made = made or kernels()
     path = OUTPUT / f"{made.stem}{'-sanitized' if sanitize else ''}.so"
     if newer(path, made.inputs):
         return path
     with lock("host"):
         if not newer(path, made.inputs):
-            OUTPUT.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".tmp")
             start = time.time()
             if made.generate:
                 made.generate(OUTPUT)
             flags = (*FLAGS, *made.flags, *(SANITIZE if sanitize else FAST), f"-I{OUTPUT}")
-            command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
-            run(command, f"building {made.what} for this machine", f"{path.stem}.log")
-            os.utime(unfinished, (start, start))  # sources changed during the build stay newer
-            os.replace(unfinished, path)
+            with new_file(path) as unfinished:
+                command = [compiler(), *flags, *made.sources, "-lm", "-o", unfinished]
+                run(command, f"building {made.what} for this machine", f"{path.stem}.log")
+                os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
     return path
 
 

@@ -124,13 +124,21 @@ class HostRunner:
 runner: Any = HostRunner()
 
 
-def use(name: str, **options: Any) -> Any:
-    """Select a backend as on a board ("reference", or "pie" on an ESP32-S3), or where operations run: "host",
-    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
+def use(*values: Any, **options: Any) -> Any:
+    """use(name, **options): select a backend as on a board ("reference", or "pie" on an ESP32-S3), or where operations
+    run: "host", or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
     Returns the runner; Lx7Runner has report(). Memory from `arena` is valid only for the runner that allocated it.
+    TypeError if name is no str, ValueError if it is none of these.
     """
     global runner
+    function = library.ternary_use_function + 0
+    arguments = ffi.new("ternary_arg[1]")
+    if len(values) != 1:
+        raise failure(function, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    name = values[0]
+    if not isinstance(name, str):
+        raise failure(function, arguments, 0, library.TERNARY_ERR_TYPE)
     if name == "lx7":
         from host_sim.chip.runner import Lx7Runner
 
@@ -140,7 +148,7 @@ def use(name: str, **options: Any) -> Any:
     elif name in (backends := runner.backends()):
         runner.use_backend(backends.index(name))
     else:
-        raise ValueError(f"use: {name!r} is not one of {', '.join([*backends, 'host', 'lx7'])}")
+        raise ValueError(f"use: name is not one of {', '.join([*backends, 'host', 'lx7'])}")
     return runner
 
 
@@ -195,7 +203,7 @@ def new_memory(operation: Any, values: tuple[Any, ...]) -> memoryview:
     arguments[1].value = ord(typecode) if isinstance(typecode, str) and len(typecode) == 1 else 0
     fill_number(operation, arguments, 2, leave)
     error = ffi.new("ternary_error *")
-    if operation.call(arguments, error) < 0:
+    if library.ternary_call(operation, arguments, error) < 0:
         raise exception(operation, arguments, error)
     size, leave = arguments[0].value, arguments[2].value
     view = runner.memory(size, leave) if operation.parameter_count == 3 else runner.heap(size)
@@ -222,9 +230,17 @@ def internal() -> list[int] | None:
     return runner.internal()
 
 
-def cores(count: int | None = None) -> int:
-    """Number of cores that operations use; with a count, sets it first if the target has that many."""
-    return runner.cores(None if count is None else operator.index(count))
+def cores(*values: Any) -> int:
+    """cores(count): number of cores that operations use; with a count, an int of 32 bits, sets it first, to the nearest
+    number that there is. TypeError or ValueError for another count."""
+    function = library.ternary_cores_function + 0
+    arguments = ffi.new("ternary_arg[1]")
+    if len(values) > 1:
+        raise failure(function, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    if not values:
+        return runner.cores()
+    fill_number(function, arguments, 0, values[0])
+    return runner.cores(arguments[0].value)
 
 
 __all__ = ["arena", "cores", "heap", "internal", "use", *OPERATIONS]

@@ -92,6 +92,7 @@ static void put_fault(writer *w, const ternary_operation *operation, const terna
         [TERNARY_U8] = "a buffer of uint8",
         [TERNARY_I16] = "a buffer of int16",
         [TERNARY_I32] = "a buffer of int32",
+        [TERNARY_STR] = "a str",
     };
     const ternary_parameter *parameter = operation->parameters + (error->argument - arguments);
     put_text(w, operation->name);

@@ -273,8 +273,8 @@ static mp_obj_t new_memory(const ternary_operation *operation, size_t count, con
     if (count > 2) {
         fill_number(operation, arguments, 2, objects[2]);
     }
-    ternary_error error = {0};
-    int32_t unit = operation->call(arguments, &error);
+    ternary_error error;
+    int32_t unit = ternary_call(operation, arguments, &error);
     if (unit < 0) {
         raise_error(operation, arguments, &error);
     }
@@ -304,10 +304,17 @@ static mp_obj_t heap(size_t count, const mp_obj_t *objects) {
 static MP_DEFINE_CONST_FUN_OBJ_VAR(heap_obj, 0, heap);
 
 // Chooses a backend by name.
-static mp_obj_t use(mp_obj_t object) {
-    const char *wanted = mp_obj_str_get_str(object);
+static mp_obj_t use(size_t count, const mp_obj_t *objects) {
+    ternary_arg arguments[1] = {{0}};
+    check_count(ternary_use_function, count, 1);
+    if (!mp_obj_is_str(objects[0])) {
+        raise_code(ternary_use_function, arguments, 0, TERNARY_ERR_TYPE);
+    }
+    size_t length;
+    const char *wanted = mp_obj_str_get_data(objects[0], &length);
     for (size_t number = 0; ternary_backend_name(number); number++) {
-        if (strcmp(ternary_backend_name(number), wanted) == 0) {
+        const char *name = ternary_backend_name(number);
+        if (strlen(name) == length && memcmp(name, wanted, length) == 0) {
             ternary_use_backend(number);
             return mp_const_none;
         }
@@ -318,18 +325,21 @@ static mp_obj_t use(mp_obj_t object) {
         vstr_add_str(&text, number ? ", " : "");
         vstr_add_str(&text, ternary_backend_name(number));
     }
-    mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: '%s' is not one of %s"), wanted,
+    mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: name is not one of %s"),
                       vstr_null_terminated_str(&text));
 }
-static MP_DEFINE_CONST_FUN_OBJ_1(use_obj, use);
+static MP_DEFINE_CONST_FUN_OBJ_VAR(use_obj, 0, use);
 
 // Number of cores that operations use; with an argument, sets it first.
 static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
-    mp_int_t number = count ? mp_obj_get_int(objects[0]) : ternary_cores();
-    number = number < 1 ? 1 : number > TERNARY_MAX_CORES ? TERNARY_MAX_CORES : number;
-    return mp_obj_new_int(count ? ternary_use_cores((int32_t)number) : ternary_cores());
+    ternary_arg arguments[1] = {{0}};
+    check_count(ternary_cores_function, count, 0);
+    if (count) {
+        fill_number(ternary_cores_function, arguments, 0, objects[0]);
+    }
+    return mp_obj_new_int(count ? ternary_use_cores(arguments[0].value) : ternary_cores());
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(cores_obj, 0, 1, cores);
+static MP_DEFINE_CONST_FUN_OBJ_VAR(cores_obj, 0, cores);
 
 // help(ternary) for the functions that are not operations.
 static const MP_DEFINE_STR_OBJ(

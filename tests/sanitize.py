@@ -36,7 +36,8 @@ library.ternary_call(ternary.OPERATIONS["lookup"], arguments, ffi.new("ternary_e
 ODD_ADDRESS = """
 y, residual = ffi.new("char[8]"), ffi.new("char[17]")
 arguments = ffi.new("ternary_arg[3]", [(residual + 1, 16, 0), (y, 8, 0), (ffi.NULL, 0, 0)])
-ternary.OPERATIONS["residual_start"].call(arguments, ffi.new("ternary_error *"))
+settings = ffi.new("ternary_settings *", {"backend": library.ternary_backend_in_use(), "cores": 1})
+ternary.OPERATIONS["residual_start"].call(settings, arguments, ffi.new("ternary_error *"))
 """
 FAULTS = ((BEYOND_THE_END, "AddressSanitizer: heap-buffer-overflow"), (ODD_ADDRESS, "misaligned address"))
 

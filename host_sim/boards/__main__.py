@@ -23,6 +23,7 @@ from host_sim.boards.flash import flash_directory
 from host_sim.boards.interpreter import end_with_parent
 from host_sim.boards.list import announced
 from host_sim.boards.server import Server
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 
@@ -70,7 +71,7 @@ def demo(arguments: argparse.Namespace) -> None:
         raise Failure("firmware/classify.py did not end with a line like '9 of 10 right'")
     right, of = map(int, counts[-1])
     result = {"right": right, "of": of, "board": arguments.kind}
-    (BUILD / "demo.json").write_text(json.dumps(result) + "\n")
+    write_whole(BUILD / "demo.json", json.dumps(result) + "\n")
 
 
 @one_line_errors

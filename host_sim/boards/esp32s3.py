@@ -26,10 +26,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from host_sim.boards import qemu
+from host_sim.boards.copies import copies
 from host_sim.boards.server import Server
 from host_sim.setup import esp32, partitions
 from host_sim.setup.apt import XTENSA_EMULATOR
-from host_sim.setup.shell import BUILD, ROOT, Failure
+from host_sim.setup.shell import ROOT, Failure
 
 MACHINE = "esp32s3"
 PSRAM = "8M"  # of both boards, octal
@@ -87,10 +88,9 @@ def flash_image(program: Path, files: bytes) -> bytes:
 
 @contextlib.contextmanager
 def flash_files(program: Path, flash: Path) -> Iterator[tuple[Path, Path]]:
-    """Temporary image files of flash, with a directory's files at /rom, and of the fuses."""
-    (BUILD / "board").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD / "board", prefix="esp32s3-") as folder:
-        image, efuse = Path(folder) / "flash.bin", Path(folder) / "efuse.bin"
+    """Images of flash, with a directory's files at /rom, and of the fuses, as files that go away afterwards."""
+    with copies("esp32s3-") as folder:
+        image, efuse = folder / "flash.bin", folder / "efuse.bin"
         image.write_bytes(flash_image(program, qemu.directory_image(flash)))
         fuses = bytearray(EFUSE)
         fuses[REVISION[0]] = REVISION[1]

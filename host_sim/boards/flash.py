@@ -3,13 +3,13 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from host_sim.boards.copies import copies
 from host_sim.setup import mpy
 from host_sim.setup.micropython import source
-from host_sim.setup.shell import BUILD, ROOT
+from host_sim.setup.shell import ROOT
 
 FOLDERS = ("models", "images")  # of firmware/, besides the package
 
@@ -36,7 +36,6 @@ def flash_directory(flash: Path | None) -> Iterator[Path]:
         fill_flash(flash)
         yield flash
         return
-    (BUILD / "board").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD / "board", ignore_cleanup_errors=True) as directory:
-        fill_flash(Path(directory))
-        yield Path(directory)
+    with copies("flash-") as directory:
+        fill_flash(directory)
+        yield directory

@@ -8,6 +8,7 @@ from pathlib import Path
 from host_sim.boards import esp32s3, qemu, unix
 from host_sim.boards.interpreter import Interpreter
 from host_sim.setup.shell import Failure
+from host_sim.setup.sizes import parse_size
 
 UNIX, QEMU, ESP32S3 = "unix", "qemu", "esp32s3"
 # Kind -> its description for users.
@@ -36,4 +37,6 @@ def interpreters(kind: str, program: Path, flash: Path, heap: str) -> Iterator[S
             emulated = esp32s3.command(esp32s3.emulator(), flash_image, efuse)
             yield lambda raw: esp32s3.Emulator(emulated)
     else:
+        if not parse_size(heap):
+            raise Failure(f"--heap {heap}: must be a size like 160K or 8M")
         yield lambda raw: unix.UnixInterpreter(program, flash, heap, raw)

@@ -7,17 +7,17 @@ read-only; an image that `mpremote romfs deploy` writes over it lasts until a re
 
 import contextlib
 import os
-import re
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from host_sim.boards import unix
+from host_sim.boards.copies import copies
 from host_sim.boards.interpreter import Interpreter, end_with_parent, open_raw_terminal
 from host_sim.setup.apt import ARM_EMULATOR, install_packages, missing_packages
-from host_sim.setup.romfs import build_image
-from host_sim.setup.shell import BUILD, ROOT, Failure
+from host_sim.setup.romfs import build_image, files_below
+from host_sim.setup.shell import ROOT, Failure
+from host_sim.setup.sizes import parse_size
 
 BOARD = ROOT / "firmware" / "boards" / "QEMU_M7"
 OUTPUT = unix.output("qemu")
@@ -26,7 +26,6 @@ MACHINE = "mps2-an500"
 PARAMETERS = 0x20000000
 HEAP = 8 << 20
 FLASH, FLASH_SIZE = 0x60800000, 8 << 20
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 # The REPL's own objects need this much.
 SMALLEST_HEAP = 16 << 10
 
@@ -40,18 +39,16 @@ def firmware() -> Path:
 
 
 def heap_bytes(text: str) -> int:
-    """Bytes of a size like 160K, written as for the unix port; a Failure if the board's memory is smaller."""
-    match = re.fullmatch(r"(\d+)([KM]?)", text.upper())
-    size = int(match[1]) * UNITS[match[2]] if match else 0
-    if not SMALLEST_HEAP <= size <= HEAP:
+    """The bytes of a size like 160K, as the unix port takes it; a Failure for what the board does not have."""
+    size = parse_size(text)
+    if size is None or not SMALLEST_HEAP <= size <= HEAP:
         raise Failure(f"--heap {text}: must be a size like 160K, from {SMALLEST_HEAP >> 10}K to {HEAP >> 20}M")
     return size
 
 
 def directory_image(flash: Path) -> bytes:
     """A ROMFS image of a directory."""
-    paths = sorted(path for path in flash.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
-    return build_image({path.relative_to(flash).as_posix(): path for path in paths})
+    return build_image({path.relative_to(flash).as_posix(): path for path in files_below(flash)})
 
 
 @contextlib.contextmanager
@@ -60,10 +57,10 @@ def image_file(flash: Path) -> Iterator[Path]:
     image = directory_image(flash)
     if len(image) > FLASH_SIZE:
         raise Failure(f"the image of {flash} needs {len(image):,} bytes, the board's flash has {FLASH_SIZE:,}")
-    with tempfile.NamedTemporaryFile(dir=BUILD, prefix="qemu-", suffix=".romfs") as file:
-        file.write(image)
-        file.flush()
-        yield Path(file.name)
+    with copies("qemu-") as folder:
+        path = folder / "flash.romfs"
+        path.write_bytes(image)
+        yield path
 
 
 class Emulator(Interpreter):

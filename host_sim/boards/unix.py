@@ -7,15 +7,15 @@ one.
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from host_sim.boards.interpreter import Interpreter, open_raw_terminal
-from host_sim.setup.micropython import discard_if_reconfigured, source, tree_version
-from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
+from host_sim.setup.artefact import filled
+from host_sim.setup.micropython import source, tree_version
+from host_sim.setup.shell import BUILD, ROOT, check_path, lock, run, step
 
 MODULES = {"raw_repl": ROOT / "host_sim" / "boards" / "raw_repl", "ternary": ROOT / "mpy_module"}
 # The virtual board does not need these features, and Debian's source package lacks their libraries.
@@ -71,19 +71,17 @@ def build(
     """
     with lock("micropython"):
         tree = source()
-        for path in (tree, BUILD):
-            if re.search(r"\s", str(path)):
-                raise Failure(f"MicroPython's makefiles need a path without spaces, unlike {path}")
+        check_path(tree, "MicroPython's source")
+        check_path(output, "the folder to build in")
         modules = {name: path for name, path in modules.items() if (path / "micropython.mk").exists()}
         folder = output.with_name(f"usermods-{output.name}")
         link_modules(folder, modules)
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
-        # Another version's files may be older than the objects made of this one's.
-        discard_if_reconfigured(output, [str(tree), tree_version(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
         command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
-        with step(f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"):
+        label = f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"
+        with step(label), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
 
 

@@ -12,7 +12,6 @@ estimates the time on two cores.
 import argparse
 import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 from host_sim.chip.runner import AFTER_BOOT
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
@@ -418,10 +418,7 @@ def main() -> None:
     else:
         rows = [*kernel_rows(), network_row(DEIT, path, sram, 2), network_row(SHIPPED, shipped(), None, 1)]
         output = BUILD / "bench-s3.json"
-    output.parent.mkdir(exist_ok=True)
-    unfinished = output.with_suffix(".tmp")
-    unfinished.write_text(json.dumps([row.numbers() for row in rows], indent=1) + "\n")
-    os.replace(unfinished, output)
+    write_whole(output, json.dumps([row.numbers() for row in rows], indent=1) + "\n")
     print(aligned([HEAD, *map(cells, rows)]), *network_lines(rows), sep="\n")
     for row in rows:
         if row.cores == 2:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from host_sim import build
 from host_sim.lx7.isa import TABLES, generate
+from host_sim.setup.artefact import write_whole
 
 SOURCE = Path(__file__).resolve().parent / "core"
 
 
 def write_headers(folder: Path) -> None:
     """What the core's decoder needs of the table of instructions."""
-    (folder / "instructions.h").write_text(generate.c_header())
-    (folder / "special_registers.h").write_text(generate.special_registers())
+    write_whole(folder / "instructions.h", generate.c_header())
+    write_whole(folder / "special_registers.h", generate.special_registers())
 
 
 def core() -> build.Library:

@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host_sim.setup.apt import install_packages, missing_packages
-from host_sim.setup.shell import BUILD, ROOT, VENV, Failure, lock, one_line_errors, run, step
+from host_sim.setup.artefact import changing, empty, interrupted
+from host_sim.setup.shell import BUILD, ROOT, VENV, Failure, check_path, lock, one_line_errors, run, step
 
 # The groups of pyproject.toml that a task needs.
 GROUPS = {
@@ -61,15 +62,20 @@ def python() -> Path:
 
 
 def make_venv() -> None:
-    """Create the virtual environment; recreate it if another Python made it."""
+    """Make the virtual environment, anew when another Python made it or an installation into it was interrupted."""
     maker = f"{sys.version}\n{sys.base_prefix}\n"
     stamp = VENV / "made-by"
-    if python().exists() and (running_inside() or (stamp.is_file() and stamp.read_text() == maker)):
+    unfinished = interrupted(VENV)
+    if unfinished and running_inside():
+        raise Failure(f"{VENV} was left unfinished: remove it, and run it again with another Python than its own")
+    if not unfinished and python().exists() and (running_inside() or (stamp.is_file() and stamp.read_text() == maker)):
         return
-    # An environment made by another tool is kept and extended.
-    clear = ["--clear"] if stamp.exists() else []
-    with step("making .venv"):
-        run([sys.executable, "-m", "venv", *clear, VENV], "making the virtual environment", "venv.log")
+    # One that another tool made is kept and only added to.
+    if unfinished or stamp.exists():
+        empty(VENV)
+    VENV.mkdir(exist_ok=True)
+    with step("making .venv"), changing(VENV):
+        run([sys.executable, "-m", "venv", VENV], "making the virtual environment", "venv.log")
         stamp.write_text(maker)
 
 
@@ -198,14 +204,15 @@ def install(groups: Sequence[str]) -> None:
     missing = [name for name, stamp in stamps.items() if not stamp.is_file() or stamp.read_text() != digests[name]]
     if not missing:
         return
-    install_uv()
-    settings = pip_settings()
-    if plain := [group for group in missing if group != "torch"]:
-        install_groups(plain, settings)
-    if "torch" in missing:
-        install_torch(settings)
-    for group in missing:
-        stamps[group].write_text(digests[group])
+    with changing(VENV):
+        install_uv()
+        settings = pip_settings()
+        if plain := [group for group in missing if group != "torch"]:
+            install_groups(plain, settings)
+        if "torch" in missing:
+            install_torch(settings)
+        for group in missing:
+            stamps[group].write_text(digests[group])
 
 
 def lock_versions(options: Sequence[str]) -> None:
@@ -237,7 +244,8 @@ def task_of_tests(arguments: Sequence[str]) -> str:
 
 
 def prepare(task: str) -> None:
-    """Install what the task (a key of GROUPS) lacks."""
+    """Install whatever the task (a key of GROUPS) still lacks."""
+    check_path(ROOT, "this checkout")
     install_packages(missing_packages(task))
     with lock("environment"):
         make_venv()

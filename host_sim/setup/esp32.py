@@ -19,11 +19,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from host_sim.setup.artefact import MARKER, filled, write_whole
 from host_sim.setup.esp32_check import check
 from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
-from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, run, step
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -194,7 +195,8 @@ def build(board: str) -> Path:
     environment = tool_environment(python)
     report_versions(idf, tree, python, environment)
     output = build_directory(board, module is not None)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, what in ((idf, "ESP-IDF"), (tree, "MicroPython's source"), (output, "the folder to build in")):
+        check_path(path, what)
     environment.pop("CAMERA_DIR", None)
     if module:
         environment["CAMERA_DIR"] = str(module)
@@ -202,7 +204,8 @@ def build(board: str) -> Path:
     with step("building mpy-cross"):
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
-    with step(f"building {output.name}"):
+    # CMake and ninja compare settings themselves: only an unfinished build starts empty.
+    with lock(f"firmware-{output.name}"), step(f"building {output.name}"), filled(output, []):
         command: list[str | Path] = ["make", "-C", tree / "ports" / "esp32", *settings]
         run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
     print(*check(output / "micropython.elf"), sep="\n", file=sys.stderr)
@@ -220,8 +223,9 @@ def build_or_check(board: str | None, elf: Path | None) -> None:
 
 
 def built(board: str | None) -> Path:
-    """The firmware.bin of a board (or BOARD-camera), or the only one built."""
-    images = {path.parent.name: path for path in sorted(OUTPUT.glob("*/firmware.bin"))}
+    """The firmware.bin of a board (or BOARD-camera), or the only one that is built."""
+    found = (path for path in sorted(OUTPUT.glob("*/firmware.bin")) if not (path.parent / MARKER).exists())
+    images = {path.parent.name: path for path in found}
     if board is None and len(images) == 1:
         return next(iter(images.values()))
     if board is None and images:
@@ -290,8 +294,7 @@ def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
         room = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         raise Failure(f"{model}: the image needs {len(image):,} bytes; the romfs partitions have: {room}")
     path = BUILD / "romfs" / f"{model.stem}.romfs"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(image)
+    write_whole(path, image)
     call([*module_command("mpremote"), "connect", port, "romfs", "deploy", path], f"writing {path.name} to {port}")
     return path
 

@@ -6,7 +6,6 @@ The first of: the clone that MPY_DIR names; a shallow git clone of the version t
 machine's apt sources. Fetched source is kept unpatched in build/micropython-src.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from host_sim.setup.apt import install_packages
 from host_sim.setup.apt_sources import AptSource, apt_sources, debian_archive, debian_codename
-from host_sim.setup.shell import BUILD, ROOT, Failure, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 
 DEBIAN_SUITE = "trixie"
 GIT_URL = "https://github.com/micropython/micropython"
@@ -115,26 +114,27 @@ def source() -> Path:
         if not (tree / "ports" / "unix").is_dir():
             raise Failure(f"MPY_DIR={tree} is not a MicroPython source tree (it has no ports/unix)")
         return tree
-    # A version that versions.toml no longer names is replaced.
-    if not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"]):
-        work = BUILD / "micropython-fetch"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        try:
-            fetched = fetch(work)
-            shutil.rmtree(SOURCE, ignore_errors=True)
-            fetched.rename(SOURCE)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    if out_of_date():
+        with lock("micropython-source"):
+            if out_of_date():
+                fetch_source()
     return SOURCE
 
 
-def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
-    """Empty the output directory if settings or files changed: make notices changed sources only."""
-    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
-    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
-    stamp = output / "configured"
-    if not stamp.is_file() or stamp.read_text() != digest:
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        stamp.write_text(digest)
+def out_of_date() -> bool:
+    """Whether there is no source yet, or one that an older versions.toml asked for."""
+    return not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"])
+
+
+def fetch_source() -> None:
+    """Fetch the source to a folder of its own, and give it its name when it is whole."""
+    work = BUILD / "micropython-fetch"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        fetched = fetch(work)
+        if SOURCE.exists():
+            SOURCE.rename(work / "old")  # removing takes time, and what is half removed must not be taken for a source
+        fetched.rename(SOURCE)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

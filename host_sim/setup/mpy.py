@@ -15,8 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from host_sim.setup.micropython import discard_if_reconfigured, source
-from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
+from host_sim.setup.artefact import filled
+from host_sim.setup.micropython import source
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, run, step
 
 VERSION = 6  # of .mpy files, if no board is queried
 FIRMWARE = ROOT / "firmware"
@@ -47,9 +48,9 @@ def of_package() -> list[str] | None:
 
 
 def of_source(tree: Path) -> list[str]:
-    """Build mpy-cross from MicroPython's source tree unless it is up to date; returns its command line."""
-    with lock("mpy-cross"), step("building mpy-cross"):
-        discard_if_reconfigured(OUTPUT, [str(tree)], [])
+    """Build mpy-cross from MicroPython's source tree, as far as it is out of date; returns its command line."""
+    check_path(tree, "MicroPython's source")
+    with lock("mpy-cross"), step("building mpy-cross"), filled(OUTPUT, [str(tree)]):
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
         command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
         run(command, "building mpy-cross", "mpy-cross.log")

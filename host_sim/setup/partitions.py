@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from host_sim.setup.romfs import parse_size
 from host_sim.setup.shell import Failure
+from host_sim.setup.sizes import parse_size
 
 TABLE = 0x8000  # address in flash (ESP-IDF's default)
 ENTRY, ENTRIES = struct.Struct("<2sBBII16sI"), 95

@@ -11,13 +11,16 @@ byte, most significant first. mpremote's own builder does not align files.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from host_sim.setup import mpy
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.sizes import parse_size
 
 ALIGNMENT = 16
 MAGIC = b"\xd2\xcd\x31"  # the kind of the record that is the file system
@@ -26,6 +29,9 @@ PADDING, VERBATIM, POINTER, DIRECTORY, FILE = 1, 2, 3, 4, 5
 # when the length becomes known.
 LENGTH_BYTES = 4
 LARGEST = (1 << 7 * LENGTH_BYTES) - 1
+# Bytes of a number as a reader takes it (64 bits), and folders within each other.
+LONGEST_NUMBER = 10
+DEEPEST = 32
 
 BOARDS = ROOT / "firmware" / "boards"
 
@@ -94,18 +100,38 @@ def content(name: str, value: bytes | str | Path) -> bytes:
     if not isinstance(value, (str, Path)):
         return bytes(value)
     try:
+        size = Path(value).stat().st_size
+        if size > LARGEST:
+            raise Failure(f"{name}: {value} has {size:,} bytes, an image holds at most {LARGEST:,}")
         return Path(value).read_bytes()
     except OSError as error:
         raise Failure(f"{name}: {value} cannot be read: {error.strerror}") from None
+
+
+def check_name(name: str, what: str) -> list[str]:
+    """The parts of a file's name in an image; a Failure, which `what` begins, for one that it cannot have."""
+    parts = name.split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it must be like 'folder/file'")
+    if len(parts) > DEEPEST:
+        raise Failure(f"{what}{shown(name)} lies in {len(parts) - 1} folders, an image takes fewer than {DEEPEST}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it is not UTF-8") from None
+    return parts
+
+
+def shown(name: str) -> str:
+    """A name for a message, quoted and of a line's length at most."""
+    return repr(name) if len(name) <= 80 else f"{name[:40]!r}...{name[-20:]!r}"
 
 
 def tree_of(files: Mapping[str, bytes | str | Path]) -> dict:
     """Nested dicts from names with slashes."""
     tree: dict = {}
     for name, value in files.items():
-        *folders, last = name.split("/")
-        if "\0" in name or any(part in ("", ".", "..") for part in (*folders, last)):
-            raise Failure(f"{name!r} is not a valid file name in an image: it must be like 'folder/file'")
+        *folders, last = check_name(name, "")
         place = tree
         for folder in folders:
             place = place.setdefault(folder, {})
@@ -140,11 +166,13 @@ class Reader:
     def number(self, at: int, end: int) -> tuple[int, int]:
         """The number at `at`, and the position after it."""
         value = 0
-        while at < end:
-            byte = self.image[at]
-            value, at = value << 7 | byte & 0x7F, at + 1
+        for place in range(at, min(end, at + LONGEST_NUMBER)):
+            byte = self.image[place]
+            value = value << 7 | byte & 0x7F
             if not byte & 0x80:
-                return value, at
+                return value, place + 1
+        if end - at > LONGEST_NUMBER:
+            raise Failure(f"ROMFS image: the number at byte {at} has more than {LONGEST_NUMBER} bytes")
         raise Failure(f"ROMFS image: a number does not end before byte {end}")
 
     def records(self, at: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -182,9 +210,13 @@ class Reader:
             size, begin = self.number(begin, stop)
             if size > stop - begin:
                 raise Failure(f"ROMFS image: a name at byte {begin} reaches beyond its record")
-            name = prefix + self.image[begin : begin + size].decode(errors="replace")
+            try:
+                name = prefix + self.image[begin : begin + size].decode()
+            except UnicodeDecodeError:
+                raise Failure(f"ROMFS image: the name at byte {begin} is not UTF-8") from None
+            check_name(name, f"ROMFS image: at byte {begin}: ")
             if kind == FILE:
-                yield name, self.data(name, begin + size, stop)
+                yield name, self.data(shown(name), begin + size, stop)
             else:
                 yield from self.folder(name + "/", begin + size, stop)
 
@@ -195,7 +227,12 @@ class Reader:
         size, self.payload = self.number(len(MAGIC), len(self.image))
         if self.payload + size > len(self.image):
             raise Failure(f"ROMFS image: claims {self.payload + size} bytes, has {len(self.image)}")
-        return dict(self.folder("", self.payload, self.payload + size))
+        found: dict[str, tuple[int, int]] = {}
+        for name, place in self.folder("", self.payload, self.payload + size):
+            if name in found:
+                raise Failure(f"ROMFS image: two files have the name {shown(name)}")
+            found[name] = place
+        return found
 
 
 def image_files(image: bytes) -> dict[str, tuple[int, int]]:
@@ -239,28 +276,37 @@ def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, byt
     return files | mpy.package(mpy_version) | scripts | pictures_for(labels)
 
 
+def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files of a folder and its folders, sorted, links followed; a Failure for what an image cannot hold."""
+    here = folder.stat()
+    if (here.st_dev, here.st_ino) in above:
+        raise Failure(f"{folder}: a link to a folder that it lies in")
+    above = (*above, (here.st_dev, here.st_ino))
+    if len(above) > DEEPEST:
+        raise Failure(f"{shown(str(folder))}: lies in {DEEPEST} folders, an image takes fewer")
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name != "__pycache__":
+                yield from files_below(path, above)
+        elif path.is_file():
+            yield path
+        else:
+            raise Failure(f"{path}: {'a link to nothing' if path.is_symlink() else 'neither a file nor a folder'}")
+
+
 def given_files(paths: list[Path]) -> dict[str, bytes | Path]:
-    """Files under their own names; folders with all files in them."""
+    """Files under their own names, folders with all that they hold; links count as what they lead to."""
     files: dict[str, Path] = {}
     for path in paths:
-        path = path.resolve()
+        path = Path(os.path.abspath(path))  # a link keeps its name
         if not path.exists():
             raise Failure(f"{path}: no such file or folder")
-        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        for file in found:
+        for file in [path] if path.is_file() else files_below(path):
             name = file.relative_to(path.parent).as_posix()
-            if "__pycache__" in name:
-                continue
             if name in files:
                 raise Failure(f"{file}: {files[name]} has the same name")
             files[name] = file
     return dict(files)
-
-
-def parse_size(text: str) -> int | None:
-    """A size in the notation of partition tables: 65536, 0x10000, 64K or 2M; None for anything else."""
-    match = re.fullmatch(r"(0x[0-9a-f]+|\d+)([km]?)", text.strip().lower())
-    return int(match[1], 0) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match[2]] if match else None
 
 
 def partition_size(table: Path) -> int:
@@ -328,8 +374,7 @@ def main() -> None:
             f"the image needs {len(image):,} bytes, {limit[0]} has {limit[1]:,}: use a smaller model or fewer files"
         )
     output = arguments.output or BUILD / "romfs" / f"{arguments.model.stem}.romfs"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(image)
+    write_whole(output, image)
     report(image)
     if limit:
         print(f"{output}: {len(image):,} bytes needed, {limit[0]} has {limit[1]:,}")

@@ -21,7 +21,7 @@ from trainer.data import load_fashion_mnist
 
 HERE = Path(__file__).resolve().parent / "arena"
 FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
-# Old values of registers and of the stack may still hold a view: something else goes there.
+# Old values in registers and on the stack may still refer to a view, so they are overwritten.
 START = """
 import gc, heap, ternary
 
@@ -44,7 +44,7 @@ def micropython():
 
 @pytest.fixture
 def printed(micropython):
-    """What a script prints, as lines."""
+    """The output lines of a script."""
 
     def of(script, heap="1M"):
         command = [micropython, "-X", f"heapsize={heap}", "-c", START + script]
@@ -70,7 +70,7 @@ print(gc.mem_alloc() - before < 4096)
     assert printed(script) == [*(f"0 {size} False" for size in (4, 15, 17, 66, 140000)), "True"]
 
 
-# What is kept of an arena whose element i is i, an expression for an element of it, and that element.
+# What is kept of an arena with element i = i, an expression for an element of it, and that element.
 VIEWS = (
     ("a", "kept[9999]", 9999),
     ("a[:1]", "kept[0]", 0),
@@ -112,7 +112,7 @@ print(heap.count())
 
 
 def test_what_an_arena_holds_is_not_searched_for_pointers(printed):
-    """Beyond the first blocks, which are an object as the collector sees it."""
+    """Except for the first blocks, which the collector treats as an object."""
     script = """
 import struct, uctypes
 
@@ -154,8 +154,8 @@ print(heap.count(), heap.regions())
 """
     full, count, huge, after = printed(script)
     assert full.startswith("arena: no room for 28000 bytes, the largest free block has ")
-    # Five arenas and what goes before each of them are taken of the first region, one of the second; the third has
-    # the largest block, of which ESP-IDF reports 21,504 bytes.
+    # Five arenas and their headers come from the first region, one from the second; the third has
+    # the largest block, which ESP-IDF reports as 21,504 bytes.
     assert 21504 - 256 < int(full.split()[-1]) < 21504
     assert count == "True"
     assert huge == "arena: no room for 2147483647 bytes"
@@ -163,7 +163,7 @@ print(heap.count(), heap.regions())
 
 
 def test_an_arena_of_what_is_named_as_free_fits(printed):
-    """Of a block that is as large as reported, and of one that lies within its class."""
+    """For a block that is as large as reported, and for one within its size class."""
     script = """
 for taken in (0, 3000, 20000, 61440):
     held = heap.take(taken) if taken else None
@@ -180,7 +180,7 @@ for taken in (0, 3000, 20000, 61440):
 
 
 def test_arenas_beside_wifi(printed):
-    """Who takes internal memory first leaves the rest to arenas, region by region, and gets it when they are gone."""
+    """Arenas get the internal memory that earlier users leave, region by region, and return it when they are freed."""
     script = """
 wifi = [heap.take(1600) for _ in range(38)]
 views = []
@@ -207,7 +207,7 @@ print(heap.count())
 
 
 def test_the_second_core_computes_in_arenas(printed):
-    """The worker is FreeRTOS's task; both cores write one arena."""
+    """The worker is a FreeRTOS task; both cores write one arena."""
     script = """
 rows, width = 64, 320
 heap.add(1 << 20)
@@ -254,7 +254,7 @@ heap.reset()
 
 
 def test_other_threads_run_during_an_operation(printed):
-    """Between bytecodes the other thread counts a little, in an operation for the whole of its time."""
+    """The other thread counts a little between bytecodes, and during the whole of an operation."""
     script = """
 import _thread
 count, running = 0, True

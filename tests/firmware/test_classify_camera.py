@@ -92,7 +92,7 @@ def test_grey_frames(own_board):
 
 
 def test_colour_frames(own_board, colour_model, tmp_path):
-    """A model for colours gets RGB565; what it makes of it is what it makes of the same picture in a file."""
+    """A model for colours gets RGB565; the result is that of the same picture in a file."""
     shutil.copy(colour_model, own_board.flash / "colour.safetensors")
     script = changed(tmp_path, MODEL="colour.safetensors", COLUMNS=0)
     result = camera_board(own_board).mpremote("run", script)
@@ -115,7 +115,7 @@ def test_light_and_dark_exchanged(own_board, tmp_path):
 
 
 def test_interrupted_while_it_follows(own_board):
-    """The next client's Ctrl-C, as after a lost connection, switches the camera off and leaves a usable board."""
+    """Ctrl-C from the next client, as after a lost connection, switches the camera off and leaves a usable board."""
     board = camera_board(own_board, ENDLESS)
     command = board.command("run", FIRMWARE / "classify_camera.py")
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as client:

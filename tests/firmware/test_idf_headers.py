@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the stand-ins for ESP-IDF's headers declare, against an ESP-IDF that IDF_PATH names (skipped without one)."""
+"""Declarations of the stand-in headers compared with those of the ESP-IDF in IDF_PATH (skipped without one)."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def signature(result: str, parameters: str) -> tuple[str, ...]:
 
 
 def value(text: str) -> int | str:
-    """A constant, as a number where it is one."""
+    """A constant, as a number if it is one."""
     text = re.sub(r"\(\s*\w+_t\s*\)", "", text)
     numbers = re.fullmatch(r"[\s()]*(\w+)(?:\s*<<\s*(\w+))?[\s()]*", text)
     if not numbers or not numbers[1][0].isdigit():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The layer classes of `ftervit`: called alone, replaced, subclassed, and after an allocation that failed."""
+"""The layer classes of `ftervit`: called alone, replaced, subclassed, and after a failed allocation."""
 
 import functools
 import weakref
@@ -29,7 +29,7 @@ def some_picture(model):
 
 
 def own_buffer(part):
-    """`part` behind a plain function that ignores `out` and returns a buffer of its own."""
+    """`part` wrapped in a plain function that ignores `out` and returns its own buffer."""
     return lambda x, out=None, *rest: part(x)
 
 
@@ -39,7 +39,7 @@ def convolutions(model):
 
 
 def parts(model):
-    """(what holds the attributes or elements, name or index) of everything that a block or the model calls."""
+    """(owner, attribute name or index) of every part that a block or the model calls."""
     for conv in convolutions(model):
         yield vars(conv), "linear"
     for index, stage in enumerate(model.patch_embed.backbone):
@@ -70,7 +70,7 @@ def test_every_part_can_be_a_function(name, request):
 
 
 def test_a_part_that_fills_out_is_used(stem_model):
-    """What patch_embed returns counts, whether it is `out` or a buffer of its own."""
+    """The buffer that patch_embed returns is used, whether it is `out` or its own."""
     model = ftervit.VisionTransformer.load(str(stem_model))
     picture = some_picture(model)
     stream = bytes(model.embed(picture))
@@ -88,7 +88,7 @@ def test_a_part_that_fills_out_is_used(stem_model):
 
 
 def test_the_stem_by_hand(stem_model):
-    """Every convolution alone, on a picture that stays as it is, gives what patch_embed gives."""
+    """Every convolution called alone, on an unchanged picture, gives the result of patch_embed."""
     model = ftervit.VisionTransformer.load(str(stem_model))
     picture = x = some_picture(model)
     before = bytes(picture)

@@ -78,7 +78,7 @@ def test_random_damage_never_passes_unseen(odd_model, tmp_path):
 
 
 def test_random_header_damage_with_a_right_crc32_never_crashes(odd_model, tmp_path):
-    """What the checks let through must still be safe to compute with."""
+    """A file that passes the checks must still be safe to compute with."""
     content = odd_model.read_bytes()
     header_end = 8 + int.from_bytes(content[:8], "little")
     chance = random.Random(2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The package as `mpremote mip install` puts it on a board, and what it says on firmware without the C module."""
+"""The package as installed by `mpremote mip install`, and its error on firmware without the C module."""
 
 import functools
 import http.server
@@ -27,7 +27,7 @@ def description() -> dict:
 
 @pytest.fixture
 def server():
-    """The tree behind HTTP; its URL."""
+    """Serves the tree over HTTP; its URL."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=ROOT)
     handler.log_message = lambda *_: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:

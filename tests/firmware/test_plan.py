@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""plan.py: layouts that hold for any network and budget, and models that give the same logits under all of them."""
+"""plan.py: valid layouts for any network and budget, and models that give the same logits with all of them."""
 
 import gc
 import re
@@ -51,14 +51,14 @@ BUDGETS = (128 * KB, 192 * KB, 256 * KB)
 
 @pytest.fixture(params=[1, 2])
 def cores(request):
-    """Scratch is for as many cores as are in use."""
+    """Scratch depends on the number of cores in use."""
     assert ternary.cores(request.param) == request.param
     yield request.param
     ternary.cores(1)
 
 
 def largest_scratch(plan):
-    """Bytes that any layer asks for."""
+    """The largest scratch of any layer, in bytes."""
     sizes, inputs, channels = plan.sizes, [plan.width, plan.hidden], plan.sizes["in_chans"]
     for _, kernel, _, _, made in convolutions(sizes):
         inputs.append(kernel * kernel * channels)
@@ -69,7 +69,7 @@ def largest_scratch(plan):
 
 
 def check(plan):
-    """What layers rely on: buffers that are large enough, aligned, apart while in use, and within limits."""
+    """Check what layers rely on: buffers are large enough, aligned, disjoint while in use, and within limits."""
     places, tokens, width, rows = plan.places, plan.tokens, plan.width, plan.rows
     made = [side * side * channels for side, channels in grids(plan.sizes)[1:-1]]
     maps = {f"map{i}": max(made[i::2]) for i in (0, 1) if made[i::2]}
@@ -160,7 +160,7 @@ def test_without_internal_memory_everything_lies_in_psram(name, cores):
 
 @pytest.mark.parametrize("sram", BUDGETS)
 def test_deit_small_fits_a_board(sram):
-    """The budgets that boards have, in pieces of 100 KB; what is printed names all of it."""
+    """Budgets of boards, in pieces of 100 KB; the printed plan is complete."""
     plan = Plan(ARCHITECTURES["deit3_small_patch16_224"], sram, 100 * KB)
     text = str(plan)
     for name, (number, offset, size) in plan.places.items():
@@ -198,13 +198,13 @@ def exported(blueprint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grouped_model(tmp_path_factory):
-    """A model file that can be computed in more ways than most."""
+    """A model file with more possible plans than most."""
     return exported(GROUPED, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def overlapping_model(tmp_path_factory):
-    """A model file whose convolutions go over lines of their pictures more than once."""
+    """A model file with overlapping convolutions."""
     return exported(OVERLAPPING, tmp_path_factory)
 
 
@@ -298,12 +298,12 @@ def test_every_budget_gives_the_same_logits(path, piece):
 
 
 def plain_bytes(part):
-    """The same, of a bytearray, which is no buffer of int8."""
+    """The same with a bytearray, which is not a buffer of int8."""
     return lambda x, out=None, *rest: bytearray(part(x))
 
 
 def test_replaced_parts_under_plans(path, monkeypatch):
-    """Every part behind a function, alone and all together; a softmax of one's own."""
+    """Every part wrapped in a function, one at a time and all together; a user's softmax."""
     picture, expected = expected_of(path)
     for wanted in ways(path)[:: max(1, len(ways(path)) // 8)]:
         model = forced(path, monkeypatch, wanted)
@@ -324,7 +324,7 @@ def test_replaced_parts_under_plans(path, monkeypatch):
 
 
 def test_subclasses_under_plans(grouped_model, monkeypatch):
-    """A subclass is called, not bypassed, also where heads would go one by one."""
+    """A subclass is called, not bypassed, also in plans with heads one by one."""
     picture, expected = expected_of(grouped_model)
     for whole, heads in ((False, 4), (True, 4), (True, 1)):
         model = forced(grouped_model, monkeypatch, (whole, heads, 5, ("qkv",)))
@@ -586,7 +586,7 @@ def test_what_fits_nowhere_is_refused_in_words(chip, chip_models):
 
 
 def test_two_models_in_turn(grouped_model, odd_model):
-    """They share scratch; one with a budget does not spoil one without, nor the other way round."""
+    """They share scratch; a model with a budget does not affect one without, nor the other way round."""
     paths = [(grouped_model, 64 * KB), (odd_model, None), (grouped_model, None), (odd_model, 16 * KB)]
     models = [ftervit.VisionTransformer.load(str(path), sram=sram) for path, sram in paths]
     wanted = [expected_of(path) for path, _ in paths]

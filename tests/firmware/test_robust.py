@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Interrupted, reset and unplugged in the middle of an inference; and a thousand inferences in a row."""
+"""Interruption, reset and disconnection during an inference; a thousand inferences in a row."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.host_sim.boards.test_server import Terminal, children, running, wait_until
 
 CLASSIFY = ROOT / "firmware" / "classify.py"
-# The shipped model, with each block many times: an inference takes many times as long as any of its layers.
+# The shipped model with its blocks repeated: an inference takes many times as long as any layer.
 LOAD = """
 import time, ternary, bench
 from ftervit import VisionTransformer
@@ -41,7 +41,7 @@ def slow_board(own_board):
 
 
 def usable(board):
-    """Whether everything still works."""
+    """Whether the board still works."""
     result = board.mpremote("run", CLASSIFY)
     return result.returncode == 0 and "of 10 right" in result.stdout
 
@@ -65,14 +65,14 @@ def test_interrupted_within_one_layer(slow_board, cores):
         for attempt in range(8):
             terminal.send(b"forever()\r")
             terminal.read_until(b"running\r\n")
-            # Somewhere in the first or second picture.
+            # During the first or second picture.
             time.sleep(whole * (0.1 + 0.21 * attempt))
             started = time.monotonic()
             terminal.send(b"\x03")
             terminal.read_until(b"KeyboardInterrupt")
             terminal.read_until(b">>> ")
             delays.append(time.monotonic() - started)
-    # The median: any single one may have waited for this machine.
+    # The median, because single runs may be delayed by this machine.
     assert sorted(delays)[4] < longest + 0.03, (delays, longest, whole)
     assert sorted(delays)[4] < whole / 3, (delays, longest, whole)
     assert usable(slow_board)

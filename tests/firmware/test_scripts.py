@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""classify.py and tinker.py, as a maker runs them, and what a maker meets when something is wrong."""
+"""classify.py and tinker.py as users run them, and their error messages."""
 
 import re
 

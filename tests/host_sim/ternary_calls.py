@@ -240,7 +240,22 @@ def attack_arena():
     print("arenas stay", all(list(view) == [i] * 9 for i, view in enumerate(views)))
 
 
+def attack_settings():
+    """Right and wrong arguments of `cores` and `use`."""
+    numbers = (0, 1, 2, 3, -1, 2**31 - 1, -(2**31), True, 1)
+    for arguments in [(), (1, 2)] + [(number,) for number in WRONG_NUMBERS + numbers]:
+        attempt(f"cores {arguments}", "cores", arguments)
+    print("cores set", ternary.cores())
+    for arguments in ((), ("reference", 1), (None,), (3,), (b"reference",), ([],), ("reference\0",), ("x" * 999,)):
+        try:
+            ternary.use(*arguments)
+        except (TypeError, ValueError) as error:  # the host has more to choose from
+            print(f"use {arguments}", type(error).__name__, str(error).split(" one of ")[0])
+    ternary.use("reference")
+
+
 for key in sorted(CASES):
     attack(key, CASES[key])
     gc.collect()
 attack_arena()
+attack_settings()

@@ -37,7 +37,7 @@ class Backends:
         return getattr(self.module, name)
     def use(self, name):
         if name not in ("pie", "reference"):
-            raise ValueError("use: '%s' is not one of pie, reference" % name)
+            raise ValueError("use: name is not one of pie, reference")
         self.active = name
     def residual_add(self, stream, y, shift):
         self.module.residual_add(stream, y, shift)

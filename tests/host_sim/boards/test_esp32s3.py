@@ -17,7 +17,7 @@ from host_sim.boards import esp32s3, kinds
 from host_sim.boards.client import Board
 from host_sim.setup import esp32, partitions
 from host_sim.setup.romfs import build_image
-from host_sim.setup.shell import ROOT, Failure
+from host_sim.setup.shell import BUILD, ROOT, Failure
 
 STAND_IN = Path(__file__).with_name("stand_in_qemu.py")
 TABLE = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8" / "partitions.csv"
@@ -146,14 +146,14 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
     flash = tmp_path / "flash"
     flash.mkdir()
     (flash / "mine.py").write_text("print('kept')\n")
-    before = set((esp32s3.BUILD / "board").glob("esp32s3-*"))
+    before = set((BUILD / "board").glob("esp32s3-*"))
     with Board(program=firmware, kind="esp32s3", flash=flash, unchecked=True) as board:
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
         assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
     # QEMU's temporary files are removed.
-    assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
+    assert set((BUILD / "board").glob("esp32s3-*")) == before
 
 
 def test_backends_that_agree(qemu, firmware, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from host_sim.boards import __main__ as command_line
 from host_sim.boards import esp32s3, flash, kinds
 from host_sim.boards.client import Board
-from host_sim.setup.shell import Failure
+from host_sim.setup.shell import BUILD, Failure
 from tests.boards import Terminal, children, running, wait_until
 
 ALL_BYTES = bytes(range(256)) * 40
@@ -308,3 +308,23 @@ def test_a_board_ends_with_the_process_that_started_it(kind, program):
         (interpreter,) = children(server)
         parent.kill()
     assert wait_until(lambda: not running(server) and not running(interpreter))
+
+
+def copies() -> set[Path]:
+    """Copies of files that boards run from, of all kinds."""
+    return {path for path in [*(BUILD / "board").glob("*"), *BUILD.glob("qemu-*.romfs")] if path.suffix != ".json"}
+
+
+def test_copies_of_killed_servers_go_and_of_others_stay(kind, program):
+    with Board(program=program, kind=kind) as running:
+        before = copies()
+        with Board(program=program, kind=kind) as killed:
+            left = copies() - before
+            killed.process.kill()
+            killed.process.wait()
+            assert left and left <= copies()
+        with Board(program=program, kind=kind) as later:
+            assert not left & copies()
+            assert before <= copies()
+            for board in (running, later):
+                assert board.mpremote("eval", "6 * 7").stdout == "42\n"

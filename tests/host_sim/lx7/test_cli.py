@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`just lx7`: what a person sees."""
+"""`just lx7`: its output and error messages."""
 
 import os
 import subprocess

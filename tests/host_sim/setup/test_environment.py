@@ -2,6 +2,7 @@
 """The virtual environment: locked packages are installed, from the indexes that pip is configured with."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -226,3 +227,86 @@ def test_uv_comes_with_its_locked_hashes(tree, monkeypatch):
     (tree / environment.LOCK).write_text("two==2\n")
     with pytest.raises(Failure, match=r"requirements.lock has no uv"):
         environment.install_uv()
+
+
+def test_an_interrupted_installation_starts_anew(offers, monkeypatch):
+    """uv takes a package for installed as soon as its name and version stand there."""
+    offers.lock(offers.wheel("one", "1.0"))
+    uv, venv, real = UV, environment.VENV, environment.run
+    monkeypatch.setitem(environment.GROUPS, "demo", ("light",))
+    monkeypatch.setattr(environment, "missing_packages", lambda task: {})
+
+    def link_uv() -> None:
+        if not (venv / "bin" / "uv").exists():
+            (venv / "bin" / "uv").symlink_to(uv)
+
+    def killed(command, what, *rest, **options):
+        if "install" not in command:
+            return real(command, what, *rest, **options)
+        [packages] = venv.glob("lib/*/site-packages")
+        (packages / "one-1.0.dist-info").mkdir()
+        (packages / "one-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: one\nVersion: 1.0\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "install_uv", link_uv)
+    monkeypatch.setattr(environment, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        environment.prepare("demo")
+    monkeypatch.setattr(environment, "run", real)
+    environment.prepare("demo")
+    assert [path.name for path in venv.rglob("one.py")] == ["one.py"]
+    before = (venv / "made-by").stat().st_mtime_ns
+    environment.prepare("demo")
+    assert (venv / "made-by").stat().st_mtime_ns == before
+
+
+def test_an_installation_that_fails_keeps_what_is_there(offers, monkeypatch):
+    offers.lock(offers.wheel("one", "1.0", "two"))
+    with pytest.raises(Failure):
+        environment.install(["light"])
+    (environment.VENV / "mine").touch()
+    offers.lock(offers.wheel("one", "1.0", "two"), offers.wheel("two", "1.0"))
+    environment.install(["light"])
+    assert offers.installed() == {"one-1.0", "two-1.0"}
+    assert (environment.VENV / "mine").exists()
+
+
+def test_a_half_made_venv_is_made_anew(tree, monkeypatch):
+    """Python is there early, its pip late."""
+    real, made = environment.run, []
+
+    def killed(command, *_, **__):
+        (environment.VENV / "bin").mkdir(parents=True)
+        environment.python().symlink_to(sys.executable)
+        (environment.VENV / "rest").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        environment.make_venv()
+    monkeypatch.setattr(environment, "run", lambda command, *rest, **options: made.append(command))
+    environment.make_venv()
+    assert len(made) == 1
+    assert not (environment.VENV / "rest").exists()
+    monkeypatch.setattr(environment, "run", real)
+
+
+@pytest.mark.parametrize("character", [*"'$;(#%& "])
+def test_a_checkout_at_a_path_that_tools_do_not_take(tmp_path, character):
+    """Refused before anything is asked of the network, or made."""
+    checkout = tmp_path / f"my{character}project"
+    (checkout / "host_sim").mkdir(parents=True)
+    (checkout / "host_sim" / "__init__.py").touch()
+    shutil.copytree(ROOT / "host_sim" / "setup", checkout / "host_sim" / "setup")
+    command = [sys.executable, "-m", "host_sim.setup.environment", "demo"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    name = "a space" if character == " " else ascii(character)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: the path of this checkout has {name} in it, which make and compilers do not")
+    assert [path.name for path in checkout.iterdir()] == ["host_sim"]
+
+
+@pytest.mark.parametrize("name", ["/home/me/FTerViT-for-MicroPython_2.0", "/srv/a+b@c", "/home/m\u00fcller/\u6771"])
+def test_paths_that_tools_take(name):
+    environment.check_path(Path(name), "this checkout")
