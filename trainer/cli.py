@@ -204,16 +204,23 @@ def inspect(arguments: argparse.Namespace) -> None:
 @command(
     "report",
     "write a run's HTML page: curves, weights, activations, mistakes",
-    option("run", type=Path, metavar="RUN", help="folder of a run, or of checkpoints with their record"),
+    option(
+        "run",
+        type=Path,
+        nargs="?",
+        metavar="RUN",
+        help="folder of a run, or of checkpoints with their record (default: the shipped model's)",
+    ),
     option("--config", type=Path, help="settings (default: those noted in RUN)"),
     option("--checkpoints", type=Path, help="folder of teacher and student (default: from the settings, or RUN)"),
-    option("--output", type=Path, help="page to write (default: RUN/report.html)"),
+    option("--output", type=Path, help="page to write (default: RUN/report.html; without RUN: build/report.html)"),
 )
 def report(arguments: argparse.Namespace) -> None:
     """`trainer report`."""
     from trainer.report.sections import write_report
 
-    print(write_report(arguments.run, arguments.output, arguments.checkpoints, arguments.config))
+    output = arguments.output or (None if arguments.run else BUILD / "report.html")
+    print(write_report(arguments.run or CHECKPOINTS, output, arguments.checkpoints, arguments.config))
 
 
 @command(
