@@ -511,6 +511,36 @@ def test_a_second_training_in_a_folder_is_refused(place):
         second.kill()
 
 
+def test_processes_of_one_training_share_a_folder(place):
+    """Only the first takes the lock, and looks at what the run was made from."""
+    shutil.rmtree(place.run)
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29619"]
+    words = [
+        sys.executable,
+        "-W",
+        "ignore",
+        *torchrun,
+        "-m",
+        "--",
+        "trainer",
+        *place.words("train", "student.epochs=1000"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, **quiet) as first:
+        wait_for(place.run / "student.pt", first)
+        status, said = place.trainer("train", "student.epochs=1000")
+        assert status == 1
+        assert "is at work in it" in said
+        first.terminate()
+    assert "made with other settings" in refused(place)
+    photograph("circle", 77, 60, 60).save(place.pictures / "circle" / "new.jpg")
+    words[-1] = "student.epochs=1000"
+    result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.count(f"trainer: {place.run}: made from other pictures than") == 1
+
+
 def test_differences_are_named_briefly():
     def inventory(labels="ab", files="123", digest="0"):
         return Inventory(tuple(labels), {f"a/{file}": f"a {digest}" for file in files}, {"b/9": "b 0"})
