@@ -28,7 +28,7 @@ a folder of your own photos, with a subfolder for each class:
   trainer image photo.jpg                      # then copy photo.ppm to the board's images/
 
 several processes (or machines):
-  torchrun --nproc-per-node 2 -m trainer train --config X
+  torchrun --nproc-per-node 2 -m -- trainer train --config X
 """
 
 

@@ -263,8 +263,8 @@ def test_mistakes_are_one_line(arguments, words, tmp_path):
 
 
 COMMANDS = {
-    "train": "--config --run SECTION.KEY=VALUE",
-    "control": "--config --run SECTION.KEY=VALUE",
+    "train": "--config --run --restart --adopt SECTION.KEY=VALUE",
+    "control": "--config --run --restart --adopt SECTION.KEY=VALUE",
     "export": "--checkpoints --model",
     "evaluate": "--config --on --checkpoints --output --images",
     "inspect": "--json",

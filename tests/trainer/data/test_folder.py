@@ -205,6 +205,27 @@ def test_a_file_that_turns_bad_later_is_named(photos, tmp_path, workers):
             list(batches)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_is_replaced_later_is_named(photos, tmp_path, workers):
+    """The run says what it is made from; another picture in its place would make that a lie."""
+    root = shutil.copytree(photos, tmp_path / "photos")
+    pictures = opened(root, workers=workers).check()
+    shutil.copy(root / "checker" / "0.jpg", root / "circle" / "3.jpg")
+    for batches in (pictures.ordered(4), pictures.batches(40, 0, 0)):
+        with pytest.raises(TrainerError, match=r"^\S*circle/3\.jpg: replaced by another picture since the run began"):
+            list(batches)
+
+
+def test_a_flipped_bit_in_the_cache_of_verdicts_is_noticed(photos, tmp_path):
+    """It would name pictures that nobody changed."""
+    first = opened(photos).check(tmp_path)
+    (path,) = tmp_path.iterdir()
+    content = path.read_text()
+    for digest in first.digests[::5]:
+        path.write_text(content.replace(digest, digest[::-1]))
+        assert opened(photos).check(tmp_path).digests == first.digests
+
+
 def test_ordered_pictures_are_the_boards(photos):
     for channels in (1, 3):
         pictures = opened(photos, channels=channels)

@@ -8,10 +8,10 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -476,10 +476,17 @@ def test_a_run_goes_on_with_the_teacher_that_it_trained(place):
 # Two at once.
 
 
-def started(place: Place, *changes: str) -> subprocess.Popen:
-    """A training in a process of its own."""
-    words = [sys.executable, "-W", "ignore", "-m", "trainer", *place.words("train", *changes)]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+@contextlib.contextmanager
+def started(words: list[str]) -> Iterator[subprocess.Popen]:
+    """A training in a process of its own, killed at the end."""
+    command = [sys.executable, "-W", "ignore", "-m", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.terminate() if "torch.distributed.run" in words else process.kill()
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -494,7 +501,8 @@ LONG = ("student.epochs=1000", "data.workers=2", "compute.checkpoint_minutes=0.0
 
 def test_a_second_training_in_a_folder_is_refused(place):
     shutil.rmtree(place.run)
-    with started(place, *LONG) as first:
+    words = ["trainer", *place.words("train", *LONG)]
+    with started(words) as first:
         wait_for(place.run / "student.pt", first)
         for name in ("train", "control"):
             status, said = place.trainer(name, *LONG, "--restart")
@@ -502,13 +510,28 @@ def test_a_second_training_in_a_folder_is_refused(place):
             assert said.count("\n") == 1
             assert f"another training (process {first.pid}) is at work in it" in said
         assert first.poll() is None
-        first.send_signal(signal.SIGKILL)
-        first.wait()
     # Killed, it holds nothing, nor do its workers.
-    with started(place, *LONG) as second:
-        time.sleep(0.1)
+    (place.run / "student.pt").unlink()
+    with started(words) as second:
         wait_for(place.run / "student.pt", second)
-        second.kill()
+
+
+def test_processes_of_one_training_share_a_folder(place):
+    """Only the first takes the lock, and looks at what the run was made from."""
+    shutil.rmtree(place.run)
+    words = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29619", "-m", "--", "trainer"]
+    words += place.words("train", "student.epochs=1000")
+    with started(words) as first:
+        wait_for(place.run / "student.pt", first)
+        status, said = place.trainer("train", "student.epochs=1000")
+        assert status == 1
+        assert "is at work in it" in said
+    assert "made with other settings" in refused(place)
+    photograph("circle", 77, 60, 60).save(place.pictures / "circle" / "new.jpg")
+    with started(words) as second:
+        said = second.communicate()[1]
+    assert second.returncode == 1
+    assert said.count(f"trainer: {place.run}: made from other pictures than") == 1
 
 
 def test_differences_are_named_briefly():
