@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import ROOT
 
 # Each generated table stands between two marker lines of one of these.
@@ -31,4 +32,4 @@ def write_between(path: Path, start: str, end: str, text: str) -> None:
     changed, count = re.subn(pattern, lambda _: f"{start}\n{text}\n{end}", content, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{path}: needs the lines {start} and {end} once")
-    path.write_text(changed)
+    write_whole(path, changed)
