@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import ROOT, Failure, one_line_errors
 from host_sim.ternary import OPERATIONS, ffi, library
 
@@ -109,8 +110,7 @@ def stub() -> str:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    STUB.parent.mkdir(parents=True, exist_ok=True)
-    STUB.write_text(stub())
+    write_whole(STUB, stub())
 
 
 if __name__ == "__main__":

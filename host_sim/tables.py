@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import ROOT
 
 # Generated tables are between two marker lines in these files.
@@ -31,4 +32,4 @@ def write_between(path: Path, start: str, end: str, text: str) -> None:
     changed, count = re.subn(pattern, lambda _: f"{start}\n{text}\n{end}", content, flags=re.DOTALL)
     if count != 1:
         raise ValueError(f"{path}: must have the lines {start} and {end} exactly once")
-    path.write_text(changed)
+    write_whole(path, changed)

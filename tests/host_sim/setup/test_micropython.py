@@ -3,6 +3,8 @@
 
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,36 @@ def test_what_is_there_stays_unless_it_is_out_of_date(repository, version, stays
     tree = write_tree(micropython.SOURCE, micropython.versions().get(version, version))
     (tree / "mark").touch()
     assert (micropython.source() / "mark").exists() == stays
+
+
+def test_two_recipes_fetch_once(empty, monkeypatch):
+    """Boards, mpy-cross and tests all ask for the source, and may do so at the same time."""
+    fetched = []
+
+    def slowly(work: Path) -> Path:
+        fetched.append(work)
+        time.sleep(0.5)
+        return write_tree(work / "micropython", micropython.versions()["micropython"])
+
+    monkeypatch.setattr(micropython, "fetch", slowly)
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda _: micropython.source(), range(2)))
+    assert len(fetched) == 1
+    assert both == [micropython.SOURCE] * 2
+
+
+def test_a_kill_while_a_source_is_replaced(repository, monkeypatch):
+    """At any moment there is a whole source or none."""
+    (write_tree(micropython.SOURCE, "1.20.0") / "zlast").touch()
+    moments = []
+
+    def killed(path: Path, target: Path) -> None:
+        moments.append(sorted(each.name for each in micropython.SOURCE.glob("*")))
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        micropython.source()
+    assert moments == [["py", "zlast"]]
+    assert micropython.tree_version(micropython.source()) == micropython.versions()["micropython"]
+    assert not (micropython.SOURCE / "zlast").exists()
