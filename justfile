@@ -1,6 +1,6 @@
-# FTerViT for MicroPython. Environment variables: PYTHON, a Python 3.11 or newer to make .venv with
-# (default python3); MPY_DIR, a MicroPython source tree to build the virtual board from (default: fetched); IDF_PATH
-# and CAMERA_DIR, for `just firmware`.
+# FTerViT for MicroPython. Environment variables: PYTHON, Python 3.11 or newer for .venv (default python3); MPY_DIR, a
+# MicroPython source tree for virtual boards and firmware (default for virtual boards: fetched); IDF_PATH and CAMERA_DIR,
+# for `just firmware`.
 
 set positional-arguments
 
@@ -17,13 +17,13 @@ default:
 demo *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.boards demo "$@"
 
-# Everything that must hold: lint, the tests, the sanitizers. With ARGS for pytest: lint and those tests
+# Lint, all tests, and the sanitizers. With ARGS for pytest: lint and those tests
 test *ARGS: lint
     @{{ setup }} test "$@"
     {{ python }} -m pytest "$@"
     {{ if ARGS == "" { quote(just_executable()) + " asan" } else { "" } }}
 
-# Check style, types and spelling, change nothing
+# Check style, types and spelling; changes nothing
 lint: (prepare "lint")
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
@@ -31,7 +31,7 @@ lint: (prepare "lint")
     find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format --dry-run --Werror {} +
     .venv/bin/codespell .
 
-# Bring Python and C sources into style
+# Format Python and C sources
 format: (prepare "lint")
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
@@ -42,7 +42,7 @@ format: (prepare "lint")
 eval *ARGS: (prepare "eval")
     {{ python }} -m trainer evaluate "$@"
 
-# Make the shipped model; resumes where it was interrupted (ARGS: --config FILE, section.key=value ...)
+# Train the shipped model; resumes where it was interrupted (ARGS: --config FILE, section.key=value ...)
 [no-exit-message]
 train *ARGS: (prepare "train")
     {{ python }} -m trainer train "$@"
@@ -52,42 +52,42 @@ train *ARGS: (prepare "train")
 control *ARGS: (prepare "train")
     {{ python }} -m trainer control "$@"
 
-# Curves, histograms, confusions and attention maps of a run (default: the shipped model's) in one HTML file
+# Write an HTML page about a run: curves, histograms, confusions, attention maps (default: the shipped model's)
 [no-exit-message]
 report *ARGS: (prepare "train")
     {{ python }} -m trainer report "$@"
 
-# Parameters, trits and bytes of a model file, group by group
+# Show parameters, trits and bytes of a model file by group
 [no-exit-message]
 inspect *ARGS: (prepare "eval")
     {{ python }} -m trainer inspect "$@"
 
-# Sizes of whole model files of ImageNet's DeiT models (writes build/sizes.json)
+# Compute the sizes of model files of DeiT models for ImageNet (writes build/sizes.json)
 [no-exit-message]
 sizes *ARGS: (prepare "train")
     {{ python }} -m trainer sizes "$@"
 
-# What each choice of the method is worth: a small model trained anew for each (hours; resumes)
+# Train a small model for each ablation of the method (hours; resumes)
 [no-exit-message]
 ablate *ARGS: (prepare "train")
     {{ python }} -m trainer ablate "$@"
 
-# What each ternarization rule makes of the FP32 control's weights without training (`just control` first)
+# Measure the FP32 control's weights under each ternarization rule, without training (`just control` first)
 [no-exit-message]
 starts *ARGS: (prepare "train")
     {{ python }} -m trainer starts "$@"
 
-# What ternary gammas and static scales cost on unpleasant models (writes build/stress.json)
+# Measure the errors of ternary gammas and static scales on hard, made-up models (writes build/stress.json)
 [no-exit-message]
 stress: (prepare "train")
     {{ python }} -m trainer stress
 
-# What a training step costs beside the FP32 step of the same model (writes build/bench-train.json)
+# Time a training step and the FP32 step of the same model (writes build/bench-train.json)
 [no-exit-message]
 bench-train *ARGS: (prepare "train")
     {{ python }} -m trainer bench "$@"
 
-# Measure the shipped model and the demo again, and write the tables of README and docs/numbers.md
+# Measure again what needs no training, and write the tables of README and docs/numbers.md
 [no-exit-message]
 numbers: eval demo sizes stress bench-train bench-s3
     {{ python }} -m trainer numbers
@@ -97,47 +97,47 @@ numbers: eval demo sizes stress bench-train bench-s3
 board *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.boards serve --with-parent "$@"
 
-# List boards, virtual ones too, with their firmware and models (ARGS: [PORTS] [--interrupt])
+# List boards, real and virtual, with their firmware and models (ARGS: [PORTS] [--interrupt])
 [no-exit-message]
 boards *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.boards.list "$@"
 
-# A ROMFS image, files aligned, of a model, package, scripts and pictures (ARGS: MODEL [FILES] [--board BOARD] ...)
+# Build a ROMFS image with aligned files: model, package, scripts, pictures (ARGS: MODEL [FILES] [--board BOARD] ...)
 [no-exit-message]
 romfs *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.setup.romfs "$@"
 
-# Build an ESP32-S3 board's firmware and check it (BOARD; needs IDF_PATH, MPY_DIR; CAMERA_DIR), or only --check ELF
+# Build and check an ESP32-S3 board's firmware (ARGS: BOARD, or --check ELF; needs IDF_PATH, MPY_DIR; CAMERA_DIR)
 [no-exit-message]
 firmware *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.setup.esp32 build "$@"
 
-# Write a built firmware to the board at PORT (BOARD: which one, if several are built)
+# Write built firmware to the board at PORT (BOARD: needed if several are built)
 [no-exit-message]
 flash PORT *BOARD: (prepare "flash")
     @{{ python }} -m host_sim.setup.esp32 flash "$@"
 
-# Write a model with package, scripts and pictures to the ROM file system of the board at PORT (FILES: some to add)
+# Write a model with package, scripts and pictures to /rom of the board at PORT (FILES: more files)
 [no-exit-message]
 deploy PORT MODEL *FILES: (prepare "demo")
     @{{ python }} -m host_sim.setup.esp32 deploy "$@"
 
-# A whole DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix): the host's numbers, bit for bit (minutes)
+# Compare a DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix) with the host, bit for bit (minutes)
 [no-exit-message]
 deit *ARGS: (prepare "train") (prepare "qemu") (prepare "demo")
     {{ python }} -m trainer.experiments.deit "$@"
 
-# A simulated ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
+# Simulate an ESP32-S3: run, profile, disasm, trace, script, silicon, fuzz, check-toolchain (ARGS: see --help)
 [no-exit-message]
 lx7 *ARGS: (prepare "lx7")
-    @{{ python }} -m host_sim.lx7 "$@"
+    @{{ python }} -m host_sim.chip "$@"
 
-# Kernels and a whole DeiT-III-S on the simulated ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
+# Model the speed of kernels and networks on the ESP32-S3 (writes build/bench-s3.json; ARGS: NETWORK, --sram KB, --docs)
 [no-exit-message]
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.chip.bench "$@"
 
-# Ten thousand inferences on one core and on two: same logits, no memory lost (ARGS: unix or qemu, --runs N)
+# Soak test: 10,000 inferences (qemu: 1,000) on one core and on two, same logits, no memory lost (ARGS: KIND, --runs N)
 [no-exit-message]
 soak *ARGS: (prepare "demo")
     @{{ python }} -m host_sim.boards.soak "$@"
@@ -146,14 +146,19 @@ soak *ARGS: (prepare "demo")
 asan: (prepare "kernels")
     {{ python }} -m tests.sanitize
 
-# Write requirements.lock: versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
+# Write requirements.lock, versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
 [no-exit-message]
 lock *ARGS:
     @{{ setup }} lock "$@"
 
-# Remove what building left behind (not .venv, and not build/train: unfinished training resumes from it)
+# What is half removed must not be taken for whole: it leaves its place first.
+# Remove build outputs (not .venv, and not build/train, from which unfinished training resumes)
 clean:
-    [ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name train -exec rm -rf {} +
+    rm -rf build/.removed
+    mkdir -p build/.removed
+    find build -mindepth 1 -maxdepth 1 ! -name train ! -name .removed -exec mv {} build/.removed/ \;
+    rm -rf build/.removed
+    rmdir build 2> /dev/null || true
 
 [no-exit-message]
 [private]

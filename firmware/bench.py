@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-# How fast the kernels are: mpremote connect PORT run firmware/bench.py
-# Change first: MODELS (a file on the board for each network), SRAM and PIECE (bytes for activations), LAYERS, SOAK.
-# Prints a row for each kernel of DeiT-III-S at 224 and for each network that is there, cycles at the core's frequency
-# where there is one; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs these very
-# rows on a simulated chip and calls its cycles modelled. To find rare errors (SOAK, or `--soak N`): networks run N
-# times on one and on two cores; checksums of their logits must agree and free memory must stay.
+# Measures the speed of kernels and networks: mpremote connect PORT run firmware/bench.py
+# Change first: MODELS (a file on the board for each network), RESERVE (bytes left free in one block), LAYERS, SOAK.
+# Prints a row for each kernel of DeiT-III-S at 224 and for each network on the board, with cycles if the clock is
+# known; with LAYERS (or `--layers`) a row for each layer of the networks. `just bench-s3` runs the same rows on a
+# simulated chip; its cycles are modelled. The soak test (SOAK, or `--soak N`) finds rare errors: networks run N times
+# on one and on two cores; the checksums of their logits must agree, and free memory must not shrink.
 
 import gc
 import os
@@ -18,7 +18,7 @@ MODELS = {
     "deit3_small_patch16_224": "models/deit3_small_patch16_224.safetensors",
     "shipped_model": "models/fashion_mnist.safetensors",
 }
-SRAM, PIECE = 192 * 1024, 100 * 1024  # for networks that do not fit as they are
+RESERVE = 64 * 1024  # of internal memory, for Wi-Fi and others: 0 if nobody else is there
 TOKENS, WIDTH, HIDDEN, HEADS = 197, 384, 1536, 6  # DeiT-III-S at 224
 ELEMENTWISE = 49  # tokens in the rows of gelu, residual_add and layernorm
 LINEAR = (
@@ -27,16 +27,16 @@ LINEAR = (
     ("linear_fc1", WIDTH, HIDDEN),
     ("linear_fc2", HIDDEN, WIDTH),
 )
-WEIGHTS = 131072  # bytes, enough for each of them
+WEIGHTS = 131072  # bytes, enough for each layer of LINEAR
 LAYERS = False
 SOAK = 0
-KEPT = 1024  # bytes that a word which only looks like a pointer may keep from being free
+KEPT = 1024  # bytes that the collector may keep because of a word that looks like a pointer
 LAYER = "%-38s %6s %10s %13s %10s"
 HEAD = "%-26s %13s %13s %10s %6s %10s"
 
 
 def pattern(size, low, high):
-    """`size` bytes that go through low..high in leaps."""
+    """`size` bytes that cover low..high in steps of `leap`."""
     span = high - low + 1
     leap = 37 if span % 37 else 41
     period = bytes((low + i * leap % span) & 255 for i in range(span))
@@ -44,7 +44,7 @@ def pattern(size, low, high):
 
 
 def filled(size, low=-128, high=127):
-    """The same in fast memory."""
+    """`pattern` in fast memory."""
     buffer = ternary.arena(size, "B")
     buffer[:] = pattern(size, low, high)
     return buffer
@@ -56,7 +56,7 @@ def round_up(count):
 
 
 class Kernels:
-    """Calls of single operations. packed: bytes that stand for weights (any bytes decode), where weights lie."""
+    """Calls of single operations. packed: bytes used as weights (any bytes decode), in the memory of weights."""
 
     def __init__(self, packed):
         self.packed = memoryview(packed)
@@ -73,7 +73,7 @@ class Kernels:
         return lambda: ternary.linear(x, weight, bias, multiplier, shift, out, work), rows * inputs * outputs
 
     def gemm_inner(self, measure):
-        """What 8 more rows of the longest row take: the inner loop without decoding, and all but without drain."""
+        """The cost of 8 more rows of the longest row length: the inner loop, no decoding, almost no drain."""
         inputs, outputs = 4032, 16
         some, _ = self.linear(inputs, outputs, 8)
         some()  # brings its weights into the cache
@@ -84,7 +84,7 @@ class Kernels:
         return macs // 2, measure(more) - cycles
 
     def attention(self):
-        """Calls of scores, softmax and values for all heads of a layer: [(name, function, multiply-accumulates)]."""
+        """Scores, softmax and values for all heads of a layer: [(name, function, multiply-accumulates)]."""
         step, head_width = round_up(TOKENS), WIDTH // HEADS
         qkv, out = filled(TOKENS * 3 * WIDTH, -62, 62), ternary.arena(TOKENS * WIDTH)
         scores, weights = ternary.arena(TOKENS * step), filled(TOKENS * step, 0, 30)
@@ -107,7 +107,7 @@ class Kernels:
         return [("attention_qk", qk, macs), ("attention_av", av, macs), ("softmax", softmax, 0)]
 
     def elementwise(self):
-        """Calls of what has no products, for some tokens: [(name, function, 0)]."""
+        """Operations without products, for ELEMENTWISE tokens: [(name, function, 0)]."""
         hidden, table = filled(ELEMENTWISE * HIDDEN), pattern(256, -128, 127)
         stream, y = ternary.arena(2 * ELEMENTWISE * WIDTH, "h"), filled(ELEMENTWISE * WIDTH)
         trits = self.packed[: (WIDTH // 16 + 4) // 5 * 16]
@@ -120,7 +120,7 @@ class Kernels:
 
 
 def macs_of(model):
-    """Multiply-accumulates of a picture, logits left out."""
+    """Multiply-accumulates per picture, without the head."""
     width, tokens = model.embed_dim, model.tokens
     convolutions = [stage.conv for stage in model.patch_embed.backbone] + [model.patch_embed.proj]
     total = sum(c.new_side**2 * c.linear.in_features * c.linear.out_features for c in convolutions)
@@ -130,28 +130,23 @@ def macs_of(model):
 
 
 def load(path):
-    """A network: as it is if its activations fit, else by a plan."""
+    """A network, planned into what is free less RESERVE."""
     from ftervit import VisionTransformer
 
-    model = VisionTransformer.load(path, sram=SRAM, piece=PIECE)
-    if model.plan.rows == model.tokens and not model.plan.external_bytes():
-        del model
-        gc.collect()
-        model = VisionTransformer.load(path)
-    return model
+    return VisionTransformer.load(path, reserve=RESERVE)
 
 
 def network(path):
     """A forward pass: (function, multiply-accumulates)."""
     model = load(path)
     size = model.img_size * model.img_size * model.in_chans
-    # A large picture goes where the heap is: PSRAM, on boards that have it.
-    picture = filled(size) if model.plan.sram is None else bytearray(pattern(size, -128, 127))
+    picture = ternary.heap(size, "B")  # where pictures lie
+    picture[:] = pattern(size, -128, 127)
     return lambda: model(picture), macs_of(model)
 
 
 def there(path):
-    """Whether a file is there, or in /rom."""
+    """Whether a file exists, here or in /rom."""
     for place in ("", "/rom/"):
         try:
             os.stat(place + path)
@@ -162,7 +157,7 @@ def there(path):
 
 
 def frequency():
-    """Cycles per second of the core that runs this, or None."""
+    """Clock of the core in Hz, or None if unknown."""
     try:
         import machine
 
@@ -172,12 +167,12 @@ def frequency():
 
 
 def microseconds():
-    """A time to give to `elapsed_since`."""
+    """A start time for `elapsed_since`."""
     return time.ticks_us() if hasattr(time, "ticks_us") else time.time()
 
 
 def elapsed_since(started):
-    """Microseconds."""
+    """Microseconds since a start time."""
     return time.ticks_diff(time.ticks_us(), started) if hasattr(time, "ticks_us") else (time.time() - started) * 1e6
 
 
@@ -202,12 +197,12 @@ def show(name, macs, seconds, cores=1):
 
 
 def skip(name, error):
-    """Say why a row is missing."""
+    """Print the reason why a row is missing."""
     print("%-26s left out: %s" % (name, error))
 
 
 def measured():
-    """Print all rows, measured on what this runs on."""
+    """Measure and print all rows."""
     print(HEAD % ("name", "macs", "cycles", "MAC/cycle", "cores", "seconds"))
     packed = pattern(WEIGHTS, 0, 242)
     for path in MODELS.values():
@@ -266,13 +261,13 @@ def networks(name, path):
     ternary.cores(1)
 
 
-RESIDUAL = "what stands for residual additions, which no layer does"
+RESIDUAL = "key of residual additions, which belong to no layer"
 
 
 class Layers:
-    """A stopwatch in every layer of a model, for as long as `watching`: calls, microseconds without those of the layers
-    that it calls, and multiply-accumulates, by the layer's name. Classes are changed, not objects: what looks at a
-    layer's type still finds it."""
+    """Times every layer of a model between `watch` and `stop`: calls, microseconds (without nested layers) and
+    multiply-accumulates, by the layer's name. It patches classes, not objects, so checks of a layer's type still
+    work."""
 
     def __init__(self, model):
         self.rows, self.order, self.inner, self.kept = {}, [], [0], []
@@ -305,7 +300,7 @@ class Layers:
 
         def call(*arguments):
             row = self.rows.get(self.names.get(id(layer or arguments[0])))
-            if row is None:  # of another model, or the maker's own
+            if row is None:  # a layer of another model, or the user's own
                 return function(*arguments)
             self.inner.append(0)
             started = microseconds()
@@ -320,7 +315,7 @@ class Layers:
         return call
 
     def watch(self):
-        """Start. `stop` must follow."""
+        """Start timing; `stop` must follow."""
         from ftervit import layers
 
         def rows(layer, x, out=None):
@@ -352,14 +347,14 @@ class Layers:
         layers.ternary = Counted(self)
 
     def stop(self):
-        """Everything as it was."""
+        """Restore the patched classes."""
         for owner, name, value in self.kept:
             setattr(owner, name, value)
         self.kept = []
 
 
 class Counted:
-    """The module `ternary` for ftervit.layers, with residual_add timed: blocks call it themselves."""
+    """The module `ternary` for ftervit.layers, with residual_add timed, which blocks call directly."""
 
     def __init__(self, watched):
         for name in dir(ternary):
@@ -369,8 +364,8 @@ class Counted:
 
 
 def layers(path):
-    """Print a row for each layer of a network: calls, milliseconds, multiply-accumulates and, where the frequency is
-    known, how many of them a cycle; of the best of three pictures. Returns the rows: name -> [calls, us, MACs]."""
+    """Print a row for each layer of a network: calls, milliseconds, multiply-accumulates and, if the clock is known,
+    multiply-accumulates per cycle, of the fastest of three pictures. Returns the rows: name -> [calls, us, MACs]."""
     model = load(path)
     picture = bytearray(pattern(model.img_size * model.img_size * model.in_chans, -128, 127))
     model(picture)
@@ -407,8 +402,8 @@ def show_layer(name, calls, spent, macs):
 
 
 def soak(times):
-    """Run every network that is there `times` times on one core and on two; returns how many checksums differed,
-    and how often memory was lost."""
+    """Run every network on the board `times` times on one core and on two; returns the number of faults: checksums
+    that differ, and runs that lost memory."""
     wrong = 0
     for name, path in MODELS.items():
         if not there(path):
@@ -441,13 +436,13 @@ def soak(times):
 
 
 def free_bytes():
-    """Bytes of free heap, or None where Python does not tell."""
+    """Bytes of free heap, or None if unknown."""
     gc.collect()
     return gc.mem_free() if hasattr(gc, "mem_free") else None
 
 
 def all_layers():
-    """Tables of the layers of all networks that are there."""
+    """Print the layers of all networks on the board."""
     for name, path in MODELS.items():
         if there(path):
             layers(path)
@@ -456,7 +451,7 @@ def all_layers():
 
 
 def main():
-    """The table, the layers or the soak test."""
+    """Print the table or the layers, or run the soak test."""
     arguments = sys.argv[1:] if hasattr(sys, "argv") else []
     times = SOAK
     if len(arguments) == 2 and arguments[0] == "--soak" and arguments[1].isdigit():

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Classifies the pictures in images/ with the model in models/: mpremote connect PORT run firmware/classify.py
-# Change first: PICTURES, a list of PGM or PPM files of your own (a name like "7_sneaker.pgm" says the right class), or
-# MODEL, a file. None: all that images/ and the first one that models/ holds, in the current directory or else in /rom,
+# Change first: PICTURES, a list of PGM or PPM files (a name like "7_sneaker.pgm" gives the right class), or MODEL, a
+# model file. None: all pictures in images/ and the first model in models/, in the current directory or else in /rom,
 # where `just deploy` writes.
-# What is printed comes from ftervit.VisionTransformer.predict; see tinker.py for what else a model can do.
-# Nothing here is needed to use the package: these two lines are enough.
+# The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
+# To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")
 #     print(model.predict(read_image("images/7_sneaker.pgm")))
 
@@ -17,17 +17,17 @@ from ftervit import VisionTransformer, read_image
 MODEL = None
 PICTURES = None
 PLACES = "", "/rom/"
-BAR = 30  # characters of a bar for 100 %
+BAR = 30  # characters of the bar at 100 %
 
 
 def ram_used():
-    """Bytes of heap in use, or None where Python does not tell."""
+    """Bytes of heap in use, or None if unknown."""
     gc.collect()
     return gc.mem_alloc() if hasattr(gc, "mem_alloc") else None
 
 
 def stopwatch():
-    """A function that tells the milliseconds since now."""
+    """A function that returns the milliseconds since this call."""
     if hasattr(time, "ticks_us"):
         started = time.ticks_us()
         return lambda: time.ticks_diff(time.ticks_us(), started) / 1000
@@ -36,13 +36,13 @@ def stopwatch():
 
 
 def right_class(path, classes):
-    """The class that a name like "images/7_sneaker.pgm" gives, or None."""
+    """The class in a name like "images/7_sneaker.pgm", or None."""
     number = path.split("/")[-1].split("_")[0]
     return int(number) if number.isdigit() and int(number) < classes else None
 
 
 def classify(model, path):
-    """Print one picture and what it is taken for; returns the most likely label."""
+    """Print one picture and its most likely labels; returns the first."""
     image = read_image(path)
     image.show()
     elapsed = stopwatch()
@@ -57,7 +57,7 @@ def classify(model, path):
 
 
 def found(folder, endings):
-    """The files of models/ or images/ with these endings, from the first place that has some."""
+    """The files of models/ or images/ with these endings, from the first of PLACES with such files."""
     for place in PLACES:
         try:
             names = sorted(os.listdir(place + folder))
@@ -70,13 +70,13 @@ def found(folder, endings):
 
 
 def missing(what, folder):
-    """Say in one line what is missing, and how to bring it to the board."""
+    """Print in one line what is missing, and how to copy it to the board."""
     ways = "mpremote mkdir :%s, then mpremote cp FILE :%s/; or just deploy PORT MODEL" % (folder, folder)
     print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
 
 
 def main():
-    """Load the model, classify all pictures, count those that are right."""
+    """Load the model, classify all pictures and count correct results."""
     models = [MODEL] if MODEL else found("models", (".safetensors",))
     if not models:
         return missing("model (.safetensors)", "models")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# Whether all rows of kernels give the same numbers here: mpremote connect PORT run firmware/selfcheck.py
-# Change first: MODEL (a file on the board) or ROUNDS (how often each operation is tried, and pictures). What operations
-# make of noise, extremes among it, and the logits of noise are compared with those of the portable kernels; where they
-# differ it ends with a RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions
-# are wrong: Espressif's QEMU has some (espressif/qemu, issues 161 and 162).
+# Checks that all backends give the same results on this board: mpremote connect PORT run firmware/selfcheck.py
+# Change first: MODEL (a file on the board) or ROUNDS (inputs per operation, and pictures). Each operation gets noise
+# with extreme values, the model pictures of noise; results are compared with those of the reference backend, and a
+# difference raises RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions are
+# wrong, as some are in Espressif's QEMU (espressif/qemu, issues 161 and 162).
 
 import gc
 import os
@@ -17,8 +17,8 @@ PLACES = ("", "/rom/", "/")
 PORTABLE = "reference"
 
 
-def rows():
-    """The names of the rows of kernels that this firmware has."""
+def backends():
+    """The names of the backends that this firmware has."""
     try:
         ternary.use("")
     except ValueError as error:
@@ -26,7 +26,7 @@ def rows():
 
 
 def found(path):
-    """A file's path, in the current directory, in /rom or in /."""
+    """The path of a file in the current directory, in /rom or in /."""
     for place in PLACES:
         try:
             os.stat(place + path)
@@ -37,7 +37,7 @@ def found(path):
 
 
 def noise(size, number, low=-128, high=127):
-    """`size` bytes that look random, the same everywhere, from low to high; every ninth is one of these two."""
+    """`size` pseudo-random bytes in low..high, the same on every target; every ninth is low or high."""
     state, data = 12345 + number, bytearray(size)
     for i in range(size):
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
@@ -49,12 +49,12 @@ def noise(size, number, low=-128, high=127):
 
 
 def zeros(size, typecode="b"):
-    """Memory that an operation writes, where it is fast."""
+    """An output buffer in fast memory."""
     return ternary.arena(size, typecode)
 
 
 def residual_add(number):
-    """Sums that saturate at both ends among others."""
+    """Sums, some of which saturate at either end."""
     stream = zeros(2 * TOKENS * WIDTH, "h")
     y = noise(TOKENS * WIDTH, number)
     for i in range(TOKENS * WIDTH):
@@ -64,7 +64,7 @@ def residual_add(number):
 
 
 def layernorm(number):
-    """Rows of all sizes, up to the largest differences."""
+    """Rows of many magnitudes, up to full scale."""
     stream, out = zeros(2 * TOKENS * WIDTH, "h"), zeros(TOKENS * WIDTH)
     values = noise(2 * TOKENS * WIDTH, number)
     for i in range(TOKENS * WIDTH):
@@ -76,7 +76,7 @@ def layernorm(number):
 
 
 def linear(number):
-    """Products with any trits."""
+    """Products with random trits."""
     groups = HIDDEN // 16
     weight = noise(HIDDEN * ((WIDTH + 4) // 5), number)
     bias, multiplier = noise(2 * HIDDEN, number + 1), noise(HIDDEN, number + 2, 64, 127)
@@ -87,7 +87,7 @@ def linear(number):
 
 
 def lookup(number):
-    """Any table of any values."""
+    """A random table and random values."""
     x, out = noise(TOKENS * WIDTH, number), zeros(TOKENS * WIDTH)
     ternary.lookup(x, noise(256, number + 1), out)
     return out
@@ -108,11 +108,11 @@ def attention(number):
 OPERATIONS = (residual_add, layernorm, linear, lookup, attention)
 
 
-def results(path, row, rounds):
-    """What a row of kernels computes: [(name, values)]."""
+def results(path, backend, rounds):
+    """What a backend computes: [(name, values)]."""
     from ftervit import VisionTransformer
 
-    ternary.use(row)
+    ternary.use(backend)
     values = [(call.__name__, list(call(number))) for call in OPERATIONS for number in range(rounds)]
     gc.collect()
     model = VisionTransformer.load(path)
@@ -121,27 +121,27 @@ def results(path, row, rounds):
 
 
 def check(path=MODEL, rounds=ROUNDS):
-    """Compare all rows with the portable one; returns {row: names of what differs}, without those that agree."""
-    path, names, wrong = found(path), rows(), {}
+    """Compare all backends with the portable one; returns {backend: names of what differs}, not those that agree."""
+    path, names, wrong = found(path), backends(), {}
     wanted = results(path, PORTABLE, rounds)
-    for row in names:
-        if row == PORTABLE:
+    for backend in names:
+        if backend == PORTABLE:
             continue
         differing = []
-        for (name, values), (_, right) in zip(results(path, row, rounds), wanted):
+        for (name, values), (_, right) in zip(results(path, backend, rounds), wanted):
             if values != right and name not in differing:
                 differing.append(name)
-        print("%s: %s" % (row, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
+        print("%s: %s" % (backend, "wrong: " + ", ".join(differing) if differing else "as %s" % PORTABLE))
         if differing:
-            wrong[row] = differing
+            wrong[backend] = differing
     ternary.use(names[0])
     if len(names) == 1:
-        print("%s: the only row" % names[0])
+        print("%s: the only backend" % names[0])
     return wrong
 
 
 def main():
-    """Print what was found; a RuntimeError if rows differ."""
+    """Print the result; raises RuntimeError if backends differ."""
     wrong = check()
     if wrong:
         raise RuntimeError(

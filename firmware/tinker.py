@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-# A walk through a network that can be changed: mpremote connect PORT run firmware/tinker.py
-# Change first: `make_relu` below, BLOCK, or SRAM. Each step says what it changes and shows the logits; at the end all
-# is back and the logits are compared bit for bit. Any part can be replaced by something called the same way, see
+# Shows how to inspect and change a network: mpremote connect PORT run firmware/tinker.py
+# Change first: `make_relu` below, BLOCK, or SRAM. Each step prints its change and the logits; at the end everything is
+# restored and the logits are compared bit for bit. Any part can be replaced by a callable with the same arguments, see
 # ftervit/layers.py: model.blocks[i].attn.softmax, .mlp.act, .norm1, model.head and so on.
-# Buffers hold int8, two's complement: in a bytearray 255 is -1. The `frac` of a layer says what its numbers mean.
+# Buffers hold int8, two's complement: in a bytearray 255 is -1. A layer's `frac` is its scale: q means q * 2^-frac.
 
 import ternary
 from ftervit import Softmax, TernaryBitLinear, VisionTransformer, read_image
@@ -14,12 +14,12 @@ SRAM = 24 * 1024
 
 
 class ShowZeros(TernaryBitLinear):
-    """A TernaryBitLinear that prints the share of its weights that are zero, then computes as ever."""
+    """A TernaryBitLinear that prints the share of its weights that are zero, then computes normally."""
 
     def __call__(self, x, out=None):
         zeros = 0
         for tile in range((self.out_features + 15) // 16):
-            # Outputs beyond the last are padding and always zero.
+            # Outputs beyond the last are padding with zero weights.
             padding = max(0, 16 * (tile + 1) - self.out_features)
             zeros += bytes(self.trits(tile)).count(b"\0") - padding * self.in_features
         share = zeros / (self.in_features * self.out_features)
@@ -28,7 +28,7 @@ class ShowZeros(TernaryBitLinear):
 
 
 class SoftmaxThatLooks(Softmax):
-    """Gives the same weights as ever and remembers those of the class token."""
+    """Returns the usual weights and keeps those of the class token."""
 
     def __call__(self, scores, tokens, out=None):
         weights = super().__call__(scores, tokens, out)
@@ -37,7 +37,7 @@ class SoftmaxThatLooks(Softmax):
 
 
 def make_relu(in_frac, out_frac):
-    """max(x, 0) between the scales of the GELU that it replaces: a plain function on a buffer of int8."""
+    """A plain function on a buffer of int8: max(x, 0), with the scales of the GELU that it replaces."""
     shift = out_frac - in_frac
 
     def relu(x):
@@ -52,7 +52,7 @@ def make_relu(in_frac, out_frac):
 
 
 class Bench:
-    """A model, a picture, and the logits as they were at the start."""
+    """A model, a picture, and the logits of the unchanged model."""
 
     def __init__(self):
         self.model = VisionTransformer.load("models/fashion_mnist.safetensors")
@@ -62,7 +62,7 @@ class Bench:
         self.first = self.show("the model as shipped")
 
     def show(self, what, changed=None):
-        """Print the logits; `changed` says whether they must differ from the first ones."""
+        """Print the logits; `changed`: whether they must differ from the first ones, None for either."""
         logits = list(self.model(self.picture))
         unit = 2.0**-self.model.logit_frac
         print("%-34s" % what, " ".join("%6.2f" % (logit * unit) for logit in logits))
@@ -72,14 +72,14 @@ class Bench:
 
 
 def call_a_layer(bench):
-    """A layer is a callable: a row of zeros through a linear layer gives what its bias alone gives."""
+    """A layer is a callable: for a row of zeros, a linear layer returns the effect of its bias."""
     fc1 = bench.block.mlp.fc1
     y = fc1(bytes(fc1.in_features))
     print("fc1 of a row of zeros, first outputs:", list(y[:8]))
 
 
 def replace_gelu(bench):
-    """A MicroPython function in the place of the block's GELU."""
+    """Replace a block's GELU by a MicroPython function."""
     mlp = bench.block.mlp
     gelu = mlp.act
     mlp.act = make_relu(mlp.fc1.frac, gelu.frac)
@@ -88,7 +88,7 @@ def replace_gelu(bench):
 
 
 def subclass_a_layer(bench):
-    """A subclass that prints something and computes the same."""
+    """Replace a layer by a subclass that prints something and computes the same."""
     mlp = bench.block.mlp
     fc1 = mlp.fc1
     mlp.fc1 = ShowZeros.like(fc1)
@@ -97,7 +97,7 @@ def subclass_a_layer(bench):
 
 
 def look_into_softmax(bench):
-    """Attention now runs head by head instead of in one call: same bits."""
+    """Replace the softmax: attention then runs head by head instead of in one call, with the same bits."""
     attn = bench.block.attn
     softmax = attn.softmax
     attn.softmax = SoftmaxThatLooks(softmax.table)
@@ -107,21 +107,21 @@ def look_into_softmax(bench):
 
 
 def plan_for_less_memory(bench):
-    """Where activations lie, and where they would within SRAM bytes: load(path, sram=SRAM) gives the same logits."""
+    """Print the plan of the activations, and that for SRAM bytes: load(path, sram=SRAM) gives the same logits."""
     print(bench.model.plan)
     print("within %d bytes:" % SRAM)
     print(Plan(bench.model.plan.sizes, SRAM))
 
 
 def skip_a_block(bench):
-    """One block less."""
+    """Remove a block."""
     bench.model.blocks.pop(BLOCK)
     bench.show("without block %d" % BLOCK, changed=True)
     bench.model.blocks.insert(BLOCK, bench.block)
 
 
 def go_by_hand(bench):
-    """What model(picture) does, one call after the other."""
+    """Do the calls of model(picture) one by one."""
     model = bench.model
     stream = model.embed(bench.picture)
     for block in model.blocks:
@@ -135,7 +135,7 @@ def go_by_hand(bench):
 
 
 def main():
-    """All steps, each of which puts back what it changed."""
+    """Run all steps; each restores what it changed."""
     bench = Bench()
     steps = call_a_layer, replace_gelu, subclass_a_layer, look_into_softmax, skip_a_block, go_by_hand
     for step in steps + (plan_for_less_memory,):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What stands in for the board on a PC: environment, MicroPython's unix port, virtual board, host build."""
+"""Host side: set-up, the kernels under CPython, virtual boards, and the simulated ESP32-S3."""

@@ -16,11 +16,11 @@ STUB = ROOT / "firmware" / "stubs" / "ternary.pyi"
 HEAD = '''\
 # SPDX-License-Identifier: MIT
 # Written by `python -m host_sim.stubs` from mpy_module/operations.h.
-"""The C module `ternary`: integer kernels of fully ternary vision transformers, SPEC.md is the home of every rule.
+"""The C module `ternary`: integer kernels of fully ternary vision transformers. SPEC.md defines every operation.
 
-Arguments go by position. Buffers hold elements of the type that their names here say, bytes of "b" or "B" are always
-taken; what an operation writes must overlap no other argument. Everything is checked before anything is written:
-TypeError for a wrong type or number of arguments, ValueError for a wrong size, place or content, both naming operation
+Arguments are positional. Buffers hold elements of the annotated type; typecodes "b" and "B" are always accepted.
+A buffer that an operation writes must not overlap another argument. All checks come before the first write:
+TypeError for a wrong type or number of arguments, ValueError for a wrong size, address or content; both name operation
 and argument.
 """
 
@@ -31,24 +31,31 @@ _Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
 _Writable: TypeAlias = bytearray | memoryview | array[int]
 '''
 
-# Those that are no operations; a test compares their parameters with the module's.
+# Functions that are not in the operation table; a test compares their parameters with the module's.
 TAIL = '''
-def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
+def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", leave: int = 0, /) -> memoryview:
     """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).
 
-    MemoryError names the bytes that there is no room for.
+    On an ESP32-S3 it is internal memory, of which a block of `leave` bytes stays free; elsewhere it is the same as
+    `heap`. MemoryError names the bytes that there is no room for, and the largest free block.
     """
 
+def heap(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
+    """The same of MicroPython's heap, which on an ESP32-S3 grows into PSRAM."""
+
+def internal() -> list[int] | None:
+    """Largest free block of each region of internal memory, in bytes; None where arenas lie in MicroPython's heap."""
+
 def cores(count: int | None = None, /) -> int:
-    """Cores that operations share their work between, from now on `count` if there are as many; returns their number.
+    """Number of cores that operations use; with `count`, sets it first if the chip has that many.
 
     Results do not depend on it.
     """
 
 def use(name: str, /) -> None:
-    """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+    """Select the backend: "reference", or "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError lists the backends of this build.
+    ValueError for any other name lists the backends of this build.
     """
 '''
 
@@ -62,7 +69,7 @@ def of_enum(names: dict | tuple, number: int) -> str:
 
 
 def aliases() -> str:
-    """The types of buffers."""
+    """Type aliases of buffers."""
     lines = []
     for name in ELEMENTS.values():
         lines += [f"_{name}: TypeAlias = _Readable", f"_{name}Out: TypeAlias = _Writable"]

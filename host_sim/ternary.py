@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stand-in for MicroPython's module `ternary` under CPython, over the same C files.
+"""MicroPython's module `ternary` for CPython, built from the same C files.
 
 With host_sim/ on sys.path, `import ternary` works as on a board: the same functions, checks, exceptions and
 messages. TERNARY_LIBRARY names another build of the library (tests/sanitize.py uses one with sanitizers).
@@ -31,13 +31,13 @@ NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
 
 
 def text_of(write: Callable[..., Any], *arguments: Any) -> str:
-    """The text written by a C function of (..., text, size)."""
+    """The text that a C function with parameters (..., text, size) writes."""
     buffer = ffi.new("char[]", library.TERNARY_MESSAGE_SIZE)
     return ffi.string(write(*arguments, buffer, len(buffer))).decode()
 
 
 def exception(operation: Any, arguments: Any, error: Any) -> Exception:
-    """The exception for an error of C, as the binding raises it."""
+    """The exception that MicroPython's binding raises for a C error."""
     message = text_of(library.ternary_error_message, operation, arguments, error)
     if error.code == library.TERNARY_ERR_MEMORY:
         return MemoryError(message)
@@ -45,7 +45,7 @@ def exception(operation: Any, arguments: Any, error: Any) -> Exception:
 
 
 def failure(operation: Any, arguments: Any, index: int, code: int, value: int = 0) -> Exception:
-    """The exception for an error that a binding detects."""
+    """The exception for an error that the binding itself detects."""
     error = ffi.new("ternary_error *", {"code": code, "argument": arguments + index, "value": value})
     return exception(operation, arguments, error)
 
@@ -96,14 +96,14 @@ class HostRunner:
         return names
 
     def use_backend(self, number: int) -> None:
-        """Use a backend from now on."""
+        """Select a backend by its number."""
         library.ternary_use_backend(number)
 
     def call(self, index: int, operation: Any, arguments: Any, views: Sequence[memoryview | None], error: Any) -> int:
-        """Run an operation, `index` in the table; returns its result, or fills `error`."""
+        """Run an operation (entry `index` of the table); returns its result, or fills `error`."""
         return library.ternary_call(operation, arguments, error)
 
-    def memory(self, size: int) -> memoryview | None:
+    def heap(self, size: int) -> memoryview | None:
         """Zeroed bytes, aligned to 16, as a memoryview; None without memory."""
         try:
             memory = ffi.new("char[]", size + 15)
@@ -112,17 +112,33 @@ class HostRunner:
         start = -int(ffi.cast("uintptr_t", memory)) % 16
         return memoryview(ffi.buffer(memory))[start : start + size]
 
+    def memory(self, size: int, leave: int) -> memoryview | None:
+        """The same for `arena`, which has no limit here."""
+        return self.heap(size)
+
+    def internal(self) -> list[int] | None:
+        """None: there is no internal memory."""
+        return None
+
 
 runner: Any = HostRunner()
 
 
-def use(name: str, **options: Any) -> Any:
-    """Choose a backend, as on a board ("reference", and "pie" on an ESP32-S3), or where operations run: "host",
-    or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
+def use(*values: Any, **options: Any) -> Any:
+    """use(name, **options): select a backend as on a board ("reference", or "pie" on an ESP32-S3), or where operations
+    run: "host", or "lx7", a simulated ESP32-S3 that counts cycles (options: those of Lx7Runner).
 
-    Returns the runner; Lx7Runner has report(). Memory of `arena` is valid only for the runner that allocated it.
+    Returns the runner; Lx7Runner has report(). Memory from `arena` is valid only for the runner that allocated it.
+    TypeError if name is no str, ValueError if it is none of these.
     """
     global runner
+    function = library.ternary_use_function + 0
+    arguments = ffi.new("ternary_arg[1]")
+    if len(values) != 1:
+        raise failure(function, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    name = values[0]
+    if not isinstance(name, str):
+        raise failure(function, arguments, 0, library.TERNARY_ERR_TYPE)
     if name == "lx7":
         from host_sim.chip.runner import Lx7Runner
 
@@ -132,12 +148,12 @@ def use(name: str, **options: Any) -> Any:
     elif name in (backends := runner.backends()):
         runner.use_backend(backends.index(name))
     else:
-        raise ValueError(f"use: {name!r} is not one of {', '.join([*backends, 'host', 'lx7'])}")
+        raise ValueError(f"use: name is not one of {', '.join([*backends, 'host', 'lx7'])}")
     return runner
 
 
 def call(index: int, operation: Any, values: Sequence[Any]) -> int:
-    """Run an operation on Python's arguments; returns its result."""
+    """Run an operation on Python arguments; returns its result."""
     count = operation.parameter_count
     arguments = ffi.new("ternary_arg[]", count)
     if len(values) != count:
@@ -156,7 +172,7 @@ def call(index: int, operation: Any, values: Sequence[Any]) -> int:
 
 
 def function(index: int, operation: Any) -> Callable[..., int | None]:
-    """The Python function of an operation, `index` in the table."""
+    """The Python function of an operation (entry `index` of the table)."""
     has_result = operation.has_result
 
     def wrapper(*values: Any) -> int | None:
@@ -177,29 +193,54 @@ while (operation := library.ternary_operations + len(OPERATIONS)).name:
 globals().update({name: function(i, operation) for i, (name, operation) in enumerate(OPERATIONS.items())})
 
 
-def arena(*values: Any) -> memoryview:
-    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b)."""
-    operation = library.ternary_arena + 0
-    arguments = ffi.new("ternary_arg[2]")
-    if len(values) not in (1, 2):
+def new_memory(operation: Any, values: tuple[Any, ...]) -> memoryview:
+    """Memory for `arena` (bytes, typecode, leave) or `heap` (bytes, typecode), checked by C."""
+    arguments = ffi.new("ternary_arg[3]")
+    if not 1 <= len(values) <= operation.parameter_count:
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    size, typecode = (*values, "b")[:2]
+    size, typecode, leave = (*values, *("b", 0)[len(values) - 1 :])[:3]
     fill_number(operation, arguments, 0, size)
-    if not (isinstance(typecode, str) and len(typecode) == 1):
-        raise failure(operation, arguments, 1, library.TERNARY_ERR_TYPECODE)
-    arguments[1].value = ord(typecode)
+    arguments[1].value = ord(typecode) if isinstance(typecode, str) and len(typecode) == 1 else 0
+    fill_number(operation, arguments, 2, leave)
     error = ffi.new("ternary_error *")
-    if operation.call(arguments, error) < 0:
+    if library.ternary_call(operation, arguments, error) < 0:
         raise exception(operation, arguments, error)
-    view = runner.memory(arguments[0].value)
+    size, leave = arguments[0].value, arguments[2].value
+    view = runner.memory(size, leave) if operation.parameter_count == 3 else runner.heap(size)
     if view is None:
-        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY)
+        raise failure(operation, arguments, 0, library.TERNARY_ERR_MEMORY, leave)
     return view.cast("B").cast(typecode)
 
 
-def cores(count: int | None = None) -> int:
-    """Number of cores that operations use; with a count, sets it first, if there are as many."""
-    return runner.cores(None if count is None else operator.index(count))
+def arena(*values: Any) -> memoryview:
+    """Zeroed memory (bytes, typecode "b", leave=0) on a multiple of 16, as a memoryview of typecode b, B, h or i.
+
+    On a simulated chip it is internal memory, of which a block of `leave` bytes stays free.
+    """
+    return new_memory(library.ternary_arena + 0, values)
 
 
-__all__ = ["arena", "cores", "use", *OPERATIONS]
+def heap(*values: Any) -> memoryview:
+    """The same (bytes, typecode "b") of MicroPython's heap, which on the chip is PSRAM."""
+    return new_memory(library.ternary_heap + 0, values)
+
+
+def internal() -> list[int] | None:
+    """Largest free block of each region of internal memory, in bytes; None where `arena` takes from the heap."""
+    return runner.internal()
+
+
+def cores(*values: Any) -> int:
+    """cores(count): number of cores that operations use; with a count, an int of 32 bits, sets it first, to the nearest
+    number that there is. TypeError or ValueError for another count."""
+    function = library.ternary_cores_function + 0
+    arguments = ffi.new("ternary_arg[1]")
+    if len(values) > 1:
+        raise failure(function, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
+    if not values:
+        return runner.cores()
+    fill_number(function, arguments, 0, values[0])
+    return runner.cores(arguments[0].value)
+
+
+__all__ = ["arena", "cores", "heap", "internal", "use", *OPERATIONS]

@@ -9,6 +9,7 @@
 
 // A row of qkv holds q, k and v, each `width` bytes; a head's part of each begins at head * head_width.
 typedef struct {
+    const ternary_backend *backend;
     const int8_t *qkv;
     size_t tokens, head_width, width; // width: D
 } heads_view;
@@ -47,8 +48,9 @@ static size_t part_bytes(size_t tokens) {
     return (rows_of(tokens) + 1) * ternary_round_up(tokens);
 }
 
-static uint64_t scratch_bytes(size_t tokens, size_t head_width) {
-    return 2 * panel_bytes(tokens, head_width) + (size_t)ternary_cores() * part_bytes(tokens) + TERNARY_SLACK;
+// Scratch without what is for each part.
+static size_t panels_bytes(size_t tokens, size_t head_width) {
+    return 2 * panel_bytes(tokens, head_width) + TERNARY_SLACK;
 }
 
 static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
@@ -67,7 +69,7 @@ static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
     size_t panel = ternary_round_up(h->head_width) * TERNARY_LANES;
     for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->tokens - token, TERNARY_LANES);
-        ternary_active->transpose(key(h, head, token), 3 * h->width, lanes, h->head_width, panels);
+        h->backend->transpose(key(h, head, token), 3 * h->width, lanes, h->head_width, panels);
         panels += panel;
     }
 }
@@ -77,8 +79,8 @@ static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     size_t padded = ternary_round_up(h->tokens), rest = (padded - h->tokens) * TERNARY_LANES;
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
-        ternary_active->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
-        ternary_active->clear(panels + h->tokens * TERNARY_LANES, rest);
+        h->backend->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
+        h->backend->clear(panels + h->tokens * TERNARY_LANES, rest);
         panels += padded * TERNARY_LANES;
     }
 }
@@ -97,7 +99,7 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
         .out_stride = stride,
     };
     size_t padded = ternary_round_up(h->tokens);
-    ternary_active->scores(&p, stride < padded ? h->tokens : padded, shift);
+    h->backend->scores(&p, stride < padded ? h->tokens : padded, shift);
 }
 
 // 7.5: n and m from W.
@@ -126,26 +128,28 @@ static void values_of(const heads_view *h, size_t rows, const int8_t *weights, s
     };
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
         p.lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
-        ternary_active->values(&p, means);
+        h->backend->values(&p, means);
         p.panel += ternary_round_up(h->tokens) * TERNARY_LANES;
         p.out += TERNARY_LANES;
     }
 }
 
-static bool check_scratch(const ternary_arg *scratch, const heads_view *h, ternary_error *error) {
-    return ternary_size_at_least(scratch, scratch_bytes(h->tokens, h->head_width), error);
+// Parts that scratch has room for, at most `cores`; 0 if there is not enough for one.
+static size_t parts_in(const ternary_arg *scratch, const heads_view *h, int32_t cores, ternary_error *error) {
+    size_t panels = panels_bytes(h->tokens, h->head_width);
+    return ternary_parts_in(scratch, panels, part_bytes(h->tokens), cores, error);
 }
 
-static bool check_table(const ternary_arg *table, ternary_error *error) {
+static bool check_table(const ternary_backend *backend, const ternary_arg *table, ternary_error *error) {
     if (!ternary_size_is(table, TERNARY_TABLE_SIZE, error)) {
         return false;
     }
     return ternary_element_in(table, 0, *(const int8_t *)table->data, 127, 127, error) &&
-           ternary_i8_in(table, 0, 127, error);
+           ternary_i8_in(backend, table, 0, 127, error);
 }
 
-static bool check_qkv(const ternary_arg *qkv, const ternary_arg *tokens, const ternary_arg *heads,
-                      heads_view *h, ternary_error *error) {
+static bool check_qkv(const ternary_settings *settings, const ternary_arg *qkv, const ternary_arg *tokens,
+                      const ternary_arg *heads, heads_view *h, ternary_error *error) {
     if (!ternary_value_in(tokens, 1, TERNARY_MAX_TOKENS, error) ||
         !ternary_value_in(heads, 1, TERNARY_MAX_HEADS, error)) {
         return false;
@@ -158,6 +162,7 @@ static bool check_qkv(const ternary_arg *qkv, const ternary_arg *tokens, const t
     if (head_width > TERNARY_MAX_HEAD_WIDTH) {
         return ternary_size_is(qkv, unit * TERNARY_MAX_HEAD_WIDTH, error);
     }
+    h->backend = settings->backend;
     h->qkv = qkv->data;
     h->tokens = (size_t)tokens->value;
     h->head_width = (size_t)head_width;
@@ -191,7 +196,7 @@ static void attend(const attention *a, const workplace *work, size_t first, size
     scores_of(h, head, first, rows, a->score_shift, work, work->weights, padded);
     int8_t *weights = work->weights;
     int32_t sums[MAX_ROWS];
-    ternary_active->softmax(weights, rows, h->tokens, padded, a->table, weights, sums);
+    h->backend->softmax(weights, rows, h->tokens, padded, a->table, weights, sums);
     for (size_t row = 0; row < rows; row++) {
         means[row] = mean_of(sums[row], a->value_gain);
     }
@@ -209,16 +214,20 @@ static void attention_part(void *context, size_t part) {
     }
 }
 
-int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
+                          ternary_error *error) {
     const ternary_attention_arguments *a = (const void *)arguments;
     heads_view h;
-    if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
+    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
-        !check_table(&a->table, error) ||
+        !check_table(settings->backend, &a->table, error) ||
         !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
         !ternary_size_multiple(&a->out, h.tokens, error) ||
-        !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error) ||
-        !check_scratch(&a->scratch, &h, error)) {
+        !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error)) {
+        return error->code;
+    }
+    size_t parts = parts_in(&a->scratch, &h, settings->cores, error);
+    if (parts == 0) {
         return error->code;
     }
     attention all = {
@@ -229,7 +238,7 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
         .out = (int8_t *)a->out.data + a->column.value,
         .stride = a->out.size / h.tokens,
         .scratch = &a->scratch,
-        .parts = (size_t)ternary_cores(),
+        .parts = parts,
     };
     workplace work = workplace_of(&a->scratch, &h, 0);
     for (; all.head < (size_t)a->heads.value; all.head++) {
@@ -240,22 +249,25 @@ int32_t ternary_attention(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-int32_t ternary_attention_scratch(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_attention_scratch(const ternary_settings *settings, const ternary_arg *arguments,
+                                  ternary_error *error) {
     const ternary_attention_scratch_arguments *a = (const void *)arguments;
     if (!ternary_value_in(&a->tokens, 1, TERNARY_MAX_TOKENS, error) ||
         !ternary_value_in(&a->head_width, 1, TERNARY_MAX_HEAD_WIDTH, error)) {
         return error->code;
     }
-    return (int32_t)scratch_bytes((size_t)a->tokens.value, (size_t)a->head_width.value);
+    size_t tokens = (size_t)a->tokens.value, head_width = (size_t)a->head_width.value;
+    return (int32_t)(panels_bytes(tokens, head_width) + (size_t)settings->cores * part_bytes(tokens));
 }
 
-int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_attention_scores(const ternary_settings *settings, const ternary_arg *arguments,
+                                 ternary_error *error) {
     const ternary_attention_scores_arguments *a = (const void *)arguments;
     heads_view h;
-    if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
+    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
         !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
-        !check_matrix(&a->out, &h, error) || !check_scratch(&a->scratch, &h, error)) {
+        !check_matrix(&a->out, &h, error) || parts_in(&a->scratch, &h, 1, error) == 0) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
@@ -265,11 +277,13 @@ int32_t ternary_attention_scores(const ternary_arg *arguments, ternary_error *er
     return 0;
 }
 
-int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_softmax(const ternary_settings *settings, const ternary_arg *arguments,
+                        ternary_error *error) {
     const ternary_softmax_arguments *a = (const void *)arguments;
     if (!ternary_value_in(&a->tokens, 1, TERNARY_MAX_TOKENS, error) ||
         !ternary_size_multiple(&a->scores, (uint64_t)a->tokens.value, error) ||
-        !ternary_size_is(&a->out, a->scores.size, error) || !check_table(&a->table, error)) {
+        !ternary_size_is(&a->out, a->scores.size, error) ||
+        !check_table(settings->backend, &a->table, error)) {
         return error->code;
     }
     size_t tokens = (size_t)a->tokens.value;
@@ -278,7 +292,7 @@ int32_t ternary_softmax(const ternary_arg *arguments, ternary_error *error) {
     int32_t sums[MAX_ROWS];
     for (size_t left = a->out.size / tokens; left;) {
         size_t rows = ternary_smaller(left, MAX_ROWS);
-        ternary_active->softmax(scores, rows, tokens, tokens, a->table.data, out, sums);
+        settings->backend->softmax(scores, rows, tokens, tokens, a->table.data, out, sums);
         scores += rows * tokens;
         out += rows * tokens;
         left -= rows;
@@ -298,14 +312,15 @@ static bool check_sum(const ternary_arg *weights, size_t row, int32_t sum, terna
 }
 
 // Whether all weights are 0..127; bytes between rows are not checked.
-static bool check_signs(const ternary_arg *weights, size_t tokens, ternary_error *error) {
+static bool check_signs(const ternary_backend *backend, const ternary_arg *weights, size_t tokens,
+                        ternary_error *error) {
     size_t step = weights->size / tokens;
-    if (ternary_active->no_signs(weights->data, weights->size)) {
+    if (backend->no_signs(weights->data, weights->size)) {
         return true;
     }
     for (size_t i = 0; i < tokens; i++) {
         ternary_arg row = {.data = (int8_t *)weights->data + i * step, .size = tokens};
-        if (!ternary_i8_in(&row, 0, 127, error)) {
+        if (!ternary_i8_in(backend, &row, 0, 127, error)) {
             error->argument = weights;
             error->index += i * step;
             return false;
@@ -315,14 +330,14 @@ static bool check_signs(const ternary_arg *weights, size_t tokens, ternary_error
 }
 
 // Checks that rows of weights satisfy 7.3, and computes n and m of each (7.5).
-static bool check_weights(const ternary_arg *weights, size_t tokens, int32_t value_gain, ternary_mean *means,
-                          ternary_error *error) {
+static bool check_weights(const ternary_backend *backend, const ternary_arg *weights, size_t tokens,
+                          int32_t value_gain, ternary_mean *means, ternary_error *error) {
     const int8_t *row = weights->data;
-    if (!check_signs(weights, tokens, error)) {
+    if (!check_signs(backend, weights, tokens, error)) {
         return false;
     }
     for (size_t i = 0; i < tokens; i++, row += weights->size / tokens) {
-        int32_t sum = ternary_active->total(row, tokens);
+        int32_t sum = backend->total(row, tokens);
         if (!check_sum(weights, i, sum, error)) {
             return false;
         }
@@ -331,19 +346,20 @@ static bool check_weights(const ternary_arg *weights, size_t tokens, int32_t val
     return true;
 }
 
-int32_t ternary_attention_values(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_attention_values(const ternary_settings *settings, const ternary_arg *arguments,
+                                 ternary_error *error) {
     const ternary_attention_values_arguments *a = (const void *)arguments;
     heads_view h;
-    if (!check_qkv(&a->qkv, &a->tokens, &a->heads, &h, error) ||
+    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
         !ternary_value_in(&a->head, 0, a->heads.value - 1, error) ||
         !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
         !check_matrix(&a->weights, &h, error) || !ternary_size_is(&a->out, a->qkv.size / 3, error) ||
-        !check_scratch(&a->scratch, &h, error)) {
+        parts_in(&a->scratch, &h, 1, error) == 0) {
         return error->code;
     }
     workplace work = workplace_of(&a->scratch, &h, 0);
     ternary_mean *means = (ternary_mean *)work.weights; // MIN_ROWS * T bytes hold them
-    if (!check_weights(&a->weights, h.tokens, a->value_gain.value, means, error)) {
+    if (!check_weights(settings->backend, &a->weights, h.tokens, a->value_gain.value, means, error)) {
         return error->code;
     }
     size_t head = (size_t)a->head.value;

@@ -42,7 +42,7 @@ typedef struct {
     int32_t bias_shift, shift;
 } ternary_scale;
 
-typedef struct {
+struct ternary_backend {
     const char *name;
     // 2.2-2.4: unpacks `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
     void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
@@ -85,14 +85,11 @@ typedef struct {
     void (*clear)(int8_t *to, size_t count);
     // A hint that this memory is read soon.
     void (*prefetch)(const void *data, size_t size);
-} ternary_backend;
+};
 
 extern const ternary_backend ternary_reference;
 #ifdef TERNARY_PIE
 extern const ternary_backend ternary_pie;
 #endif
-
-// The backend in use.
-extern const ternary_backend *ternary_active;
 
 #endif

@@ -58,6 +58,15 @@ bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_ar
     return ternary_value_in(column, 0, last > INT32_MAX ? INT32_MAX : (int32_t)last, error);
 }
 
+size_t ternary_parts_in(const ternary_arg *scratch, size_t fixed, size_t each, int32_t cores,
+                        ternary_error *error) {
+    size_t parts = (size_t)cores;
+    while (parts > 1 && scratch->size < fixed + parts * each) {
+        parts--;
+    }
+    return ternary_size_at_least(scratch, fixed + parts * each, error) ? parts : 0;
+}
+
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error) {
     if (value >= low && value <= high) {
@@ -95,8 +104,9 @@ static ELEMENTS_WITHIN(i32_within, int32_t)
 ELEMENTS_WITHIN(ternary_i16_within, int16_t)
     // clang-format on
 
-    bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error) {
-    return (low == 0 && high == 127 && ternary_active->no_signs(buffer->data, buffer->size)) ||
+    bool ternary_i8_in(const ternary_backend *backend, const ternary_arg *buffer, int32_t low, int32_t high,
+                       ternary_error *error) {
+    return (low == 0 && high == 127 && backend->no_signs(buffer->data, buffer->size)) ||
            i8_within(buffer, 0, buffer->size, low, high, error);
 }
 

@@ -25,6 +25,12 @@ bool ternary_is_channels(const ternary_arg *number, ternary_error *error); // 3.
 bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_arg *column, size_t count,
                         ternary_error *error);
 
+// As many parts, 1..cores, as a scratch of `fixed` + parts * `each` bytes has room for; 0 if none. So an
+// operation never writes beyond its scratch, though a thread asks for more cores between measuring and
+// calling.
+size_t ternary_parts_in(const ternary_arg *scratch, size_t fixed, size_t each, int32_t cores,
+                        ternary_error *error);
+
 // Whether `value`, which is element `index`, is in low..high.
 bool ternary_element_in(const ternary_arg *buffer, size_t index, int32_t value, int32_t low, int32_t high,
                         ternary_error *error);
@@ -34,7 +40,8 @@ bool ternary_i16_within(const ternary_arg *buffer, size_t from, size_t to, int32
                         ternary_error *error);
 
 // Whether all elements of an int8, uint8, int16 or int32 buffer are in low..high.
-bool ternary_i8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
+bool ternary_i8_in(const ternary_backend *backend, const ternary_arg *buffer, int32_t low, int32_t high,
+                   ternary_error *error);
 bool ternary_u8_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i16_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);
 bool ternary_i32_in(const ternary_arg *buffer, int32_t low, int32_t high, ternary_error *error);

@@ -7,6 +7,7 @@
 
 // An elementwise operation; parts take stretches of whole vectors.
 typedef struct {
+    const ternary_backend *backend;
     const int8_t *x, *table;
     int8_t *out;
     int16_t *residual;
@@ -28,7 +29,7 @@ static void lookup_part(void *context, size_t part) {
     const elements *e = context;
     stretch s = stretch_of(e, part);
     if (s.count) {
-        ternary_active->lookup(e->x + s.first, s.count, e->table, e->out + s.first);
+        e->backend->lookup(e->x + s.first, s.count, e->table, e->out + s.first);
     }
 }
 
@@ -36,18 +37,24 @@ static void residual_part(void *context, size_t part) {
     const elements *e = context;
     stretch s = stretch_of(e, part);
     if (s.count) {
-        ternary_active->residual_add(e->residual + s.first, e->x + s.first, s.count, e->shift);
+        e->backend->residual_add(e->residual + s.first, e->x + s.first, s.count, e->shift);
     }
 }
 
-int32_t ternary_lookup(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_lookup(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
     const ternary_lookup_arguments *a = (const void *)arguments;
     if (!ternary_size_is(&a->table, TERNARY_TABLE_SIZE, error) ||
         !ternary_size_is(&a->out, a->x.size, error)) {
         return error->code;
     }
-    elements e = {.x = a->x.data, .table = a->table.data, .out = a->out.data, .count = a->x.size};
-    e.parts = (size_t)ternary_cores();
+    elements e = {
+        .backend = settings->backend,
+        .x = a->x.data,
+        .table = a->table.data,
+        .out = a->out.data,
+        .count = a->x.size,
+        .parts = (size_t)settings->cores,
+    };
     ternary_parallel(lookup_part, &e, e.parts);
     return 0;
 }
@@ -59,22 +66,30 @@ static bool check_branch(const ternary_arg *residual, const ternary_arg *y, cons
            ternary_size_is(residual, (uint64_t)y->size * sizeof(int16_t), error);
 }
 
-int32_t ternary_residual_start(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_residual_start(const ternary_settings *settings, const ternary_arg *arguments,
+                               ternary_error *error) {
     const ternary_residual_start_arguments *a = (const void *)arguments;
     if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    ternary_active->residual_start(a->residual.data, a->y.data, a->y.size, a->shift.value);
+    settings->backend->residual_start(a->residual.data, a->y.data, a->y.size, a->shift.value);
     return 0;
 }
 
-int32_t ternary_residual_add(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_residual_add(const ternary_settings *settings, const ternary_arg *arguments,
+                             ternary_error *error) {
     const ternary_residual_add_arguments *a = (const void *)arguments;
     if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    elements e = {.residual = a->residual.data, .x = a->y.data, .count = a->y.size, .shift = a->shift.value};
-    e.parts = (size_t)ternary_cores();
+    elements e = {
+        .backend = settings->backend,
+        .x = a->y.data,
+        .residual = a->residual.data,
+        .count = a->y.size,
+        .parts = (size_t)settings->cores,
+        .shift = a->shift.value,
+    };
     ternary_parallel(residual_part, &e, e.parts);
     return 0;
 }

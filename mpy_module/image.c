@@ -22,7 +22,9 @@ static void colour_from_grey(const uint8_t *pixels, uint8_t *out, size_t count) 
     }
 }
 
-int32_t ternary_convert(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_convert(const ternary_settings *settings, const ternary_arg *arguments,
+                        ternary_error *error) {
+    (void)settings;
     const ternary_convert_arguments *a = (const void *)arguments;
     if (!ternary_is_channels(&a->channels, error) || !ternary_is_channels(&a->out_channels, error) ||
         !ternary_size_multiple(&a->pixels, (uint64_t)a->channels.value, error)) {
@@ -42,7 +44,8 @@ int32_t ternary_convert(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-int32_t ternary_rgb565(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_rgb565(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    (void)settings;
     const ternary_rgb565_arguments *a = (const void *)arguments;
     if (!ternary_size_multiple(&a->pixels, 2, error) ||
         !ternary_size_is(&a->out, (uint64_t)a->pixels.size / 2 * 3, error)) {
@@ -136,7 +139,8 @@ static bool check_resize(const ternary_resize_arguments *a, ternary_error *error
            ternary_size_at_least(&a->scratch, resize_scratch(side, channels), error);
 }
 
-int32_t ternary_resize(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_resize(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    (void)settings;
     const ternary_resize_arguments *a = (const void *)arguments;
     if (!check_resize(a, error)) {
         return error->code;
@@ -154,7 +158,9 @@ int32_t ternary_resize(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-int32_t ternary_resize_scratch(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_resize_scratch(const ternary_settings *settings, const ternary_arg *arguments,
+                               ternary_error *error) {
+    (void)settings;
     const ternary_resize_scratch_arguments *a = (const void *)arguments;
     if (!is_side(&a->side, error) || !ternary_is_channels(&a->channels, error)) {
         return error->code;
@@ -162,7 +168,9 @@ int32_t ternary_resize_scratch(const ternary_arg *arguments, ternary_error *erro
     return (int32_t)resize_scratch(a->side.value, a->channels.value);
 }
 
-int32_t ternary_normalize(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_normalize(const ternary_settings *settings, const ternary_arg *arguments,
+                          ternary_error *error) {
+    (void)settings;
     const ternary_normalize_arguments *a = (const void *)arguments;
     size_t channels = a->multiplier.size / sizeof(int32_t);
     if (!ternary_size_is(&a->offset, a->multiplier.size, error) ||

@@ -10,15 +10,15 @@ static size_t vectors_of(int32_t width) {
 }
 
 // 6.1
-static int32_t mean_of(const int16_t *x, int32_t width) {
-    int32_t numerator = 2 * ternary_active->sum(x, (size_t)width) + width, divisor = 2 * width;
+static int32_t mean_of(const ternary_backend *backend, const int16_t *x, int32_t width) {
+    int32_t numerator = 2 * backend->sum(x, (size_t)width) + width, divisor = 2 * width;
     int32_t quotient = numerator / divisor;
     return numerator % divisor < 0 ? quotient - 1 : quotient;
 }
 
 // 6.2: A, at most 2^30 + 1.
-static uint32_t variance_of(const int16_t *x, int32_t width, int32_t mean) {
-    uint64_t sum = ternary_active->squares(x, (size_t)width, mean);
+static uint32_t variance_of(const ternary_backend *backend, const int16_t *x, int32_t width, int32_t mean) {
+    uint64_t sum = backend->squares(x, (size_t)width, mean);
     uint32_t low = (uint32_t)sum, divisor = (uint32_t)width;
     // 64-bit division is a slow library call on the chip.
     return (sum == low ? low / divisor : (uint32_t)(sum / divisor)) + 1;
@@ -37,9 +37,10 @@ static uint32_t isqrt(uint32_t x) {
 }
 
 // 6.3, 6.4: the mean, P and n of a row.
-static void measure(ternary_norm *norm, const int16_t *x, int32_t gain, int32_t gain_shift) {
-    norm->mean = mean_of(x, (int32_t)norm->width);
-    uint32_t scaled = variance_of(x, (int32_t)norm->width, norm->mean);
+static void measure(const ternary_backend *backend, ternary_norm *norm, const int16_t *x, int32_t gain,
+                    int32_t gain_shift) {
+    norm->mean = mean_of(backend, x, (int32_t)norm->width);
+    uint32_t scaled = variance_of(backend, x, (int32_t)norm->width, norm->mean);
     int32_t z = (32 - ternary_bits(scaled)) / 2;
     int32_t reciprocal = (int32_t)((1u << 30) / isqrt(scaled << (2 * z))); // M
     norm->factor = (reciprocal * gain) >> 15;
@@ -51,6 +52,7 @@ static size_t scratch_bytes(size_t vectors) {
 }
 
 typedef struct {
+    const ternary_backend *backend;
     ternary_norm norm;
     const int16_t *x;
     int8_t *out;
@@ -64,8 +66,8 @@ static void norm_part(void *context, size_t part) {
     ternary_norm norm = r->norm;
     for (size_t row = part; row < r->count; row += r->parts) {
         const int16_t *x = r->x + row * norm.width;
-        measure(&norm, x, r->gain, r->gain_shift);
-        ternary_active->norm(&norm, x, r->out + row * norm.width);
+        measure(r->backend, &norm, x, r->gain, r->gain_shift);
+        r->backend->norm(&norm, x, r->out + row * norm.width);
     }
 }
 
@@ -84,7 +86,8 @@ static bool check_layernorm(const ternary_layernorm_arguments *a, ternary_error 
            ternary_value_in(&a->beta, 0, TERNARY_MAX_BETA, error);
 }
 
-int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_layernorm(const ternary_settings *settings, const ternary_arg *arguments,
+                          ternary_error *error) {
     const ternary_layernorm_arguments *a = (const void *)arguments;
     if (!check_layernorm(a, error)) {
         return error->code;
@@ -92,18 +95,20 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
     size_t width = (size_t)a->width.value, vectors = vectors_of(a->width.value);
     int16_t *gamma = ternary_aligned(&a->scratch), *beta = gamma + vectors * TERNARY_VECTOR_TRITS;
     int8_t *trits = (int8_t *)(beta + vectors * TERNARY_VECTOR_TRITS);
-    ternary_active->decode(a->weight.data, vectors, trits);
-    ternary_active->residual_start(gamma, trits, width, 0); // widens to int16
-    ternary_active->decode(a->bias.data, vectors, trits);
+    const ternary_backend *backend = settings->backend;
+    backend->decode(a->weight.data, vectors, trits);
+    backend->residual_start(gamma, trits, width, 0); // widens to int16
+    backend->decode(a->bias.data, vectors, trits);
     for (size_t i = 0; i < width; i++) {
         beta[i] = (int16_t)(trits[i] * a->beta.value + 128); // what 6.6 adds to u
     }
     rows all = {
+        .backend = backend,
         .norm = {.gamma = gamma, .beta = beta, .width = width},
         .x = a->x.data,
         .out = a->out.data,
         .count = a->out.size / width,
-        .parts = (size_t)ternary_cores(),
+        .parts = (size_t)settings->cores,
         .gain = a->gain.value,
         .gain_shift = a->gain_shift.value,
     };
@@ -111,7 +116,9 @@ int32_t ternary_layernorm(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-int32_t ternary_layernorm_scratch(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_layernorm_scratch(const ternary_settings *settings, const ternary_arg *arguments,
+                                  ternary_error *error) {
+    (void)settings;
     const ternary_layernorm_scratch_arguments *a = (const void *)arguments;
     if (!ternary_value_in(&a->width, 1, TERNARY_MAX_WIDTH, error)) {
         return error->code;

@@ -8,6 +8,8 @@
 #include "parallel.h"
 
 typedef struct {
+    const ternary_backend *backend;
+    size_t parts; // that tiles are shared between
     size_t rows, inputs, outputs;
     size_t vectors; // packed vectors of a tile
     const int8_t *x;
@@ -37,15 +39,17 @@ static size_t spare_rows(size_t inputs) {
     return rows ? rows : 1;
 }
 
-static size_t scratch_bytes(size_t inputs) {
-    size_t panels = (size_t)ternary_cores() * panel_bytes(inputs);
-    return panels + spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
+// Scratch: a panel for each part, and this.
+static size_t spare_bytes(size_t inputs) {
+    return spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
 // Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
 // >= 1.
-static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const ternary_arg *scratch,
-                        size_t rows, size_t outputs, layer *l, ternary_error *error) {
+static bool check_layer(const ternary_settings *settings, const ternary_arg *x, const ternary_arg *weight,
+                        const ternary_arg *scratch, size_t rows, size_t outputs, layer *l,
+                        ternary_error *error) {
+    l->backend = settings->backend;
     l->rows = rows;
     l->outputs = outputs;
     if (!ternary_size_multiple(x, rows, error)) {
@@ -59,11 +63,15 @@ static bool check_layer(const ternary_arg *x, const ternary_arg *weight, const t
     l->depth = ternary_round_up(l->inputs);
     l->x = x->data;
     l->weight = weight->data;
-    l->panel = ternary_aligned(scratch);
-    l->spare = l->panel + (size_t)ternary_cores() * panel_bytes(l->inputs);
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
-    return ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error) &&
-           ternary_size_at_least(scratch, scratch_bytes(l->inputs), error);
+    if (!ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error)) {
+        return false;
+    }
+    size_t panel = panel_bytes(l->inputs);
+    l->parts = ternary_parts_in(scratch, spare_bytes(l->inputs), panel, settings->cores, error);
+    l->panel = ternary_aligned(scratch);
+    l->spare = l->panel + l->parts * panel;
+    return l->parts != 0;
 }
 
 // Whether rows of x are aligned as vectors.
@@ -74,7 +82,7 @@ static bool rows_fit(const layer *l) {
 // Copies at most spare_rows rows of x to aligned rows, padded with zeros.
 static void copy_rows(const layer *l, size_t first, size_t count) {
     const int8_t *x = l->x + first * l->inputs;
-    ternary_active->clear(l->spare, count * l->depth);
+    l->backend->clear(l->spare, count * l->depth);
     for (size_t row = 0; row < count; row++) {
         memcpy(l->spare + row * l->depth, x + row * l->inputs, l->inputs);
     }
@@ -94,11 +102,11 @@ typedef struct {
 // prefetches for all.
 static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
-    ternary_active->decode(l->weight + tile * size, l->vectors, l->panel);
-    bool meet = ternary_parts_meet();
+    l->backend->decode(l->weight + tile * size, l->vectors, l->panel);
+    bool meet = share.parts > 1 && ternary_parts_meet();
     size_t next = tile + share.parts, tiles = tiles_of(l), count = meet ? share.parts : 1;
     if (next < tiles && (share.first == 0 || !meet)) {
-        ternary_active->prefetch(l->weight + next * size, ternary_smaller(tiles - next, count) * size);
+        l->backend->prefetch(l->weight + next * size, ternary_smaller(tiles - next, count) * size);
     }
 }
 
@@ -165,35 +173,34 @@ static void linear_tile(const layer *l, const columns *c, size_t tile, share sha
     p.out = c->out + tile * TERNARY_LANES;
     p.out_stride = c->stride;
     decode_tile(l, tile, share);
-    ternary_active->linear(&p, &scale);
+    l->backend->linear(&p, &scale);
 }
 
 static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
                          const ternary_arg *shift, ternary_error *error) {
     return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
            ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
-           ternary_i8_in(multiplier, 0, TERNARY_MAX_MULTIPLIER, error) &&
+           ternary_i8_in(l->backend, multiplier, 0, TERNARY_MAX_MULTIPLIER, error) &&
            ternary_u8_in(shift, 0, TERNARY_MAX_SHIFT, error) && check_biases(l, bias, shift->data, error);
 }
 
 typedef struct {
     const layer *layer;
     const columns *columns;
-    size_t parts;
 } tiles;
 
 static void linear_part(void *context, size_t part) {
     const tiles *t = context;
     layer l = *t->layer;
     l.panel += part * panel_bytes(l.inputs);
-    for (size_t tile = part; tile < tiles_of(&l); tile += t->parts) {
-        linear_tile(&l, t->columns, tile, (share){.first = part, .parts = t->parts});
+    for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
+        linear_tile(&l, t->columns, tile, (share){.first = part, .parts = l.parts});
     }
 }
 
 static void linear_tiles(const layer *l, const columns *c) {
-    tiles all = {.layer = l, .columns = c, .parts = (size_t)ternary_cores()};
-    ternary_parallel(linear_part, &all, all.parts);
+    tiles all = {.layer = l, .columns = c};
+    ternary_parallel(linear_part, &all, l->parts);
 }
 
 // All rows and outputs. Unaligned rows are copied, a block at a time.
@@ -213,12 +220,12 @@ static void linear_rows(const layer *l, const columns *c) {
     }
 }
 
-int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
     const ternary_linear_arguments *a = (const void *)arguments;
     size_t outputs = a->multiplier.size;
     layer l;
     if (!ternary_size_multiple(&a->out, outputs, error) ||
-        !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, &l, error) ||
         !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
@@ -233,13 +240,14 @@ int32_t ternary_linear(const ternary_arg *arguments, ternary_error *error) {
     return 0;
 }
 
-int32_t ternary_linear_columns(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_linear_columns(const ternary_settings *settings, const ternary_arg *arguments,
+                               ternary_error *error) {
     const ternary_linear_columns_arguments *a = (const void *)arguments;
     size_t outputs = a->multiplier.size;
     layer l;
     if (!ternary_value_in(&a->rows, 1, INT32_MAX, error) ||
         !ternary_size_multiple(&a->out, (uint64_t)a->rows.value, error) ||
-        !check_layer(&a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, &l, error) ||
         !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error) ||
         !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
         return error->code;
@@ -268,7 +276,7 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
             copy_rows(l, row, 1);
             p.x = l->spare;
         }
-        ternary_active->sums(&p, sums);
+        l->backend->sums(&p, sums);
         for (size_t lane = 0; lane < p.lanes; lane++) {
             // Below 2^31: TERNARY_MAX_ACCUMULATOR * TERNARY_MAX_LOGIT_MULTIPLIER.
             out[row * l->outputs + lane] = (biases[lane] + sums[lane]) * multiplier[lane];
@@ -277,12 +285,13 @@ static void logits_tile(const layer *l, const ternary_linear_logits_arguments *a
     }
 }
 
-int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_linear_logits(const ternary_settings *settings, const ternary_arg *arguments,
+                              ternary_error *error) {
     const ternary_linear_logits_arguments *a = (const void *)arguments;
     size_t outputs = a->multiplier.size / sizeof(int16_t), row = outputs * sizeof(int32_t);
     layer l;
     if (!ternary_size_multiple(&a->out, row, error) ||
-        !check_layer(&a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
         !ternary_size_is(&a->bias, (uint64_t)row, error) ||
         !ternary_i16_in(&a->multiplier, 0, TERNARY_MAX_LOGIT_MULTIPLIER, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
@@ -294,10 +303,12 @@ int32_t ternary_linear_logits(const ternary_arg *arguments, ternary_error *error
     return 0;
 }
 
-int32_t ternary_linear_scratch(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_linear_scratch(const ternary_settings *settings, const ternary_arg *arguments,
+                               ternary_error *error) {
     const ternary_linear_scratch_arguments *a = (const void *)arguments;
     if (!ternary_value_in(&a->in_features, 1, TERNARY_MAX_IN_FEATURES, error)) {
         return error->code;
     }
-    return (int32_t)scratch_bytes((size_t)a->in_features.value);
+    size_t inputs = (size_t)a->in_features.value;
+    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * panel_bytes(inputs));
 }

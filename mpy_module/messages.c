@@ -92,6 +92,7 @@ static void put_fault(writer *w, const ternary_operation *operation, const terna
         [TERNARY_U8] = "a buffer of uint8",
         [TERNARY_I16] = "a buffer of int16",
         [TERNARY_I32] = "a buffer of int32",
+        [TERNARY_STR] = "a str",
     };
     const ternary_parameter *parameter = operation->parameters + (error->argument - arguments);
     put_text(w, operation->name);
@@ -173,6 +174,11 @@ const char *ternary_error_message(const ternary_operation *operation, const tern
         put_text(&w, ": no room for ");
         put_int(&w, error->argument->value);
         put_text(&w, " bytes");
+        if (error->value) {
+            put_text(&w, " with ");
+            put_int(&w, error->value);
+            put_text(&w, " left in one block");
+        }
         if (error->needed) {
             put_needed(&w, ", the largest free block has ", error->needed);
         }

@@ -143,6 +143,12 @@ static void operation_attr(mp_obj_t self, qstr attribute, mp_obj_t *destination)
 static MP_DEFINE_CONST_OBJ_TYPE(operation_type, MP_QSTR_function, MP_TYPE_FLAG_NONE, call, operation_call,
                                 print, operation_print, attr, operation_attr);
 
+static size_t heap_largest(void) {
+    gc_info_t info;
+    gc_info(&info);
+    return info.max_free * MICROPY_BYTES_PER_GC_BLOCK;
+}
+
 #ifdef TERNARY_ESP32
 // Arenas lie outside MicroPython's heap, in internal memory, which is far faster than the PSRAM that the heap
 // grows into. MP_PLAT_FREE_HEAP takes it back.
@@ -169,22 +175,42 @@ enum {
 };
 typedef char blocks_are_aligned[BLOCK % TERNARY_LANES ? -1 : 1];
 
-enum { INTERNAL = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT };
+enum { INTERNAL = MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT, MAX_REGIONS = 8 };
 
-static void *ternary_heap_take(size_t alignment, size_t size) {
-    return heap_caps_aligned_alloc(alignment, size, INTERNAL);
+typedef struct {
+    size_t largest[MAX_REGIONS], count; // largest: free block of each region
+    intptr_t start;                     // of the region that was met last
+} regions_t;
+
+static bool note_block(walker_heap_into_t region, walker_block_info_t block, void *data) {
+    regions_t *regions = data;
+    if (regions->count == 0 || regions->start != region.start) {
+        if (regions->count == MAX_REGIONS) {
+            return false;
+        }
+        regions->start = region.start;
+        regions->largest[regions->count++] = 0;
+    }
+    size_t *largest = regions->largest + regions->count - 1;
+    *largest = block.used ? *largest : MAX(*largest, block.size);
+    return true;
 }
 
-static size_t ternary_heap_largest(void) {
-    return heap_caps_get_largest_free_block(INTERNAL);
+// While it looks for memory it holds what is to be left, so that this stays in one block wherever the memory
+// comes from.
+static void *take_beside(size_t whole, size_t leave) {
+    void *left = leave ? heap_caps_malloc(leave, INTERNAL) : NULL;
+    void *memory = leave && left == NULL ? NULL : heap_caps_aligned_alloc(BLOCK, whole, INTERNAL);
+    heap_caps_free(left);
+    return memory;
 }
 
-static void *arena_memory(size_t size) {
+static void *arena_memory(size_t size, size_t leave) {
     size_t whole = HEADER + MAX(size, (size_t)AREA_BLOCKS * BLOCK);
-    uint8_t *memory = ternary_heap_take(BLOCK, whole);
+    uint8_t *memory = take_beside(whole, leave);
     if (memory == NULL) {
         gc_collect(); // arenas without views
-        memory = ternary_heap_take(BLOCK, whole);
+        memory = take_beside(whole, leave);
     }
     if (memory == NULL) {
         return NULL;
@@ -204,56 +230,91 @@ static void *arena_memory(size_t size) {
 // ESP-IDF takes a block that is aligned out of one with room for the alignment and a smallest block of 16
 // bytes beside it.
 static size_t arena_largest(void) {
-    size_t largest = ternary_heap_largest() / BLOCK * BLOCK;
+    size_t largest = heap_caps_get_largest_free_block(INTERNAL) / BLOCK * BLOCK;
     return largest > HEADER + 2 * BLOCK ? largest - HEADER - 2 * BLOCK : 0;
 }
+
+static mp_obj_t internal(void) {
+    regions_t regions = {.count = 0};
+    heap_caps_walk(INTERNAL, note_block, &regions);
+    mp_obj_t list = mp_obj_new_list(0, NULL);
+    for (size_t i = 0; i < regions.count; i++) {
+        mp_obj_list_append(list, mp_obj_new_int_from_uint(regions.largest[i]));
+    }
+    return list;
+}
 #else
-// Arenas lie in MicroPython's heap, whose blocks begin on multiples of 16 on the ports that we know.
-static void *arena_memory(size_t size) {
+static void *arena_memory(size_t size, size_t leave) {
+    (void)leave;
     return m_malloc_maybe(size);
 }
 
 static size_t arena_largest(void) {
-    gc_info_t info;
-    gc_info(&info);
-    return info.max_free * MICROPY_BYTES_PER_GC_BLOCK;
+    return heap_largest();
+}
+
+static mp_obj_t internal(void) {
+    return mp_const_none;
 }
 #endif
+static MP_DEFINE_CONST_FUN_OBJ_0(internal_obj, internal);
 
-static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
-    const ternary_operation *operation = ternary_arena;
-    ternary_arg arguments[2] = {{0}, {.value = 'b'}};
+// What `arena` and `heap` have in common. MicroPython's heap has blocks that begin on multiples of 16 on the
+// ports that we know.
+static mp_obj_t new_memory(const ternary_operation *operation, size_t count, const mp_obj_t *objects) {
+    ternary_arg arguments[3] = {{0}, {.value = 'b'}, {0}};
     check_count(operation, count, 1);
     fill_number(operation, arguments, 0, objects[0]);
-    if (count == 2) {
+    if (count > 1) {
         size_t length = 0;
         const char *typecode = mp_obj_is_str(objects[1]) ? mp_obj_str_get_data(objects[1], &length) : "";
         arguments[1].value = length == 1 ? typecode[0] : 0;
     }
+    if (count > 2) {
+        fill_number(operation, arguments, 2, objects[2]);
+    }
     ternary_error error;
-    int32_t unit = operation->call(arguments, &error);
+    int32_t unit = ternary_call(operation, arguments, &error);
     if (unit < 0) {
         raise_error(operation, arguments, &error);
     }
     size_t size = (size_t)arguments[0].value;
-    void *memory = arena_memory(size);
+    bool inside = operation == ternary_arena;
+    void *memory = inside ? arena_memory(size, (size_t)arguments[2].value) : m_malloc_maybe(size);
     if (memory == NULL || (uintptr_t)memory % TERNARY_LANES) {
         error.code = TERNARY_ERR_MEMORY;
         error.argument = arguments;
-        error.needed = arena_largest();
+        error.value = arguments[2].value;
+        error.needed = inside ? arena_largest() : heap_largest();
         raise_error(operation, arguments, &error);
     }
     memset(memory, 0, size);
     byte typecode = (byte)(arguments[1].value | MP_OBJ_ARRAY_TYPECODE_FLAG_RW);
     return mp_obj_new_memoryview(typecode, size / (size_t)unit, memory);
 }
+
+static mp_obj_t arena(size_t count, const mp_obj_t *objects) {
+    return new_memory(ternary_arena, count, objects);
+}
 static MP_DEFINE_CONST_FUN_OBJ_VAR(arena_obj, 0, arena);
 
+static mp_obj_t heap(size_t count, const mp_obj_t *objects) {
+    return new_memory(ternary_heap, count, objects);
+}
+static MP_DEFINE_CONST_FUN_OBJ_VAR(heap_obj, 0, heap);
+
 // Chooses a backend by name.
-static mp_obj_t use(mp_obj_t object) {
-    const char *wanted = mp_obj_str_get_str(object);
+static mp_obj_t use(size_t count, const mp_obj_t *objects) {
+    ternary_arg arguments[1] = {{0}};
+    check_count(ternary_use_function, count, 1);
+    if (!mp_obj_is_str(objects[0])) {
+        raise_code(ternary_use_function, arguments, 0, TERNARY_ERR_TYPE);
+    }
+    size_t length;
+    const char *wanted = mp_obj_str_get_data(objects[0], &length);
     for (size_t number = 0; ternary_backend_name(number); number++) {
-        if (strcmp(ternary_backend_name(number), wanted) == 0) {
+        const char *name = ternary_backend_name(number);
+        if (strlen(name) == length && memcmp(name, wanted, length) == 0) {
             ternary_use_backend(number);
             return mp_const_none;
         }
@@ -264,24 +325,31 @@ static mp_obj_t use(mp_obj_t object) {
         vstr_add_str(&text, number ? ", " : "");
         vstr_add_str(&text, ternary_backend_name(number));
     }
-    mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: '%s' is not one of %s"), wanted,
+    mp_raise_msg_varg(&mp_type_ValueError, MP_ERROR_TEXT("use: name is not one of %s"),
                       vstr_null_terminated_str(&text));
 }
-static MP_DEFINE_CONST_FUN_OBJ_1(use_obj, use);
+static MP_DEFINE_CONST_FUN_OBJ_VAR(use_obj, 0, use);
 
 // Number of cores that operations use; with an argument, sets it first.
 static mp_obj_t cores(size_t count, const mp_obj_t *objects) {
-    mp_int_t number = count ? mp_obj_get_int(objects[0]) : ternary_cores();
-    number = number < 1 ? 1 : number > TERNARY_MAX_CORES ? TERNARY_MAX_CORES : number;
-    return mp_obj_new_int(count ? ternary_use_cores((int32_t)number) : ternary_cores());
+    ternary_arg arguments[1] = {{0}};
+    check_count(ternary_cores_function, count, 0);
+    if (count) {
+        fill_number(ternary_cores_function, arguments, 0, objects[0]);
+    }
+    return mp_obj_new_int(count ? ternary_use_cores(arguments[0].value) : ternary_cores());
 }
-static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(cores_obj, 0, 1, cores);
+static MP_DEFINE_CONST_FUN_OBJ_VAR(cores_obj, 0, cores);
 
 // help(ternary) for the functions that are not operations.
 static const MP_DEFINE_STR_OBJ(
     doc_obj, "Integer kernels of fully ternary vision transformers.\n"
-             "    arena(bytes, typecode='b'): zeroed memory on a multiple of 16, as a memoryview of "
-             "typecode b, B, h or i.\n"
+             "    arena(bytes, typecode='b', leave=0): zeroed memory on a multiple of 16, as a memoryview of "
+             "typecode b, B, h or i; on an ESP32-S3 internal memory, of which a block of `leave` bytes stays "
+             "free.\n"
+             "    heap(bytes, typecode='b'): the same of MicroPython's heap.\n"
+             "    internal(): largest free block of each region of internal memory, None where arenas lie in "
+             "MicroPython's heap.\n"
              "    cores(count=None): cores that operations share their work between; with a count, sets "
              "it first.\n"
              "    use(name): computes with that backend from now on.\n"
@@ -342,6 +410,8 @@ static const mp_rom_map_elem_t ternary_globals_table[] = {
 #endif
     {MP_ROM_QSTR(MP_QSTR_arena), MP_ROM_PTR(&arena_obj)},
     {MP_ROM_QSTR(MP_QSTR_cores), MP_ROM_PTR(&cores_obj)},
+    {MP_ROM_QSTR(MP_QSTR_heap), MP_ROM_PTR(&heap_obj)},
+    {MP_ROM_QSTR(MP_QSTR_internal), MP_ROM_PTR(&internal_obj)},
     {MP_ROM_QSTR(MP_QSTR_use), MP_ROM_PTR(&use_obj)},
     TERNARY_OPERATIONS(GLOBAL, NOTHING)};
 static MP_DEFINE_CONST_DICT(ternary_globals, ternary_globals_table);

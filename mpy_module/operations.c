@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "operations.h"
 #include "checks.h"
+#include "parallel.h"
 
 #define PARAMETER(parameter, parameter_type, parameter_use)                                                  \
     {.name = #parameter, .type = TERNARY_##parameter_type, .use = TERNARY_##parameter_use},
@@ -33,7 +34,7 @@ static size_t item_size(int32_t type) {
 }
 
 int32_t ternary_accepts(int32_t type, int32_t typecode, size_t size) {
-    if (type == TERNARY_INT) {
+    if (type == TERNARY_INT || type == TERNARY_STR) {
         return 0;
     }
     if (typecode == 'b' || typecode == 'B') {
@@ -93,30 +94,69 @@ int32_t ternary_call(const ternary_operation *operation, const ternary_arg *argu
             return error->code;
         }
     }
-    return operation->call(arguments, error);
+    const ternary_settings settings = {.backend = ternary_backend_in_use(), .cores = ternary_cores()};
+    return operation->call(&settings, arguments, error);
 }
 
-static int32_t check_arena(const ternary_arg *arguments, ternary_error *error) {
-    const ternary_arg *bytes = arguments, *typecode = arguments + 1;
+static int32_t check_memory(const ternary_settings *settings, const ternary_arg *arguments,
+                            ternary_error *error) {
+    (void)settings;
+    const ternary_arg *bytes = arguments, *typecode = arguments + 1, *leave = arguments + 2;
     int32_t code = typecode->value;
     int32_t unit = code == 'b' || code == 'B' ? 1 : code == 'h' ? 2 : code == 'i' ? 4 : 0;
     if (unit == 0) {
         ternary_fail(error, TERNARY_ERR_TYPECODE, typecode);
         return error->code;
     }
-    bool ok = ternary_value_in(bytes, 1, INT32_MAX, error) && ternary_value_multiple(bytes, unit, error);
+    bool ok = ternary_value_in(bytes, 1, INT32_MAX, error) && ternary_value_multiple(bytes, unit, error) &&
+              ternary_value_in(leave, 0, INT32_MAX, error);
     return ok ? unit : error->code;
 }
 
-static const ternary_parameter arena_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)};
+static const ternary_parameter memory_parameters[] = {PARAMETER(bytes, INT, IN) PARAMETER(typecode, INT, IN)
+                                                          PARAMETER(leave, INT, IN)};
 
 const ternary_operation ternary_arena[1] = {
     {
         .name = "arena",
         .doc = "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
-        .call = check_arena,
-        .parameters = arena_parameters,
-        .parameter_count = COUNT(arena),
+        .call = check_memory,
+        .parameters = memory_parameters,
+        .parameter_count = COUNT(memory),
         .has_result = 1,
+    },
+};
+const ternary_operation ternary_heap[1] = {
+    {
+        .name = "heap",
+        .doc = "The same of MicroPython's heap.",
+        .call = check_memory,
+        .parameters = memory_parameters,
+        .parameter_count = COUNT(memory) - 1, // all but `leave`
+        .has_result = 1,
+    },
+};
+
+static const ternary_parameter cores_parameters[] = {PARAMETER(count, INT, IN)};
+
+const ternary_operation ternary_cores_function[1] = {
+    {
+        .name = "cores",
+        .doc = "Cores that operations share their work between; with a count, sets it first.",
+        .parameters = cores_parameters,
+        .parameter_count = COUNT(cores),
+        .has_result = 1,
+    },
+};
+
+static const ternary_parameter use_parameters[] = {PARAMETER(name, STR, IN)};
+
+const ternary_operation ternary_use_function[1] = {
+    {
+        .name = "use",
+        .doc = "Computes with that backend from now on.",
+        .parameters = use_parameters,
+        .parameter_count = COUNT(use),
+        .has_result = 0,
     },
 };

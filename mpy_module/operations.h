@@ -71,7 +71,8 @@
     typedef struct {                                                                                         \
         parameters                                                                                           \
     } ternary_##name##_arguments;                                                                            \
-    int32_t ternary_##name(const ternary_arg *arguments, ternary_error *error);
+    int32_t ternary_##name(const ternary_settings *settings, const ternary_arg *arguments,                   \
+                           ternary_error *error);
 
 TERNARY_OPERATIONS(TERNARY_DECLARE, TERNARY_FIELD)
 

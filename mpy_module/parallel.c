@@ -1,27 +1,30 @@
 // SPDX-License-Identifier: MIT
 #include "parallel.h"
+#include "atomic.h"
 
+// Threads may change it while others call operations.
 static int32_t cores = 1;
 
 int32_t ternary_cores(void) {
-    return cores;
+    return TERNARY_LOAD(&cores);
 }
 
 int32_t ternary_use_cores(int32_t wanted) {
-    cores = wanted > 1 && ternary_worker_start() ? TERNARY_MAX_CORES : 1;
-    return cores;
+    int32_t given = wanted > 1 && ternary_worker_start() ? TERNARY_MAX_CORES : 1;
+    TERNARY_STORE(&cores, given);
+    return given;
 }
 
 bool ternary_parts_meet(void) {
 #if defined(TERNARY_PARALLEL_FREERTOS) || defined(TERNARY_PARALLEL_PTHREAD)
-    return cores > 1;
+    return true;
 #else
     return false;
 #endif
 }
 
 void ternary_parallel(ternary_work work, void *context, size_t parts) {
-    bool shared = parts > 1 && cores > 1 && ternary_worker_give(work, context);
+    bool shared = parts > 1 && ternary_worker_give(work, context);
     for (size_t part = 0; part < parts; part++) {
         if (part != 1 || !shared) {
             work(context, part);

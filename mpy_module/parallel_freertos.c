@@ -66,7 +66,7 @@ bool ternary_worker_start(void) {
 }
 
 bool ternary_worker_give(ternary_work work, void *context) {
-    if (xPortGetCoreID() == core || xSemaphoreTake(turn, 0) != pdTRUE) {
+    if (task == NULL || xPortGetCoreID() == core || xSemaphoreTake(turn, 0) != pdTRUE) {
         return false;
     }
     given_work = work;

@@ -4,6 +4,9 @@
 // Signals: MicroPython's unix port raises KeyboardInterrupt by a longjmp out of the handler of SIGINT. The
 // worker always blocks all signals, the caller from ternary_worker_give to ternary_worker_wait, so that a
 // handler cannot jump out while parts still use the caller's memory.
+//
+// Cancellation: at exit, the unix port cancels Python's threads, wherever they are. A thread that holds a
+// lock of ours is not cancelled before it has released it, or all others would wait for ever.
 
 #ifdef TERNARY_PARALLEL_PTHREAD
 
@@ -14,11 +17,17 @@
 
 #include "parallel.h"
 
+// How a thread received signals and cancellation before both were blocked.
+typedef struct {
+    sigset_t signals;
+    int cancellation;
+} shield;
+
 // Held from ternary_worker_give to ternary_worker_wait; protects these variables.
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static bool running, fork_handled;
 static pthread_t thread;
-static sigset_t signals_before;
+static shield holder; // what the thread that holds `turn` restores
 
 // Held briefly; protects the state that caller and worker share.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,15 +37,18 @@ static bool pending, stopping;
 static ternary_work given_work;
 static void *given_context;
 
-static sigset_t block_signals(void) {
-    sigset_t all, before;
+static shield block(void) {
+    sigset_t all;
+    shield before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_sigmask(SIG_SETMASK, &all, &before.signals); // first: a handler may jump out in between
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancellation);
     return before;
 }
 
-static void restore_signals(sigset_t before) {
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+static void restore(shield before) {
+    pthread_setcancelstate(before.cancellation, NULL);
+    pthread_sigmask(SIG_SETMASK, &before.signals, NULL);
 }
 
 static void *run_worker(void *unused) {
@@ -76,7 +88,7 @@ static void after_fork_in_child(void) {
     after_fork();
 }
 
-// Call with `turn` held and signals blocked; the new thread inherits the signal mask.
+// Call with `turn` held, signals and cancellation blocked; the new thread inherits the signal mask.
 static bool start(void) {
     if (!fork_handled) {
         fork_handled = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
@@ -88,19 +100,19 @@ static bool start(void) {
 }
 
 bool ternary_worker_start(void) {
-    sigset_t before = block_signals();
+    shield before = block();
     pthread_mutex_lock(&turn);
     bool started = start();
     pthread_mutex_unlock(&turn);
-    restore_signals(before);
+    restore(before);
     return started;
 }
 
 bool ternary_worker_give(ternary_work work, void *context) {
-    sigset_t before = block_signals();
+    shield before = block();
     if (pthread_mutex_trylock(&turn) == 0) {
         if (start()) {
-            signals_before = before;
+            holder = before;
             pthread_mutex_lock(&lock);
             given_work = work;
             given_context = context;
@@ -111,7 +123,7 @@ bool ternary_worker_give(ternary_work work, void *context) {
         }
         pthread_mutex_unlock(&turn);
     }
-    restore_signals(before);
+    restore(before);
     return false;
 }
 
@@ -121,13 +133,18 @@ void ternary_worker_wait(void) {
         pthread_cond_wait(&told_caller, &lock);
     }
     pthread_mutex_unlock(&lock);
-    sigset_t before = signals_before;
+    shield before = holder;
     pthread_mutex_unlock(&turn);
-    restore_signals(before);
+    restore(before);
 }
 
-// Nothing to do: POSIX threads are not deleted.
-void ternary_worker_settle(void) {}
+// Whoever holds `turn` releases it, cancelled or not.
+void ternary_worker_settle(void) {
+    shield before = block();
+    pthread_mutex_lock(&turn);
+    pthread_mutex_unlock(&turn);
+    restore(before);
+}
 
 // Runs at exit, and before the shared library is unloaded.
 __attribute__((destructor)) static void stop(void) {

@@ -6,6 +6,7 @@
 
 // 4.6. Sides in pixels, all below 2^13.
 typedef struct {
+    const ternary_backend *backend;
     int32_t width, height, channels, kernel, stride, padding;
     int32_t columns, first, end; // patches in a row; rows of patches to cut: first..end - 1
     size_t run, line;            // bytes of a row of a patch, and of a row of the picture
@@ -17,7 +18,8 @@ static int32_t positions(const convolution *c, int32_t side) {
     return room < 0 ? 0 : room / c->stride + 1;
 }
 
-static bool check_patches(const ternary_patches_arguments *a, convolution *c, ternary_error *error) {
+static bool check_patches(const ternary_settings *settings, const ternary_patches_arguments *a,
+                          convolution *c, ternary_error *error) {
     if (!ternary_value_in(&a->width, 1, TERNARY_MAX_PICTURE, error) ||
         !ternary_value_in(&a->channels, 1, TERNARY_MAX_IN_FEATURES, error)) {
         return false;
@@ -41,6 +43,7 @@ static bool check_patches(const ternary_patches_arguments *a, convolution *c, te
         return false;
     }
     *c = (convolution){
+        .backend = settings->backend,
         .width = a->width.value,
         .height = (int32_t)height,
         .channels = a->channels.value,
@@ -78,16 +81,16 @@ static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8
     int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
     size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
     size_t inside = (size_t)(to - from) * channels;
-    ternary_active->clear(out, before);
-    ternary_active->copy(out + before, row + (size_t)from * channels, inside, 1, 0);
-    ternary_active->clear(out + before + inside, c->run - before - inside);
+    c->backend->clear(out, before);
+    c->backend->copy(out + before, row + (size_t)from * channels, inside, 1, 0);
+    c->backend->clear(out + before + inside, c->run - before - inside);
 }
 
 static void copy_patch_at_border(const convolution *c, const int8_t *picture, int32_t top, int32_t left,
                                  int8_t *out) {
     for (int32_t y = top; y < top + c->kernel; y++) {
         if (y < 0 || y >= c->height) {
-            ternary_active->clear(out, c->run);
+            c->backend->clear(out, c->run);
         } else {
             copy_run(c, picture + (size_t)y * c->line, left, out);
         }
@@ -102,7 +105,7 @@ static void copy_patch(const convolution *c, const int8_t *picture, int32_t top,
     }
     const int8_t *corner = picture + (size_t)top * c->line + (size_t)(left * c->channels);
     if (c->run >= TERNARY_LANES) {
-        ternary_active->copy(out, corner, c->run, (size_t)c->kernel, c->line);
+        c->backend->copy(out, corner, c->run, (size_t)c->kernel, c->line);
         return;
     }
     // Too short for a call.
@@ -113,10 +116,11 @@ static void copy_patch(const convolution *c, const int8_t *picture, int32_t top,
     }
 }
 
-int32_t ternary_patches(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_patches(const ternary_settings *settings, const ternary_arg *arguments,
+                        ternary_error *error) {
     const ternary_patches_arguments *a = (const void *)arguments;
     convolution c = {0};
-    if (!check_patches(a, &c, error)) {
+    if (!check_patches(settings, a, &c, error)) {
         return error->code;
     }
     int8_t *out = a->out.data;

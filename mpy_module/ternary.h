@@ -2,8 +2,9 @@
 // Integer kernels of fully ternary vision transformers. SPEC.md defines every rule; "4.2" in comments means
 // SPEC 4.2.
 //
-// Nothing here allocates, parses files or uses floating point; the only state is the backend in use. Every
-// operation takes one struct of arguments, checks all of it before it writes anything, and returns a result
+// Nothing here allocates, parses files or uses floating point; the only state is the backend and the number
+// of cores in use, which a call reads once. Every operation takes one struct of arguments, checks all of it
+// before it writes anything, and returns a result
 // >= 0 or an error code < 0. The MicroPython binding and the host simulator call operations through the table
 // `ternary_operations` alone, so both offer the same functions, with the same checks and the same messages.
 // operations.h lists the operations.
@@ -69,10 +70,10 @@ enum {
     TERNARY_ERR_SUM = -9,       // row `index` sums to `value`, not in `low`..`high`
     TERNARY_ERR_CHANNELS = -10, // a number of channels is neither 1 nor 3
     TERNARY_ERR_RANGE = -11,    // a Python int does not fit int32
-    TERNARY_ERR_TYPECODE = -12, // not a typecode of arena
-    TERNARY_ERR_MEMORY = -13,   // out of memory; `needed`: the largest free block, 0 if unknown
+    TERNARY_ERR_TYPECODE = -12, // not a typecode of arena and heap
+    TERNARY_ERR_MEMORY = -13,   // out of memory; `value`: to be left, `needed`: largest free block or 0
     TERNARY_ERR_COUNT = -14,    // wrong number of arguments: `value`
-    TERNARY_ERR_TYPE = -15,     // not a buffer of the declared type, or not an int
+    TERNARY_ERR_TYPE = -15,     // not a buffer of the declared type, not an int, or not a str
     TERNARY_ERR_READONLY = -16, // an output or scratch is read-only
 };
 
@@ -91,8 +92,8 @@ typedef struct {
     const ternary_arg *argument, *other; // elements of the array of arguments
 } ternary_error;
 
-// Element type of a buffer argument.
-typedef enum { TERNARY_INT, TERNARY_I8, TERNARY_U8, TERNARY_I16, TERNARY_I32 } ternary_type;
+// Type of an argument: an int, the element of a buffer, or a str (`use` only).
+typedef enum { TERNARY_INT, TERNARY_I8, TERNARY_U8, TERNARY_I16, TERNARY_I32, TERNARY_STR } ternary_type;
 
 // How an operation uses a buffer. A buffer that is written must not overlap another argument, except that
 // TERNARY_IN_PLACE is an output that may be the same buffer as the first argument.
@@ -104,10 +105,18 @@ typedef struct {
     uint8_t use;  // ternary_use
 } ternary_parameter;
 
+// What an operation depends on besides its arguments. ternary_call reads it once, so that a thread that
+// changes it meanwhile changes the next call.
+typedef struct ternary_backend ternary_backend; // backends.h
+typedef struct {
+    const ternary_backend *backend;
+    int32_t cores; // that share the work: 1..TERNARY_MAX_CORES
+} ternary_settings;
+
 typedef struct {
     const char *name;
     const char *doc; // one line: what it computes, shapes, SPEC rule
-    int32_t (*call)(const ternary_arg *arguments, ternary_error *error);
+    int32_t (*call)(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error);
     const ternary_parameter *parameters;
     size_t parameter_count;
     int32_t has_result; // whether Python returns the result, or None
@@ -115,18 +124,21 @@ typedef struct {
 
 extern const ternary_operation ternary_operations[]; // the last one's name is NULL
 
-// Checks the arguments (bytes, typecode as a character) of `arena`, which each binding implements itself;
-// returns the size of an item.
-extern const ternary_operation ternary_arena[1];
+// What each binding implements itself. ternary_call checks the arguments of `arena` (bytes, typecode as a
+// character, bytes to leave free in one block) and the first two of `heap`, and returns the size of an item;
+// the others are for messages and help.
+extern const ternary_operation ternary_arena[1], ternary_heap[1], ternary_cores_function[1],
+    ternary_use_function[1];
 
 // Entry point: checks that buffers are not empty, hold whole elements, are aligned and do not overlap, then
 // dispatches to the operation.
 int32_t ternary_call(const ternary_operation *operation, const ternary_arg *arguments, ternary_error *error);
 
 // Backends (backends.h) of this build: names by number, the default first, NULL beyond the last; and the
-// choice of one.
+// choice of one, for later calls, by any thread.
 const char *ternary_backend_name(size_t number);
 void ternary_use_backend(size_t number);
+const ternary_backend *ternary_backend_in_use(void);
 
 // Whether a buffer with this typecode of Python's struct module is accepted for the type: its own typecode,
 // or bytes.

@@ -11,7 +11,8 @@ static void insert(const int32_t *logits, int32_t *best, size_t count, int32_t i
     best[place] = index;
 }
 
-int32_t ternary_topk(const ternary_arg *arguments, ternary_error *error) {
+int32_t ternary_topk(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    (void)settings;
     const ternary_topk_arguments *a = (const void *)arguments;
     if (a->logits.size > INT32_MAX) { // indices are int32
         ternary_size_is(&a->logits, INT32_MAX / 4 * 4, error);

@@ -98,7 +98,7 @@ def train_here(directory: Path, changes: list[str]) -> None:
         def refuse(*arguments: Any) -> None:
             raise AssertionError("a process other than the first writes")
 
-        fit.save_state = fit.write_atomically = train.write_atomically = refuse
+        fit.save_state = fit.write_atomically = refuse
     student = tiny_student(directory, *changes)
     torch.save(student.state_dict(), directory / f"weights-{processes.rank}.pt")
 

@@ -7,7 +7,7 @@ python -m tests.sanitize [ARGS]      build the sanitized library, see that it ca
 import subprocess
 import sys
 
-from host_sim import build
+from host_sim.lx7.library import sanitized_environment
 from host_sim.setup.shell import ROOT, Failure, one_line_errors, step
 
 TESTS = (
@@ -36,7 +36,8 @@ library.ternary_call(ternary.OPERATIONS["lookup"], arguments, ffi.new("ternary_e
 ODD_ADDRESS = """
 y, residual = ffi.new("char[8]"), ffi.new("char[17]")
 arguments = ffi.new("ternary_arg[3]", [(residual + 1, 16, 0), (y, 8, 0), (ffi.NULL, 0, 0)])
-ternary.OPERATIONS["residual_start"].call(arguments, ffi.new("ternary_error *"))
+settings = ffi.new("ternary_settings *", {"backend": library.ternary_backend_in_use(), "cores": 1})
+ternary.OPERATIONS["residual_start"].call(settings, arguments, ffi.new("ternary_error *"))
 """
 FAULTS = ((BEYOND_THE_END, "AddressSanitizer: heap-buffer-overflow"), (ODD_ADDRESS, "misaligned address"))
 
@@ -55,7 +56,7 @@ def check_that_faults_are_caught(env: dict[str, str]) -> None:
 def main() -> None:
     """Command line."""
     with step("building the kernels and the simulated core with sanitizers"):
-        env = build.sanitized_environment()
+        env = sanitized_environment()
     check_that_faults_are_caught(env)
     options = ("-q", "-p", "no:cacheprovider", "-m", "not lx7")  # of simulated code they would see the simulator alone
     command = [sys.executable, "-m", "pytest", *options, *TESTS, *sys.argv[1:]]

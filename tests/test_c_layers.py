@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from host_sim import build
+from host_sim.lx7.library import core
 
 
 def symbols(path):
@@ -18,24 +19,31 @@ def symbols(path):
     return {name for name, kind in kinds if kind != "U"}, {name for name, kind in kinds if kind == "U"}
 
 
+def compiled(sources, flags, folder):
+    """`symbols` of each source: name -> (defined, left to others)."""
+    found = {}
+    for source in sources:
+        target = folder / f"{source.stem}.o"
+        subprocess.run([build.compiler(), "-c", *flags, f"-I{folder}", source, "-o", target], check=True)
+        found[source.name] = symbols(target)
+    return found
+
+
 def uses(sources, headers, flags, folder):
     """The files that each file includes, calls or takes variables from: name -> names."""
     graph, defined, wanted = defaultdict(set), {}, {}
     for path in (*sources, *headers):
         graph[path.name] |= set(re.findall(r'^#include "([^"]+)"', path.read_text(), flags=re.MULTILINE))
-    for source in sources:
-        target = folder / f"{source.stem}.o"
-        subprocess.run([build.compiler(), "-c", *flags, f"-I{folder}", source, "-o", target], check=True)
-        names, wanted[source.name] = symbols(target)
-        defined |= dict.fromkeys(names, source.name)
+    for name, (names, wanted[name]) in compiled(sources, flags, folder).items():
+        defined |= dict.fromkeys(names, name)
     for source, names in wanted.items():
         graph[source] |= {defined[name] for name in names if name in defined}
     return graph
 
 
-@pytest.mark.parametrize("name", build.LIBRARIES)
-def test_no_circle(name, tmp_path):
-    made = build.LIBRARIES[name][1]()
+@pytest.mark.parametrize("describe", [build.kernels, core])
+def test_no_circle(describe, tmp_path):
+    made = describe()
     if made.generate:
         made.generate(tmp_path)
     flags = [flag for flag in (*build.FLAGS, *made.flags) if flag != "-shared"]
@@ -54,3 +62,28 @@ def test_a_circle_is_found(tmp_path):
         source.write_text(f"void {other.stem}(void);\nvoid {source.stem}(void) {{\n    {other.stem}();\n}}\n")
     with pytest.raises(CycleError):
         TopologicalSorter(uses(sources, [], ["-O0"], tmp_path)).prepare()
+
+
+def test_settings_are_read_once_for_a_call(tmp_path):
+    """ternary_call reads them; whatever it calls has them as an argument."""
+    made = build.kernels()
+    flags = [flag for flag in (*build.FLAGS, *made.flags) if flag != "-shared"]
+    readers = {"ternary_cores", "ternary_backend_in_use"}
+    found = {name for name, (_, wanted) in compiled(made.sources, flags, tmp_path).items() if readers & wanted}
+    assert found == {"operations.c"}
+
+
+def test_only_workers_and_settings_change(tmp_path):
+    """Variables of the kernels: the settings, each in its owner's file, and the worker's."""
+    made = build.kernels()
+    # In code that depends on its place, constants with pointers are no variables.
+    flags = [flag for flag in (*build.FLAGS, *made.flags, "-fno-pie") if flag not in ("-shared", "-fPIC")]
+    compiled(made.sources, flags, tmp_path)
+    holders = {}
+    for path in tmp_path.glob("*.o"):
+        lines = subprocess.run(["nm", "-P", path], capture_output=True, text=True, check=True).stdout.splitlines()
+        if names := {line.split()[0] for line in lines if line.split()[1] in "bBdDC"}:
+            holders[path.stem] = names
+    worker = holders.pop("parallel_pthread")
+    assert "turn" in worker
+    assert holders == {"backends": {"in_use"}, "parallel": {"cores"}}

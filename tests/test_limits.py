@@ -5,7 +5,7 @@ import ast
 
 import pytest
 import ternary
-from ftervit import modelfile
+from ftervit import architecture
 
 from host_sim.setup.shell import ROOT
 
@@ -16,7 +16,7 @@ REPEATED = {"MAX_PICTURE", "MAX_IN_FEATURES", "MAX_TOKENS", "MAX_HEAD_WIDTH", "M
 KERNELS_ONLY = {
     "MAX_" + name for name in ("CORES", "WIDTH", "HEADS", "WEIGHT_SUM", "MULTIPLIER", "SHIFT", "LOGIT_MULTIPLIER")
 }
-SCALES = [key for key in modelfile.SCALES if key != "frac"]  # which no kernel reads
+SCALES = [key for key in architecture.SCALES if key != "frac"]  # which no kernel reads
 PIXELS = ["multiplier", "offset"]
 
 
@@ -51,12 +51,12 @@ def range_of(name):
 
 @pytest.mark.parametrize("key", SCALES)
 def test_integers_of_layers(key):
-    assert modelfile.SCALES[key] == range_of(key.upper())
+    assert architecture.SCALES[key] == range_of(key.upper())
 
 
 @pytest.mark.parametrize("key", PIXELS)
 def test_integers_of_preprocessing(key):
-    assert modelfile.PREPROCESSING[key] == range_of(f"PIXEL_{key.upper()}")
+    assert architecture.PREPROCESSING[key] == range_of(f"PIXEL_{key.upper()}")
 
 
 def test_no_limit_is_left_out():

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import Failure, TrainerError
+from trainer.errors import Failure, TrainerError, one_line
 from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, READABLE, ROOT, Files
 
 if TYPE_CHECKING:
     from trainer.config import Config
+    from trainer.training.manifest import Beginning
 
 EXAMPLES = """\
 a folder of your own photos, with a subfolder for each class:
@@ -77,6 +78,21 @@ CHANGES = option("changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change
 MODEL_FILE = option("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
 
 
+ANEW = option("--restart", action="store_true", help="remove the checkpoints of the run's folder, and begin anew")
+ADOPT = option(
+    "--adopt",
+    action="store_true",
+    help="go on with checkpoints of an older version, which did not note what they were made from: note it now",
+)
+
+
+def beginning(arguments: argparse.Namespace) -> "Beginning":
+    """What a command does with the checkpoints that it finds."""
+    if arguments.restart and arguments.adopt:
+        raise TrainerError("--adopt keeps checkpoints, --restart removes them: pass one of the two")
+    return "restart" if arguments.restart else "adopt" if arguments.adopt else "resume"
+
+
 def opened(arguments: argparse.Namespace) -> tuple["Config", Path]:
     """The configuration that a command names, with its changes, and the run's folder."""
     from trainer.config import load_config
@@ -85,20 +101,30 @@ def opened(arguments: argparse.Namespace) -> tuple["Config", Path]:
     return config, arguments.run or BUILD / "train" / config.name
 
 
-@command("train", "train teacher and ternary student, recover, export; resumes when interrupted", CONFIG, RUN, CHANGES)
+@command(
+    "train",
+    "train teacher and ternary student, recover, export; resumes when interrupted",
+    CONFIG,
+    RUN,
+    ANEW,
+    ADOPT,
+    CHANGES,
+)
 def train(arguments: argparse.Namespace) -> None:
     """`trainer train`."""
     from trainer.training import pipeline
 
-    pipeline.train(*opened(arguments))
+    pipeline.train(*opened(arguments), beginning(arguments))
 
 
-@command("control", "train the FP32 twin of a run: same teacher, pictures and epochs", CONFIG, RUN, CHANGES)
+@command(
+    "control", "train the FP32 twin of a run: same teacher, pictures and epochs", CONFIG, RUN, ANEW, ADOPT, CHANGES
+)
 def control(arguments: argparse.Namespace) -> None:
     """`trainer control`."""
     from trainer.training import pipeline
 
-    pipeline.control(*opened(arguments))
+    pipeline.control(*opened(arguments), beginning(arguments))
 
 
 @command(
@@ -345,10 +371,11 @@ def main() -> int:
     try:
         COMMANDS[arguments.command].run(arguments)
     except (Failure, OSError) as error:
-        print(f"trainer: {error}", file=sys.stderr)
+        print(f"trainer: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        more = "; the same command resumes" if arguments.command in ("train", "control") else ""
+        resume = "the same command without --restart" if getattr(arguments, "restart", False) else "the same command"
+        more = f"; {resume} resumes" if arguments.command in ("train", "control") else ""
         print(f"trainer: interrupted{more}", file=sys.stderr)
         return 130
     return 0

@@ -11,6 +11,18 @@ class TrainerError(Failure):
     """
 
 
+LONGEST_LINE = 2000
+
+
+def one_line(text: object) -> str:
+    """`text` as a single line for a terminal: control characters escaped, long texts cut in their middle."""
+    line = " ".join(str(text).split())
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} .. {line[-LONGEST_LINE // 2 :]}"
+    return line
+
+
 def require(condition: bool, what: str) -> None:
     """Raise TrainerError(what) unless `condition` holds."""
     if not condition:

@@ -3,19 +3,31 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import TrainerError
 
-def write_atomically(content: bytes, path: Path) -> None:
-    """Write a file so that `path` always holds either the old or the new content, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+
+def write_atomically(content: bytes | memoryview, path: Path) -> None:
+    """Write a file so that `path` always holds either the old or the new content, whole.
+
+    TrainerError names a file that cannot be written, as on a full disk; the half that was is removed.
+    """
     half_written = path.with_name(f".{path.name}.tmp")
-    with open(half_written, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(half_written, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(half_written, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half_written, path)
+    except OSError as error:
+        # Room for others; there may be none, or no folder.
+        with suppress(OSError):
+            half_written.unlink(missing_ok=True)
+        raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def write_json(values: Any, path: Path) -> None:

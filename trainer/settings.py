@@ -2,6 +2,7 @@
 """Settings as frozen dataclasses, built from plain values (TOML, JSON) with errors that name section and key."""
 
 import dataclasses
+import math
 import types
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -9,6 +10,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from trainer.errors import TrainerError, require
 
 WANTED = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "a section"}
+
+
+LARGEST_WHOLE = (1 << 63) - 1  # what torch and TOML hold
 
 
 def wanted(kind: Any) -> str:
@@ -19,8 +23,28 @@ def wanted(kind: Any) -> str:
     return WANTED[get_origin(kind) or kind]
 
 
+def check_plain(value: Any, name: str) -> None:
+    """Raise TrainerError unless `value` is made of finite numbers, texts, truth values, lists and tables alone."""
+    if type(value) is float and not math.isfinite(value):
+        raise TrainerError(f"{name} is {value!r}, must be a finite number")
+    if type(value) is int and not -LARGEST_WHOLE <= value <= LARGEST_WHOLE:
+        raise TrainerError(f"{name} is a whole number of {value.bit_length()} bits, must fit 64")
+    if type(value) in (list, tuple):
+        for entry in value:
+            check_plain(entry, name)
+    elif type(value) is dict:
+        for key, entry in value.items():
+            check_plain(entry, f"{name}.{key}")
+    elif not isinstance(value, int | float | str | None):
+        raise TrainerError(f"{name} is {value}, must be a number, a text, true or false, a list or a section")
+
+
 def checked(value: Any, kind: Any, name: str) -> Any:
-    """`value` if it has the type `kind`; a whole number is a float too, and a list may stand for a tuple."""
+    """`value` if it has the type `kind`; a whole number is a float too, and a list may stand for a tuple.
+
+    Numbers must be finite and fit 64 bits, wherever they stand.
+    """
+    check_plain(value, name)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return None if value is None else checked(value, get_args(kind)[0], name)

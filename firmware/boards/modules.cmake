@@ -4,7 +4,7 @@
 include(${CMAKE_CURRENT_LIST_DIR}/../../mpy_module/micropython.cmake)
 
 if(DEFINED ENV{CAMERA_DIR})
-    # Older versions have it in src. It sets a manifest of its own: the board's has to stay.
+    # Older versions have the file in src. It sets its own manifest, so the board's is restored.
     set(TERNARY_MANIFEST ${MICROPY_FROZEN_MANIFEST})
     if(EXISTS $ENV{CAMERA_DIR}/micropython.cmake)
         include($ENV{CAMERA_DIR}/micropython.cmake)

@@ -56,6 +56,10 @@ def __getattr__(name):
         from ftervit.modelfile import ModelFile
 
         return ModelFile
+    if name == "architecture":
+        import ftervit.architecture
+
+        return ftervit.architecture
     if name == "modelfile":
         import ftervit.modelfile
 

@@ -26,7 +26,7 @@ class Image:
         if len(pixels) != 2 * width * height:
             raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
         check_room(3 * width * height, "frame of %d x %d" % (width, height))
-        out = ternary.arena(3 * width * height, "B")
+        out = ternary.heap(3 * width * height, "B")
         ternary.rgb565(pixels, out)
         return cls(out, width, height, 3)
 
@@ -34,12 +34,12 @@ class Image:
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
         pixels = self.pixels
         if channels != self.channels:
-            pixels = ternary.arena(self.width * self.height * channels, "B")
+            pixels = ternary.heap(self.width * self.height * channels, "B")
             ternary.convert(self.pixels, self.channels, pixels, channels)
         side = min(self.width, self.height)
         left, top = (self.width - side) // 2, (self.height - side) // 2
-        out = ternary.arena(size * size * channels, "B")
-        work = ternary.arena(ternary.resize_scratch(side, channels))
+        out = ternary.heap(size * size * channels, "B")
+        work = ternary.heap(ternary.resize_scratch(side, channels))
         ternary.resize(pixels, self.width, channels, left, top, side, out, size, work)
         return out
 
@@ -51,7 +51,7 @@ class Image:
         for pixel in range(256):
             # ternary.lookup reads its bytes as int8: pixel 128 is -128, the table's first entry.
             table[(pixel + 128) % 256] = RAMP[pixel * len(RAMP) // 256]
-        text = ternary.arena(size * size, "B")
+        text = ternary.heap(size * size, "B")
         ternary.lookup(square, table, text)
         # A character is about twice as high as wide: every second row.
         for row in range(0, size, 2):
@@ -82,7 +82,8 @@ def read_image(path):
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
-    from ftervit.modelfile import MAX_PICTURE, check_room, open_named
+    from ftervit.architecture import MAX_PICTURE
+    from ftervit.modelfile import check_room, open_named
 
     with open_named(path) as file:
         magic = file.read(2)
@@ -99,7 +100,7 @@ def read_image(path):
             raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
         channels = 1 if magic == b"P5" else 3
         check_room(width * height * channels, path)
-        pixels = ternary.arena(width * height * channels, "B")
+        pixels = ternary.heap(width * height * channels, "B")
         count = file.readinto(pixels)
         if count != len(pixels):
             raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))

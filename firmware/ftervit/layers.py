@@ -13,7 +13,7 @@ class Scratch:
     """Working memory that layers share; grows to the largest request."""
 
     def __init__(self):
-        self._buffer = ternary.arena(16)  # type: memoryview | bytes
+        self._buffer = b""  # type: memoryview | bytes
 
     def get(self, size):
         """At least `size` bytes, 16-byte aligned, with any content."""
@@ -32,7 +32,7 @@ patch_scratch = Scratch()
 
 
 def release():
-    """Let go of the working memory that the layers share; the next that is loaded or called takes its own."""
+    """Let go of the working memory that the layers share; the next that is loaded or called brings its own."""
     scratch.use(b"")
     patch_scratch.use(b"")
 
@@ -101,7 +101,7 @@ class TernaryBitLinear:
             frac,
         )
         layer.ahead = ahead
-        return probe(file, name, layer, bytes(in_features))
+        return probe(file, name, layer, bytes(in_features), ternary.heap(out_features))
 
     @classmethod
     def like(cls, layer):
@@ -223,7 +223,7 @@ class PatchEmbed:
     @classmethod
     def load(cls, file, sizes):
         """Take `patch_embed` from a ModelFile; sizes: its architecture."""
-        from ftervit.modelfile import STAGE, convolutions, grids
+        from ftervit.architecture import STAGE, convolutions, grids
 
         shapes, layers = grids(sizes), []
         for i, (_, kernel, stride, padding, channels_out) in enumerate(convolutions(sizes)):
@@ -234,10 +234,16 @@ class PatchEmbed:
             layers.append(conv if last else ConvAct(conv, Activation.load(file, STAGE % i + ".act")))
         return cls(layers[:-1], layers[-1])
 
-    def __call__(self, picture, out=None):
-        """picture: int8 [img_size, img_size, in_chans]; out: int8 [patches, embed_dim], returned."""
-        for stage in self.backbone:
-            picture = stage(picture)
+    def __call__(self, picture, out=None, maps=()):
+        """picture: int8 [img_size, img_size, in_chans]; out: int8 [patches, embed_dim], returned.
+
+        maps: memory for what the stages make, by turns: the first, third, ... in maps[0], the others in maps[1].
+        """
+        for i, stage in enumerate(self.backbone):
+            if maps and type(stage) is ConvAct and type(stage.conv) is TernaryBitConv2d:
+                picture = stage(picture, maps[i % 2][: stage.conv.out_bytes()])
+            else:
+                picture = stage(picture)
         return self.proj(picture, out)
 
 
@@ -266,7 +272,7 @@ class TernaryHead:
         """x: int8 [rows, in_features]; out: int32 [rows, out_features], returned."""
         rows = rows_of(x, self.in_features)
         if out is None:
-            out = ternary.arena(rows * self.out_features * 4, "i")
+            out = ternary.heap(rows * self.out_features * 4, "i")  # read by Python, not by layers
         work = scratch.get(ternary.linear_scratch(self.in_features))
         ternary.linear_logits(x, self.weight, self.bias, self.multiplier, out, work)
         return out
@@ -329,7 +335,7 @@ class Softmax:
     @classmethod
     def load(cls, file, name):
         """Take the softmax `name` from a ModelFile."""
-        return probe(file, name, cls(file.tensor(name + ".table", "I8", [256])), bytes(1), 1)
+        return probe(file, name, cls(file.tensor(name + ".table", "I8", [256])), bytes(1), 1, ternary.heap(1))
 
     def __call__(self, scores, tokens, out=None):
         """scores: int8 [rows, tokens]; out: int8 of the same shape, returned."""

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Where a network's activations lie, and in how many passes its layers go over their tokens.
 
-Plan(file.architecture, sram=192 * 1024, piece=100 * 1024) finds the cheapest way within that much internal memory;
-print it to see what goes where. VisionTransformer.load(path, sram=..., piece=...) makes and follows it.
+Plan(file.architecture) finds the cheapest way within the internal memory that is free, less what it leaves to others;
+Plan(file.architecture, sram=192 * 1024, piece=100 * 1024) within less. Print it to see what goes where.
+VisionTransformer.load(path, ...) makes and follows it.
 """
-
-from array import array
 
 import ternary
 
-from ftervit.modelfile import SIZES, convolutions, grids
+from ftervit.architecture import SIZES, convolutions, grids
 
 # Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
 # (host_sim/lx7/timing.py has the sources). They only rank plans.
@@ -17,8 +16,14 @@ FLASH, READ, WRITE = 7.5, 2.7, 3.2
 # Cycles per packed byte that decoding takes, and multiplying for each token (80 trits in 16 bytes: 5 * 17 / 16 cycles);
 # meanwhile the next weights come from flash.
 DECODE, MULTIPLY = 1.13, 0.332
+# The same for panels of decoded weights that lie in PSRAM: most of them stay in the cache (fitted to DeiT-III-S with
+# two cores on the simulated chip).
+PANELS = 3.3
 # What stays in the data cache of 64 KB between two uses while weights stream through it.
 CACHED = 40 * 1024
+# Bytes that stay free in one block of internal memory unless `reserve` says otherwise: Wi-Fi and cameras need it.
+RESERVE = 64 * 1024
+BUFFERS = ("stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden", "patches", "map0", "map1")
 
 
 def round_up(count, unit=16):
@@ -32,216 +37,163 @@ def packed_bytes(outputs, inputs):
 
 
 class Plan:
-    """A layout. Sizes in bytes; sram, piece: None for no limit.
+    """A layout for the cores that are in use. Sizes in bytes.
 
-    rows: tokens that go through proj and MLP at a time; heads: that are projected to q, k and v at a time; whole:
-    whether the first LayerNorm of a block takes all tokens at once (otherwise `rows`); patch_rows: for each
-    convolution, rows of patches that are cut out at a time; places: name -> (piece or None for PSRAM, offset, bytes);
-    pieces: bytes of each piece of SRAM; cycles: modelled, that decoding weights and waiting for flash and PSRAM take.
+    sram, piece: limits of its internal memory in all and of each piece, None for none; reserve: what stays free in one
+    block of internal memory, None for RESERVE; free: the largest free block of each region, None for what
+    ternary.internal() says.
+
+    cores: that it is for; regions: bytes that each region of internal memory offers, None where there is no limit;
+    leave: what each piece leaves in one block; rows: tokens that go through proj and MLP at a time; heads: that are
+    projected to q, k and v at a time; whole: whether the first LayerNorm of a block takes all tokens at once (otherwise
+    `rows`); patch_rows: for each convolution, rows of patches that are cut out at a time; places: name -> (piece or
+    None for PSRAM, offset, bytes); pieces: bytes of each piece of SRAM; cycles: modelled, that decoding weights and
+    waiting for flash and PSRAM take in all blocks.
     """
 
-    def __init__(self, sizes, sram=None, piece=None):
+    def __init__(self, sizes, sram=None, piece=None, reserve=None, free=None):
         # Keys that JSON made would stay on the heap with the plan.
         self.sizes = {key: sizes[key] for key in SIZES + ("stem",)}
-        self.sram, self.piece = sram, piece
+        self.cores = ternary.cores()
+        free = ternary.internal() if free is None else free
+        self.apart = free is not None  # from MicroPython's heap
         self.tokens = 1 + grids(sizes)[-1][0] ** 2
         self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
         self.scratch = self._scratch()
-        # What the last LayerNorm and the head allocate for each picture.
-        self.logits = round_up(4 * sizes["num_classes"]) + round_up(self.width)
-        self.cycles = None  # type: int | None
-        self._check_pieces()
-        needed = None
-        for external in range(8):
-            in_psram = [name for bit, name in enumerate(("qkv", "mixed", "stream")) if external >> bit & 1]
-            for whole, heads in self._ways():
-                lacking = self._try(whole, heads, in_psram)
-                if lacking is not None and (needed is None or lacking < needed):
-                    needed = lacking
-            if external == 0 and self.cycles is not None and self.rows == self.tokens:
-                break
-        if self.cycles is None:
-            pieces = "" if piece is None else " in pieces of at most %d" % piece
-            raise MemoryError("activations: need at least %s bytes, %s are given%s" % (needed, sram, pieces))
-        self.patch_rows = self._patch_rows()  # type: list[int]
-        self.patch_bytes = max(self._patches())  # type: int
+        if free is None and sram is None and piece is None:
+            self._all_at_once()
+        else:
+            from ftervit.layout import Search  # which boards with one heap do not need
+
+            Search(self, sram, piece, RESERVE if reserve is None else reserve, free)
+
+    def _all_at_once(self):
+        """Without limits: everything for all tokens, in one piece beside the stream's."""
+        self.regions, self.leave, self.places = None, 0, {}
+        self.rows, self.heads, self.whole = self.tokens, self.sizes["num_heads"], False
+        lasting, *phases = self.needs(False, self.heads, self.rows)
+        most = start = 0
+        for phase in [lasting] + phases:
+            offset = start
+            for name, size in phase:
+                if name == "stream":
+                    self.places[name], self.pieces = (0, 0, size), [size]
+                else:
+                    self.places[name] = 1, offset, size
+                    offset += size
+            most = max(most, offset)
+            if phase is lasting:
+                start = offset
+        self.pieces.append(most)
+        self.cycles = self.cost(False, self.heads, self.rows, ())
+        self.patch_rows = [side for side, _ in grids(self.sizes)[1:]]
+        self.patch_bytes = max(self.patches())
 
     def _scratch(self):
         """Bytes for the scratch of any layer."""
-        sizes, head_width = self.sizes, self.width // self.sizes["num_heads"]
+        head_width = self.width // self.sizes["num_heads"]
         most = max(ternary.linear_scratch(self.width), ternary.linear_scratch(self.hidden))
         most = max(most, ternary.layernorm_scratch(self.width), ternary.attention_scratch(self.tokens, head_width))
-        channels = sizes["in_chans"]
-        for _, kernel, _, _, made in convolutions(sizes):
-            most = max(most, ternary.linear_scratch(kernel * kernel * channels))
-            channels = made
-        return most
+        for inputs, _, _ in self.convolutions():
+            most = max(most, ternary.linear_scratch(inputs))
+        return round_up(most)
 
-    def _check_pieces(self):
-        """Refuse pieces that one of the buffers which are always in SRAM exceeds."""
-        for name, size in (("scratch", self.scratch), ("hidden", self.hidden), ("branch", self.width)):
-            if self.piece is not None and round_up(size) > self.piece:
-                words = "activations: %s needs at least %d bytes in one piece, pieces have at most %d"
-                raise MemoryError(words % (name, round_up(size), self.piece))
+    def convolutions(self):
+        """(inputs, outputs, side) of each convolution: of its linear layer, and of the square that it makes."""
+        shapes = grids(self.sizes)
+        for i, (_, kernel, _, _, outputs) in enumerate(convolutions(self.sizes)):
+            yield kernel * kernel * shapes[i][1], outputs, shapes[i + 1][0]
 
-    def _ways(self):
-        """(whole, heads) to try: all heads for some tokens at a time, or some heads for all tokens."""
-        heads = self.sizes["num_heads"]
-        ways = [(False, heads)]
-        for count in range(heads, 0, -1):
-            if heads % count == 0 and (count == heads or count * self.width // heads % 16 == 0):
-                ways.append((True, count))
-        return ways
-
-    def _needs(self, whole, heads, rows):
+    def needs(self, whole, heads, rows):
         """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
         stream, group = self.tokens * self.width, 3 * self.width * heads // self.sizes["num_heads"]
-        lasting = [("mixed", stream), ("scratch", self.scratch)]
-        attention = [("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)]
-        return lasting, attention, [("hidden", rows * self.hidden), ("branch", rows * self.width)]
+        lasting = ("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)
+        attention = ("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)
+        mlp = ("hidden", rows * self.hidden), ("branch", rows * self.width)
+        return [[(name, round_up(size)) for name, size in phase] for phase in (lasting, attention, mlp)]
 
-    def _try(self, whole, heads, in_psram):
-        """Keep the cheapest layout of this kind, if it is the best so far; returns None, or the bytes it would need."""
-        smallest = None
-        for passes in range(1, self.tokens + 1):
-            rows = (self.tokens + passes - 1) // passes
-            if passes > 1 and rows == (self.tokens + passes - 2) // (passes - 1):
-                continue
-            cycles = self._cost(whole, heads, rows, in_psram)
-            if self.cycles is not None and cycles >= self.cycles:
-                return None
-            places, pieces = self._pack(self._needs(whole, heads, rows), in_psram)
-            if places is not None:
-                self.rows, self.heads, self.whole = rows, heads, whole
-                self.places, self.pieces, self.cycles = places, pieces, cycles
-                return None
-            smallest = pieces
-        return smallest
+    def reads_of(self, size, outputs):
+        """Cycles for each byte that a linear layer reads from PSRAM, of `size` bytes at a time."""
+        return READ if size <= CACHED else READ * ((outputs + 15) // 16)
 
-    def _piece(self, size, taken, pieces, stream):
-        """The piece for a buffer: one that need not grow, or else the first that may, or a new one; not `stream`."""
-        may = len(taken)
-        for i, before in enumerate(taken):
-            if i != stream and before + size <= pieces[i]:
-                return i
-            if i != stream and may == len(taken) and (self.piece is None or before + size <= self.piece):
-                may = i
-        return may
-
-    def _pack(self, needs, in_psram):
-        """Places and pieces, or None and the bytes that would do. Buffers of attention and MLP share memory."""
-        limit, external, fits = self.piece, 0, True
-        stream = round_up(2 * self.tokens * self.width)
-        if "stream" in in_psram:
-            pieces, external = [], stream
-            places = {"stream": (None, 0, stream)}  # type: dict[str, tuple[int | None, int, int]]
-        else:
-            # A piece of its own, as it has elements of its own.
-            pieces, fits = [stream], limit is None or stream <= limit
-            places = {"stream": (0, 0, stream)}
-        used = list(pieces)  # of each piece, by what always lives
-        for phase in needs:
-            taken = list(used)
-            for name, size in sorted(phase, key=lambda item: -item[1]):
-                size = round_up(size)
-                if name in in_psram:
-                    places[name] = None, external, size
-                    external += size
-                    continue
-                fits = fits and (limit is None or size <= limit)
-                number = self._piece(size, taken, pieces, places["stream"][0])
-                if number == len(taken):
-                    taken.append(0)
-                    pieces.append(0)
-                places[name] = number, taken[number], size
-                taken[number] += size
-                pieces[number] = max(pieces[number], taken[number])
-            if phase is needs[0]:
-                used = taken
-            else:
-                used += [0] * (len(taken) - len(used))
-        needed = sum(pieces) + self.logits
-        if self.sram is not None and (needed > self.sram or not fits):
-            return None, needed
-        return places, pieces
-
-    def _weights(self, packed, rows):
+    def weights(self, packed, rows):
         """Cycles that decoding packed weights takes, and waiting for them, for all tokens, `rows` at a time."""
-        cores = ternary.cores()
-        waiting = max(0.0, FLASH - MULTIPLY * rows / cores)
-        return packed * (DECODE / cores + waiting) * self._passes(rows)
+        waiting = max(0.0, FLASH - MULTIPLY * rows / self.cores)
+        return packed * (DECODE / self.cores + waiting) * self.passes(rows)
 
-    def _passes(self, rows):
+    def passes(self, rows):
         """Passes over all tokens, `rows` at a time."""
         return (self.tokens + rows - 1) // rows
 
-    def _cost(self, whole, heads, rows, in_psram):
-        """Cycles that all blocks decode and wait for flash and PSRAM."""
-        width, stream = self.width, self.tokens * self.width
-        cycles = self._weights(packed_bytes(3 * width, width), self.tokens if whole else rows)
-        cycles += self._weights(packed_bytes(width, width) + 2 * packed_bytes(width, self.hidden), rows)
+    def cost(self, whole, heads, rows, in_psram, reads=None):
+        """Cycles that all blocks decode and wait for flash and PSRAM; reads: as if layers read so many rows at a time,
+        0 for a lower bound."""
+        width, hidden, stream = self.width, self.hidden, self.tokens * self.width
+        first = self.tokens if whole else rows
+        again = rows if reads is None else reads
+        packed = packed_bytes(3 * width, width), packed_bytes(width, width) + 2 * packed_bytes(width, hidden)
+        cycles = self.weights(packed[0], first) + self.weights(packed[1], rows)
         if "stream" in in_psram:
             cycles += 2 * stream * (3 * READ + 2 * WRITE)
         if "mixed" in in_psram:
-            cycles += stream * (2 * READ + WRITE)
+            cycles += stream * (READ + self.reads_of(again * width, width) + WRITE)
         if "qkv" in in_psram:
             group = 3 * stream * heads // self.sizes["num_heads"]
             cycles += (stream if group <= CACHED else 3 * stream) * (2 * READ + WRITE)
+        if "hidden" in in_psram:
+            # Twice as much passes through the cache: it is written, changed and read.
+            cycles += self.tokens * hidden * (READ + 2 * WRITE + self.reads_of(2 * again * hidden, width))
+        if "normed" in in_psram:
+            cycles += stream * (WRITE + self.reads_of((first if reads is None else reads) * width, 3 * width))
+        if "branch" in in_psram:
+            cycles += stream * (2 * READ + 3 * WRITE + self.reads_of(again * width, hidden))
+        if "scratch" in in_psram:
+            cycles += PANELS * (packed[0] * self.passes(first) + packed[1] * self.passes(rows))
         return cycles * self.sizes["depth"]
 
-    def _patch_rows(self):
-        """How many rows of patches fit into `hidden`, which blocks need later; without a limit, all of them."""
-        shapes, found = grids(self.sizes), []
-        for i, (_, kernel, _, _, _) in enumerate(convolutions(self.sizes)):
-            side, channels = shapes[i + 1][0], shapes[i][1]
-            row = side * kernel * kernel * channels
-            found.append(side if self.sram is None else min(side, max(1, self.places["hidden"][2] // row)))
-        return found
-
-    def _patches(self):
+    def patches(self):
         """Bytes of the patches that each convolution cuts out at a time."""
-        shapes = grids(self.sizes)
-        for i, (_, kernel, _, _, _) in enumerate(convolutions(self.sizes)):
-            yield self.patch_rows[i] * shapes[i + 1][0] * kernel * kernel * shapes[i][1]
+        for rows, (inputs, _, side) in zip(self.patch_rows, self.convolutions()):
+            yield rows * side * inputs
 
     def halve_patches(self):
         """Let the convolution with the most patches cut half as many rows at a time; whether it could.
 
         Its weights are decoded anew for each pass.
         """
-        sizes = list(self._patches())
+        sizes = list(self.patches())
         most = sizes.index(self.patch_bytes)
-        if self.patch_rows[most] == 1:
+        if self.regions is not None or self.patch_rows[most] == 1:
             return False
         self.patch_rows[most] = (self.patch_rows[most] + 1) // 2
-        self.patch_bytes = max(self._patches())
+        self.patch_bytes = max(self.patches())
         return True
-
-    def patches_inside(self):
-        """Whether patches go into `hidden`, which blocks need later."""
-        return self.sram is not None and self.patch_bytes <= self.places["hidden"][2]
 
     def activation_bytes(self):
         """Bytes that are taken as long as the model lives."""
-        places = sum(self.pieces) + self.external_bytes()
-        return places if self.patches_inside() else places + self.patch_bytes
+        return sum(self.pieces) + self.external_bytes() + (self.patch_bytes if self.regions is None else 0)
+
+    def heap_bytes(self):
+        """What of that lies in MicroPython's heap."""
+        return self.external_bytes() if self.apart else self.activation_bytes()
 
     def picture_pieces(self):
-        """Bytes of what a picture of the network's own size needs besides, at one time after the other.
+        """Bytes of what a picture of the network's own size needs besides in MicroPython's heap, at one time after the
+        other.
 
-        Its pixels and the int8 picture, which stay, and: the square; what a convolution takes and makes (the last one
-        makes activations); the last norm's row and the logits.
+        Its pixels and the int8 picture, which stay, and: the square; what a convolution takes and makes, where the plan
+        has no place for it (the last one makes activations); the logits.
         """
-        shapes = grids(self.sizes)
-        side, channels = shapes[0]
+        side, channels = grids(self.sizes)[0]
         picture = side * side * channels
-        made = [0] + [side * side * channels for side, channels in shapes[1:-1]] + [0]
-        found = [(picture, ternary.resize_scratch(side, channels)), (self.width, 4 * self.sizes["num_classes"])]
-        found += [(made[i - 1], made[i]) for i in range(1, len(made))]
+        found = [(picture, ternary.resize_scratch(side, channels)), (4 * self.sizes["num_classes"],)]
+        if self.regions is None:
+            made = [0] + [side * side * outputs for _, outputs, side in self.convolutions()][:-1] + [0]
+            found += [(made[i - 1], made[i]) for i in range(1, len(made))]
         return [(picture, picture) + pieces for pieces in found]
 
     def picture_bytes(self):
-        """The most that a picture of the network's own size needs besides."""
+        """The most that a picture of the network's own size needs besides in MicroPython's heap."""
         return max(sum(pieces) for pieces in self.picture_pieces())
 
     def external_bytes(self):
@@ -251,36 +203,52 @@ class Plan:
     def __str__(self):
         """A table of what goes where."""
         lines = ["buffer      bytes  where"]
-        for name in ("stream", "scratch", "mixed", "normed", "qkv", "branch", "hidden"):
-            number, offset, size = self.places[name]
-            where = "PSRAM" if number is None else "SRAM, piece %d at %d" % (number, offset)
-            lines.append("%-8s %8d  %s" % (name, size, where))
-        lines.append("logits   %8d  SRAM, for each picture" % self.logits)
-        external = self.external_bytes()
-        of = "" if self.sram is None else " of %d" % self.sram
-        inside = sum(self.pieces) + self.logits, of, self.pieces
-        lines.append("SRAM: %d%s bytes, in pieces of %s and the logits; PSRAM: %d bytes" % (inside + (external,)))
+        for name in BUFFERS:
+            if name in self.places:
+                number, offset, size = self.places[name]
+                where = "PSRAM" if number is None else "SRAM, piece %d at %d" % (number, offset)
+                lines.append("%-8s %8d  %s" % (name, size, where))
+        external, of = self.external_bytes(), "" if self.regions is None else " of %d" % sum(self.regions)
+        numbers = sum(self.pieces), of, [size for size in self.pieces if size], external
+        lines.append("SRAM: %d%s bytes, in pieces of %s; PSRAM: %d bytes" % numbers)
+        if self.apart:
+            lines.append("%d bytes of SRAM stay free in one block (reserve)" % self.leave)
         lines.append(
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
-            " at a time" % (self.tokens, self.rows, self._passes(self.rows), self.heads, self.sizes["num_heads"])
+            " at a time" % (self.tokens, self.rows, self.passes(self.rows), self.heads, self.sizes["num_heads"])
         )
-        lines.append("decoding, waiting for flash and PSRAM: about %s cycles a picture (modelled)" % self.cycles)
+        many = self.cores, "" if self.cores == 1 else "s", self.cycles
+        words = "for %d core%s; decoding, waiting for flash and PSRAM: about %d cycles a picture (modelled)"
+        lines.append(words % many)
         return "\n".join(lines)
 
 
 class Work:
-    """The buffers of a plan, by their names, as int8 memoryviews ("stream" int16), and its numbers."""
+    """The buffers of a plan, by their names, as int8 memoryviews ("stream" int16), and its numbers.
+
+    What internal memory has no room for after all, it moves to PSRAM in the plan, too.
+    """
 
     def __init__(self, plan):
         self.rows, self.whole = plan.rows, plan.whole
         self.width, self.hidden_width = plan.width, plan.hidden
-        places = plan.places
-        inside = places["stream"][0] is not None
-        # Typecode "h"; PSRAM is the heap, on boards that have one.
-        size = 2 * plan.tokens * plan.width
-        self.stream = ternary.arena(size, "h") if inside else memoryview(array("h", bytes(size)))
-        pieces = [None if inside and i == 0 else ternary.arena(size) for i, size in enumerate(plan.pieces)]
-        for name, (number, offset, size) in places.items():
-            if name != "stream":
-                piece = memoryview(bytearray(size)) if number is None else pieces[number][offset : offset + size]
-                setattr(self, name, piece)
+        # All memory now, the largest first, while it is least fragmented.
+        self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else None
+        pieces = {}
+        stream = plan.places["stream"][0]
+        for size, number in sorted([(-size, number) for number, size in enumerate(plan.pieces) if size]):
+            try:
+                pieces[number] = ternary.arena(-size, "h" if number == stream else "b", plan.leave)
+            except MemoryError:
+                if not plan.apart:
+                    raise
+                from ftervit.layout import to_psram
+
+                to_psram(plan, number)
+        for name, (number, offset, size) in plan.places.items():
+            end = plan.tokens * plan.width if name == "stream" else offset + size
+            view = pieces.get(number)
+            if view is None:
+                view = ternary.heap(size, "h" if name == "stream" else "b")
+            setattr(self, name, view[offset:end])
+        self.maps = [getattr(self, name) for name in ("map0", "map1") if name in plan.places]

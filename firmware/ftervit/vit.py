@@ -19,13 +19,16 @@ class VisionTransformer:
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
 
-    def __init__(self, file, sram=None, piece=None):
+    def __init__(self, file, sram=None, piece=None, reserve=None):
         from ftervit.plan import Plan
 
-        sizes = file.architecture
-        self.plan = Plan(sizes, sram, piece)
+        sizes, limits = file.architecture, (sram, piece, reserve)
+        self._limits = limits
+        self.plan = Plan(sizes, *limits)
         # Before anything is made, and once more in _allocate, when layers are.
         self._with_fewer_patches(self._check_room)
+        release()  # all that the last model had
+        scratch.use(ternary.heap(self.plan.scratch))  # for the layers' first calls
         self.labels = file.labels
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
@@ -35,6 +38,7 @@ class VisionTransformer:
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
         self.patch_embed = PatchEmbed.load(file, sizes)
+        self._convolutions = [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
         self.cls_token = file.tensor("cls_token", "I8", [width])
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
@@ -51,15 +55,16 @@ class VisionTransformer:
         self._with_fewer_patches(self._allocate)
 
     @classmethod
-    def load(cls, path, sram=None, piece=None):
+    def load(cls, path, sram=None, piece=None, reserve=None):
         """Open and check a model file, and make the model; its weights stay where the file lies.
 
-        sram: bytes of internal memory for activations and scratch, in pieces of at most `piece`; what does not fit goes
-        to PSRAM, as plan.Plan says. None: all that it takes.
+        On the chip, activations and scratch take internal memory as long as `reserve` bytes (None: 64 KB) stay free in
+        one block for others; what does not fit goes to PSRAM, as `plan` says. sram, piece: take no more bytes in all,
+        in pieces of at most `piece`. The first picture after ternary.cores(n) finds them laid out anew.
         """
         from ftervit.modelfile import ModelFile
 
-        return cls(ModelFile(path), sram, piece)
+        return cls(ModelFile(path), sram, piece, reserve)
 
     def _with_fewer_patches(self, step):
         """Take a step, with patches cut in more passes as long as memory is short and the plan has no budget."""
@@ -67,80 +72,86 @@ class VisionTransformer:
             try:
                 return step()
             except MemoryError:
-                if self.plan.sram or not self.plan.halve_patches():
+                if not self.plan.halve_patches():
                     raise
 
     def _check_room(self):
         from ftervit.modelfile import check_room
 
-        check_room(self.plan.activation_bytes() + self.plan.picture_bytes(), ROOM)
+        check_room(self.plan.heap_bytes() + self.plan.picture_bytes(), ROOM)
 
     def _allocate(self):
         """One set of activations serves all blocks, laid out by the plan."""
-        plan = self.plan
-        for conv, rows in zip(self._convolutions(), plan.patch_rows):
-            conv.patch_rows = rows
-        self.activation_bytes = plan.activation_bytes()
-        release()  # the scratch of the layers' first calls, and all that the last model had
-        self._check_room()
-        try:
-            self._take()
-            self._try_picture()
-        except MemoryError:
-            if hasattr(self, "_work"):
-                del self._work  # before what it took is measured
-            release()
-            # MicroPython tells how much is free, not how much of it lies together.
-            free = gc.mem_free() if hasattr(gc, "mem_free") else 0
-            pieces = self.activation_bytes, sorted([plan.patch_bytes] + plan.pieces), free
-            raise MemoryError("activations: need %d bytes in pieces of %s, %d are free, but scattered" % pieces)
-
-    def _take(self):
-        """All memory now, largest first, while the heap is least fragmented."""
         from ftervit.plan import Work
 
         plan = self.plan
-        if not plan.sram:
-            patch_scratch.get(plan.patch_bytes)
-        self._work = work = Work(plan)
-        scratch.use(work.scratch)  # type: ignore[attr-defined]
-        if plan.sram:
-            inside = plan.patches_inside()
-            patch_scratch.use(work.hidden if inside else memoryview(bytearray(plan.patch_bytes)))  # type: ignore[attr-defined]
+        for conv, rows in zip(self._convolutions, plan.patch_rows):
+            conv.patch_rows = rows
+        self._let_go()  # the scratch of the layers' first calls, and all that the last plan had
+        self._check_room()
+        try:
+            self._work = Work(plan)
+            self._try_picture()
+        except MemoryError:
+            self._let_go()  # before what it took is measured
+            # MicroPython tells how much is free, not how much of it lies together.
+            free = gc.mem_free() if hasattr(gc, "mem_free") else 0
+            needed = plan.activation_bytes()
+            pieces = needed, sorted([plan.patch_bytes] + [size for size in plan.pieces if size]), free
+            raise MemoryError("activations: need %d bytes in pieces of %s, %d are free, but scattered" % pieces)
+        self.activation_bytes = plan.activation_bytes()
+        self._ready()
+
+    def _let_go(self):
+        # Not `del`: MicroPython would keep the value in the table of attributes.
+        self._work = None  # type: ignore[assignment]
+        release()
 
     def _try_picture(self):
         """Take for a moment what a picture needs: there may be enough, but scattered."""
         for pieces in self.plan.picture_pieces():
-            tried = [ternary.arena(size) for size in pieces if size]
+            tried = [ternary.heap(size) for size in pieces if size]
             del tried
 
-    def _convolutions(self):
-        return [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
+    def _ready(self):
+        """The buffers, laid out for the cores that are in use; layers take their scratch from them from now on."""
+        if self._work is None or self.plan.cores != ternary.cores():
+            from ftervit.plan import Plan
+
+            self._let_go()
+            gc.collect()
+            self.plan = Plan(self.plan.sizes, *self._limits)
+            self._with_fewer_patches(self._allocate)
+        work = self._work
+        scratch.use(work.scratch)  # type: ignore[attr-defined]
+        patch_scratch.use(work.patches)
+        return work
 
     def preprocess(self, image):
         """Image -> int8 picture [img_size, img_size, in_chans] (SPEC 3)."""
         square = image.square(self.img_size, self.in_chans)
-        picture = ternary.arena(len(square))
+        picture = ternary.heap(len(square))
         ternary.normalize(square, self.multiplier, self.offset, picture)
         return picture
 
     def embed(self, picture):
         """int8 picture -> int16 residual stream [tokens, embed_dim] (SPEC 5.2); valid until the next call."""
-        work = self._work
-        x, width = work.stream, self.embed_dim
+        work, width = self._ready(), self.embed_dim
+        x = work.stream
         cls_shift, patch_shift, pos_shift = self.shifts
         ternary.residual_start(x[:width], self.cls_token, cls_shift)
-        patches = self.patch_embed(picture, work.mixed[: len(x) - width])  # type: ignore[attr-defined]
+        maps = (work.maps,) if type(self.patch_embed) is PatchEmbed else ()
+        patches = self.patch_embed(picture, work.mixed[: len(x) - width], *maps)
         ternary.residual_start(x[width:], patches, patch_shift)
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x
 
     def __call__(self, picture):
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
-        x = self.embed(picture)
+        x, width = self.embed(picture), self.embed_dim
         for block in self.blocks:
             x = block(x, self._work)
-        return self.head(self.norm(x[: self.embed_dim]))
+        return self.head(self.norm(x[:width], self._work.branch[:width]))  # type: ignore[attr-defined]
 
     def predict(self, image, top=3):
         """The `top` most likely (label, probability) of an Image."""

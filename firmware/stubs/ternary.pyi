@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # Written by `python -m host_sim.stubs` from mpy_module/operations.h.
-"""The C module `ternary`: integer kernels of fully ternary vision transformers, SPEC.md is the home of every rule.
+"""The C module `ternary`: integer kernels of fully ternary vision transformers. SPEC.md defines every operation.
 
-Arguments go by position. Buffers hold elements of the type that their names here say, bytes of "b" or "B" are always
-taken; what an operation writes must overlap no other argument. Everything is checked before anything is written:
-TypeError for a wrong type or number of arguments, ValueError for a wrong size, place or content, both naming operation
+Arguments are positional. Buffers hold elements of the annotated type; typecodes "b" and "B" are always accepted.
+A buffer that an operation writes must not overlap another argument. All checks come before the first write:
+TypeError for a wrong type or number of arguments, ValueError for a wrong size, address or content; both name operation
 and argument.
 """
 
@@ -247,20 +247,27 @@ def topk(logits: _Int32, out: _Int32Out, /) -> None:
     out: int32, written
     """
 
-def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
+def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", leave: int = 0, /) -> memoryview:
     """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).
 
-    MemoryError names the bytes that there is no room for.
+    On an ESP32-S3 it is internal memory, of which a block of `leave` bytes stays free; elsewhere it is the same as
+    `heap`. MemoryError names the bytes that there is no room for, and the largest free block.
     """
 
+def heap(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
+    """The same of MicroPython's heap, which on an ESP32-S3 grows into PSRAM."""
+
+def internal() -> list[int] | None:
+    """Largest free block of each region of internal memory, in bytes; None where arenas lie in MicroPython's heap."""
+
 def cores(count: int | None = None, /) -> int:
-    """Cores that operations share their work between, from now on `count` if there are as many; returns their number.
+    """Number of cores that operations use; with `count`, sets it first if the chip has that many.
 
     Results do not depend on it.
     """
 
 def use(name: str, /) -> None:
-    """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
+    """Select the backend: "reference", or "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError lists the backends of this build.
+    ValueError for any other name lists the backends of this build.
     """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Virtual boards: servers, clients, and the kinds there are."""
+"""Virtual boards: server, client, and the kinds of board."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Command line of the virtual boards: MicroPython behind a pseudo-terminal, so that mpremote sees a board.
+"""Command line of the virtual boards: MicroPython behind a pseudo-terminal that mpremote treats as a board.
 
     python -m host_sim.boards serve [KIND]   print the device's path, then serve it until Ctrl-C
     python -m host_sim.boards demo [KIND]    run firmware/classify.py on a board through mpremote
@@ -23,14 +23,15 @@ from host_sim.boards.flash import flash_directory
 from host_sim.boards.interpreter import end_with_parent
 from host_sim.boards.list import announced
 from host_sim.boards.server import Server
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Serve a board, with its device's path as the first line of output."""
+    """Serve a board; the first line of output is the path of its device."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    # A shell's background jobs start with SIGINT ignored, and so would the interpreters.
+    # Shells start background jobs with SIGINT ignored, and interpreters would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if arguments.with_parent:
         end_with_parent()
@@ -57,20 +58,20 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def demo(arguments: argparse.Namespace) -> None:
-    """Classify the ten pictures on a board and write build/demo.json."""
+    """Classify the ten test pictures on a board and write build/demo.json."""
     script = ROOT / "firmware" / "classify.py"
     if not script.is_file():
         raise Failure(f"{script.relative_to(ROOT)} is missing")
     with Board(kind=arguments.kind) as board:
         status, output = stream(board.command("run", script))
     if status:
-        raise Failure("firmware/classify.py failed on the virtual board: its output stands above")
+        raise Failure("firmware/classify.py failed on the virtual board: see its output above")
     counts = re.findall(r"(\d+) of (\d+) right", output)
     if not counts:
         raise Failure("firmware/classify.py did not end with a line like '9 of 10 right'")
     right, of = map(int, counts[-1])
     result = {"right": right, "of": of, "board": arguments.kind}
-    (BUILD / "demo.json").write_text(json.dumps(result) + "\n")
+    write_whole(BUILD / "demo.json", json.dumps(result) + "\n")
 
 
 @one_line_errors
@@ -87,13 +88,13 @@ def main() -> None:
     commands = parser.add_subparsers(metavar="COMMAND")
     server = commands.add_parser("serve", help="print the device's path and serve it (default)")
     server.add_argument("kind", **kind)
-    server.add_argument("firmware", nargs="?", type=Path, metavar="FIRMWARE", help="of esp32s3: its firmware.bin")
+    server.add_argument("firmware", nargs="?", type=Path, metavar="FIRMWARE", help="esp32s3 only: its firmware.bin")
     server.add_argument("--flash", type=Path, metavar="DIR", help="keep the board's files in DIR")
     server.add_argument("--heap", default=kinds.HEAP, metavar="SIZE", help=f"MicroPython's heap (default {kinds.HEAP})")
     server.add_argument("--program", type=Path, metavar="FILE", help="use this build of MicroPython")
-    server.add_argument("--unchecked", action="store_true", help="of esp32s3: do not check the emulator first")
-    server.add_argument("--with-parent", action="store_true", help="end when the process that started it does")
-    server.add_argument("--until-eof", action="store_true", help="end when standard input does")
+    server.add_argument("--unchecked", action="store_true", help="esp32s3 only: skip the emulator's self-check")
+    server.add_argument("--with-parent", action="store_true", help="end when the parent process ends")
+    server.add_argument("--until-eof", action="store_true", help="end at the end of standard input")
     demonstration = commands.add_parser("demo", help="run firmware/classify.py")
     demonstration.add_argument("kind", **kind | {"choices": [kinds.UNIX, kinds.QEMU]})
     demonstration.set_defaults(run=demo)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A virtual board in a process of its own, and mpremote on it.
+"""Starts a virtual board in its own process and runs mpremote on it.
 
 with Board(kind="unix") as board:
     board.mpremote("run", "firmware/classify.py")
@@ -14,12 +14,11 @@ from host_sim.setup.shell import ROOT, Failure
 
 
 class Board:
-    """A virtual board in a process of its own, for as long as the `with` block lasts.
+    """A virtual board in its own process, for the duration of a `with` block.
 
-    `path` is its device and `process` the serving process. `flash` is a directory to be the board's root (of kind
-    "qemu": to be found at /rom, as it is at the start); without one it is new and goes away at the end. Either way
-    firmware/'s package, models and images are copied into it. `unchecked` leaves out the check of the emulator that
-    begins kind "esp32s3".
+    `path` is its device and `process` the serving process. `flash` is the directory that becomes the board's root (kind
+    "qemu": a snapshot of it at /rom); by default a temporary directory. Either way firmware/'s package, models and
+    images are copied into it. `unchecked` skips the self-check of the emulator that kind "esp32s3" starts with.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class Board:
         command += ["--program", program.resolve(), *(["--unchecked"] if self.unchecked else [])]
         if self.flash:
             command += ["--flash", self.flash.resolve()]
-        # The pipe is closed with this process, however it ends, and the server ends with the pipe.
+        # However this process ends, the pipe is closed with it, and the server ends when the pipe closes.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self.path = (self.process.stdout.readline() if self.process.stdout else "").strip()
         if not self.path:
@@ -71,7 +70,7 @@ class Board:
 
 
 def stream(command: list[str]) -> tuple[int, str]:
-    """Run a command and show its output line by line; returns its status and its output."""
+    """Run a command and echo its output line by line; returns its status and its output."""
     output = b""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         for line in process.stdout or ():

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What a board's flash holds: the package as bytecode, the models and the pictures of firmware/."""
+"""The files in a board's flash: the package as bytecode, and the models and pictures of firmware/."""
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from host_sim.boards.copies import copies
 from host_sim.setup import mpy
 from host_sim.setup.micropython import source
-from host_sim.setup.shell import BUILD, ROOT
+from host_sim.setup.shell import ROOT
 
 FOLDERS = ("models", "images")  # of firmware/, besides the package
 
 
 def fill_flash(flash: Path) -> None:
-    """Copy the package, as bytecode, the models and the pictures to the board's flash."""
+    """Copy models, pictures and the package (as bytecode) to the board's flash."""
     flash.mkdir(parents=True, exist_ok=True)
     for name in FOLDERS:
         origin = ROOT / "firmware" / name
@@ -25,18 +25,17 @@ def fill_flash(flash: Path) -> None:
         path = flash / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        path.with_suffix(".py").unlink(missing_ok=True)  # an older copy, which MicroPython would prefer
+        path.with_suffix(".py").unlink(missing_ok=True)  # MicroPython would prefer an old source file
 
 
 @contextlib.contextmanager
 def flash_directory(flash: Path | None) -> Iterator[Path]:
-    """The filled flash directory: the given one, or a new one that goes away afterwards."""
+    """The filled flash directory: the given one, or a temporary one."""
     if flash:
         flash = flash.resolve()
         fill_flash(flash)
         yield flash
         return
-    (BUILD / "board").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=BUILD / "board", ignore_cleanup_errors=True) as directory:
-        fill_flash(Path(directory))
-        yield Path(directory)
+    with copies("flash-") as directory:
+        fill_flash(directory)
+        yield directory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A MicroPython that runs behind a terminal of its own, whatever runs it."""
+"""A MicroPython process behind its own terminal."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ def open_raw_terminal() -> tuple[int, int]:
     master, slave = os.openpty()
     tty.setraw(slave)
     attributes = termios.tcgetattr(slave)
-    # raw_repl.c turns signals on while a program runs: Ctrl-C must be the only one.
+    # raw_repl.c enables signals while a program runs: only Ctrl-C may raise one.
     for key in (termios.VQUIT, termios.VSUSP):
         attributes[6][key] = os.fpathconf(slave, "PC_VDISABLE").to_bytes()
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
@@ -26,19 +26,19 @@ def open_raw_terminal() -> tuple[int, int]:
 
 
 def end_with_parent() -> None:
-    """Let Linux send SIGTERM to this process when its parent ends: `just` does not pass signals on."""
+    """Make Linux send SIGTERM to this process when its parent ends: `just` does not forward signals."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Interpreter:
-    """A running MicroPython: its process, and the master end of its terminal. Closing that end ends it."""
+    """A running MicroPython: its process and the master end of its terminal. Closing that end terminates it."""
 
     process: subprocess.Popen
     master: int
 
     def stop(self) -> int:
-        """End it if it still runs; returns its exit status."""
+        """Terminate the process if it is still running; returns its exit status."""
         os.close(self.master)
         if self.process.poll() is None:
             self.process.kill()

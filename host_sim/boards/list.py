@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Lists boards, those on USB and the virtual ones of this tree, with the firmware and the models that they carry.
+"""Lists boards on USB and this tree's virtual boards, with their firmware and models.
 
     python -m host_sim.boards.list [PORTS] [--interrupt]
 
-Each is asked over MicroPython's raw REPL, without a soft reset, and has 2 s in all. A board that runs a program is
-left alone unless --interrupt says otherwise.
+Each board is queried over MicroPython's raw REPL, without a soft reset, with a timeout of 2 s in all. A running program
+is interrupted only with --interrupt.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from host_sim.setup.shell import BUILD, one_line_errors
 
 RUNNING = BUILD / "board"
 SECONDS = 2.0
-# A board's UART has room for 256 bytes and no flow control (mpremote pauses likewise).
+# A board's UART buffers 256 bytes and has no flow control (mpremote pauses likewise).
 CHUNK, PAUSE = 256, 0.01
 BANNER = b"raw REPL; CTRL-B to exit\r\n>"
 INTERRUPT, TO_RAW, TO_FRIENDLY, END = b"\x03", b"\x01", b"\x02", b"\x04"
 
-# Runs on the board and leaves no name behind. The error for an unknown backend lists those that there are.
+# Runs on the board and leaves no name behind. The error for an unknown backend lists the known ones.
 QUESTION = """\
 def _ask():
  import sys, os
@@ -55,11 +55,11 @@ del _ask
 
 
 class NoAnswer(Exception):
-    """Why a port does not say what it carries, in a few words."""
+    """A port did not answer; the message gives the reason in a few words."""
 
 
 class Port(NamedTuple):
-    """A place where a board may be."""
+    """A serial port that may belong to a board."""
 
     device: str
     what: str
@@ -67,11 +67,11 @@ class Port(NamedTuple):
 
 @contextlib.contextmanager
 def announced(device: str, what: str) -> Iterator[None]:
-    """Let `virtual_boards` find this process' board while the block lasts, and no longer, however it ends."""
+    """Make this process's board visible to `virtual_boards` for the duration of the block, however it ends."""
     RUNNING.mkdir(parents=True, exist_ok=True)
     path = RUNNING / f"{os.getpid()}.json"
     with open(path, "w") as file:
-        # Linux frees the lock with the process: a file without a lock is a leftover.
+        # Linux releases the lock when the process ends: an unlocked file is stale.
         fcntl.flock(file, fcntl.LOCK_EX)
         json.dump({"device": device, "what": what}, file)
         file.flush()
@@ -82,7 +82,7 @@ def announced(device: str, what: str) -> Iterator[None]:
 
 
 def virtual_boards() -> list[Port]:
-    """The virtual boards that run now; what ended ones left is removed."""
+    """The running virtual boards; stale files of others are removed."""
     found = []
     for path in sorted(RUNNING.glob("*.json")):
         with contextlib.suppress(OSError, ValueError), open(path) as file:
@@ -97,7 +97,7 @@ def virtual_boards() -> list[Port]:
 
 
 class RawRepl:
-    """A board's raw REPL, entered without a soft reset; all that happens ends by one deadline."""
+    """A board's raw REPL, entered without a soft reset; one deadline covers the whole exchange."""
 
     def __init__(self, device: str, interrupt: bool = False):
         import serial
@@ -114,7 +114,7 @@ class RawRepl:
             self.port.reset_input_buffer()
             self.write(b"\r" + INTERRUPT * self.interrupt + TO_RAW)
             stop = "" if self.interrupt else " (--interrupt stops it)"
-            self.read_until(BANNER, f"it runs a program{stop}, or is no MicroPython")
+            self.read_until(BANNER, f"it is running a program{stop} or is not MicroPython")
         except BaseException:
             self.close()
             raise
@@ -124,7 +124,7 @@ class RawRepl:
         self.close()
 
     def close(self) -> None:
-        """Leave the friendly prompt behind, and let RTS fall before DTR: the other way round resets some boards."""
+        """Return to the friendly REPL, and clear RTS before DTR: the opposite order resets some boards."""
         with contextlib.suppress(OSError):
             self.port.write(b"\r" + TO_FRIENDLY)
         with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ class RawRepl:
         self.port.close()
 
     def write(self, data: bytes) -> None:
-        """Send bytes in pieces that a board's UART can hold."""
+        """Send bytes in chunks that fit a board's UART buffer."""
         for start in range(0, len(data), CHUNK):
             try:
                 self.port.write(data[start : start + CHUNK])
@@ -142,7 +142,7 @@ class RawRepl:
             time.sleep(PAUSE)
 
     def read_until(self, ending: bytes, otherwise: str) -> bytes:
-        """What comes before `ending`; `otherwise` says why it may not have come in time."""
+        """The bytes received before `ending`; NoAnswer gives `otherwise` as the possible cause of a timeout."""
         while ending not in self.unread:
             if time.monotonic() > self.deadline:
                 raise NoAnswer(f"no answer within {SECONDS:g} s: {otherwise}")
@@ -154,31 +154,31 @@ class RawRepl:
         return before
 
     def run(self, code: str) -> str:
-        """What a program prints."""
+        """Run a program; returns its output."""
         self.write(code.encode() + END)
-        slow = "its prompt came, its answer did not"
+        slow = "the prompt came but no answer"
         self.read_until(b"OK", slow)
         output, error = self.read_until(END, slow), self.read_until(END, slow)
         if error:
-            raise NoAnswer(f"cannot tell: {error.decode(errors='replace').strip().splitlines()[-1]}")
+            raise NoAnswer(f"the query failed: {error.decode(errors='replace').strip().splitlines()[-1]}")
         return output.decode(errors="replace")
 
 
 def why_not_open(error: OSError) -> str:
     """Why a port cannot be opened."""
     number = error.errno
-    # pyserial passes on what flock says, without its number in some versions.
+    # pyserial passes on flock's error; some versions drop its errno.
     if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in str(error):
         return "busy: another program has it open"
     if number == errno.EACCES:
         return "no permission to open it: your user must be in its group, often dialout"
     if number == errno.ENOENT:
-        return "there is no such port"
+        return "no such port"
     return f"cannot be opened: {error}"
 
 
 def ask(device: str, interrupt: bool = False) -> dict:
-    """What a board says of itself: name, version, machine, build, models [(path, bytes)], backends if it has `ternary`.
+    """A board's answer: name, version, machine, build, models [(path, bytes)], and backends if it has `ternary`.
 
     Raises NoAnswer.
     """
@@ -187,17 +187,17 @@ def ask(device: str, interrupt: bool = False) -> dict:
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
-        raise NoAnswer(f"answered something else: {text.strip()[:60]!r}") from None
+        raise NoAnswer(f"unexpected answer: {text.strip()[:60]!r}") from None
 
 
 def describe(answer: dict) -> list[str]:
-    """Lines about a board's answer."""
+    """A board's answer as lines of text."""
     build = f", {answer['build']}" if "build" in answer else ""
     lines = [f"{answer['name']} {answer['version']}, {answer['machine']}{build}"]
     if "backends" in answer:
-        lines.append(f"ternary: {answer['backends'] or 'an older one, flash this tree'}")
+        lines.append(f"ternary: {answer['backends'] or 'an older version, flash this tree'}")
     else:
-        lines.append("no module ternary: this firmware runs no models")
+        lines.append("no module ternary: this firmware cannot run models")
     lines += [f"model: {path}, {size:,} bytes" for path, size in sorted(answer["models"])]
     if not answer["models"]:
         lines.append("no model in /rom, /models or models")
@@ -205,7 +205,7 @@ def describe(answer: dict) -> list[str]:
 
 
 def serial_ports() -> tuple[list[Port], list[Port]]:
-    """Ports on USB, which are asked, and others, which may be anything and are only listed."""
+    """Ports on USB, which are queried, and all others, which are only listed."""
     from serial.tools import list_ports
 
     ports = sorted(list_ports.comports(), key=lambda port: port.device)
@@ -214,7 +214,7 @@ def serial_ports() -> tuple[list[Port], list[Port]]:
 
 
 def show(port: Port, interrupt: bool) -> None:
-    """Print what is at a port."""
+    """Query a port and print the result."""
     print(f"{port.device} ({port.what})" if port.what else port.device, flush=True)
     try:
         lines = describe(ask(port.device, interrupt))
@@ -227,9 +227,9 @@ def show(port: Port, interrupt: bool) -> None:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="just boards", description="List boards and what they carry.")
-    parser.add_argument("ports", nargs="*", metavar="PORTS", help="ask these (default: all on USB, all virtual ones)")
-    parser.add_argument("--interrupt", action="store_true", help="stop a program that runs on a board")
+    parser = argparse.ArgumentParser(prog="just boards", description="List boards with their firmware and models.")
+    parser.add_argument("ports", nargs="*", metavar="PORTS", help="(default: all USB ports and virtual boards)")
+    parser.add_argument("--interrupt", action="store_true", help="interrupt a running program")
     arguments = parser.parse_args()
     if arguments.ports:
         asked, others = [Port(device, "") for device in arguments.ports], list[Port]()
@@ -239,7 +239,7 @@ def main() -> None:
     for port in asked:
         show(port, arguments.interrupt)
     for port in others:
-        print(f"{port.device} ({port.what}): not asked, `just boards {port.device}` does")
+        print(f"{port.device} ({port.what}): not queried; to query it: just boards {port.device}")
     if not asked:
         print("no boards: plug one in, or start a virtual one with `just board`")
 

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: MIT
 """The virtual board of kind "unix": MicroPython's unix port with our C modules, built under build/unix.
 
-Its flash is a directory, which MicroPython sees as its root. A soft reset ends the interpreter; the server starts the
-next one.
+Its flash is a directory, which MicroPython mounts at /. A soft reset ends the interpreter; the server starts the next
+one.
 """
 
 import hashlib
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from host_sim.boards.interpreter import Interpreter, open_raw_terminal
-from host_sim.setup.micropython import discard_if_reconfigured, source, tree_version
-from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
+from host_sim.setup.artefact import filled
+from host_sim.setup.micropython import source, tree_version
+from host_sim.setup.shell import BUILD, ROOT, check_path, lock, run, step
 
 MODULES = {"raw_repl": ROOT / "host_sim" / "boards" / "raw_repl", "ternary": ROOT / "mpy_module"}
-# The virtual board needs none of these, and Debian's source package lacks their libraries.
+# The virtual board does not need these features, and Debian's source package lacks their libraries.
 MAKE_OPTIONS = (
     "VARIANT=standard",
     "FROZEN_MANIFEST=",
@@ -27,7 +27,7 @@ MAKE_OPTIONS = (
     "MICROPY_PY_SSL=0",
     "MICROPY_SSL_AXTLS=0",
     "MICROPY_SSL_MBEDTLS=0",
-    # The source is pinned and compilers are not: a newer one's new warning must not stop the build.
+    # The source is pinned, compilers are not: a new compiler's warning must not stop the build.
     "CFLAGS_EXTRA=-Wno-error",
 )
 
@@ -42,7 +42,7 @@ __import__("raw_repl").run({raw})
 
 
 def output(port: str) -> Path:
-    """Where a port is built: each tree that MPY_DIR names has folders of its own, as boards may run meanwhile."""
+    """Build folder of a port, one for each tree that MPY_DIR names, since boards of other trees may be running."""
     tree = os.environ.get("MPY_DIR")
     return BUILD / (f"{port}-{hashlib.sha256(os.path.realpath(tree).encode()).hexdigest()[:8]}" if tree else port)
 
@@ -51,7 +51,7 @@ OUTPUT = output("unix")
 
 
 def link_modules(folder: Path, modules: dict[str, Path]) -> None:
-    """Lay C modules out as MicroPython's USER_C_MODULES wants them: a directory of module directories."""
+    """Make the directory of module directories that MicroPython's USER_C_MODULES expects."""
     folder.mkdir(parents=True, exist_ok=True)
     for link in folder.iterdir():
         if modules.get(link.name) != link.readlink():
@@ -64,37 +64,35 @@ def link_modules(folder: Path, modules: dict[str, Path]) -> None:
 def build(
     port: str, output: Path, modules: dict[str, Path], options: Sequence[str], settings: Sequence[Path] = ()
 ) -> None:
-    """Fetch MicroPython's source if need be, and build one of its ports into `output` as far as it is out of date.
+    """Fetch MicroPython's source if needed and build one of its ports into `output` unless it is up to date.
 
-    modules: name -> directory of a C module, some of which a tree may lack; options: make's variables; settings: files
-    that the port's makefile includes.
+    modules: name -> directory of a C module, skipped if it has no micropython.mk; options: variables of make; settings:
+    files that the port's makefile includes.
     """
     with lock("micropython"):
         tree = source()
-        for path in (tree, BUILD):
-            if re.search(r"\s", str(path)):
-                raise Failure(f"MicroPython's makefiles need a path without spaces, unlike {path}")
+        check_path(tree, "MicroPython's source")
+        check_path(output, "the folder to build in")
         modules = {name: path for name, path in modules.items() if (path / "micropython.mk").exists()}
         folder = output.with_name(f"usermods-{output.name}")
         link_modules(folder, modules)
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
-        # Another version's files may be older than the objects made of this one's.
-        discard_if_reconfigured(output, [str(tree), tree_version(tree), *options], [*includes, *settings])
         jobs = len(os.sched_getaffinity(0))
         command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
-        with step(f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"):
+        label = f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"
+        with step(label), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
 
 
 def firmware() -> Path:
-    """Fetch and build whatever is missing or out of date; returns the executable."""
+    """Fetch and build the unix port unless it is up to date; returns the executable."""
     build("unix", OUTPUT, MODULES, MAKE_OPTIONS)
     return OUTPUT / "micropython"
 
 
 class UnixInterpreter(Interpreter):
-    """A running unix port, whose root is a directory."""
+    """A running unix port with a directory mounted at /."""
 
     def __init__(self, program: Path, flash: Path, heap: str, raw: bool):
         self.master, slave = open_raw_terminal()

@@ -3,15 +3,15 @@
 
 python -m host_sim.chip.bench [NETWORK] [--sram KB] [--docs]      (`just bench-s3`)
 
-Each runs three times: as the chip is modelled, with flash at no cost, and without the data cache's preload, whose
-timing is assumed. Networks are planned for two cores and run both parts one after another; timing.TwoCores estimates
-the time on two cores.
+Each benchmark runs three times: as modelled, with free flash, and without the data cache's preload, whose
+timing is assumed. Networks are planned as on the chip: into the internal memory that is free after boot, 64 KB of it
+left to others, or into --sram KB. DeiT is planned for two cores and runs both parts one after another; timing.TwoCores
+estimates the time on two cores.
 """
 
 import argparse
 import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from host_sim.chip.runner import AFTER_BOOT
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
@@ -27,6 +29,8 @@ DEIT = "deit3_small_patch16_224"
 SHIPPED = "shipped_model"
 MODELS = BUILD / "models"
 PIECE = 100 * 1024
+# Largest free block of each region of internal memory after the chip's start.
+FREE = tuple(largest for _, largest in AFTER_BOOT)
 PICTURE = ROOT / "docs" / "bench-s3.svg"
 START, END = "<!-- bench-s3: written by `just bench-s3 --docs` -->", "<!-- /bench-s3 -->"
 TIMINGS = {
@@ -46,7 +50,7 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Functions of the kernels by purpose; the rest of an operation counts as its own part or as "calls".
+# Kernel functions of the attention products; the rest of an operation counts as its own part or as "calls".
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -66,7 +70,7 @@ PARTS = (
 
 @dataclass
 class Run:
-    """Cost of a benchmark under one timing, in cycles; external: part of them, waiting for flash and PSRAM."""
+    """Cost of a benchmark under one timing, in cycles; external: those of them that wait for flash and PSRAM."""
 
     macs: int
     cycles: float
@@ -88,7 +92,7 @@ class Row:
         return self.runs["modelled"].cycles - self.runs["free flash"].cycles
 
     def seconds(self, name: str = "modelled", cores: int | None = None, bound: bool = False) -> float:
-        """Seconds under a timing; on two cores at 1.6x, external memory undivided, or at the 2x bound."""
+        """Seconds under a timing; on two cores at 1.6x (waits for external memory undivided) or at the 2x bound."""
         run = self.runs[name]
         if (cores or self.cores) == 1:
             return run.cycles / CLOCK_HZ
@@ -123,7 +127,7 @@ class Row:
 
 
 def firmware():
-    """The modules `ternary` and `bench` of the firmware's Python."""
+    """The modules host_sim/ternary.py and firmware/bench.py."""
     for folder in (ROOT / "firmware", ROOT / "host_sim"):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
@@ -134,7 +138,7 @@ def firmware():
 
 
 def spent(runner, function: Callable[[], Any]) -> tuple[float, float]:
-    """Cycles of a call, and those that waited for external memory."""
+    """Cycles of a call, and how many of them waited for external memory."""
     before = runner.machine.totals
     function()
     after = runner.machine.totals
@@ -168,7 +172,7 @@ def kernel_runs(runner, bench) -> dict[str, Run]:
 
 
 def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
-    """Cycles so far, and those that waited for external memory, by function and mnemonic."""
+    """Cycles so far, and how many of them waited for external memory, by function and mnemonic."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for cost in machine.costs():
         where = machine.function_at(cost.pc)
@@ -180,7 +184,7 @@ def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
 
 
 def breakdown(runner, before: dict) -> dict[str, float]:
-    """Cycles by PARTS since `before`, without waiting for memory; runner.costs was cleared at that time."""
+    """Cycles by PARTS since `before`, without waits for memory; runner.costs must have been cleared at that point."""
     parts = dict.fromkeys(PARTS, 0.0)
     inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
@@ -203,23 +207,27 @@ def breakdown(runner, before: dict) -> dict[str, float]:
 
 
 def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run:
-    """A forward pass of a network on a chip of its own."""
+    """A forward pass of a network on a new simulated chip."""
     ternary, bench = firmware()
     from ftervit import VisionTransformer, layers
+    from ftervit.plan import RESERVE
 
     for scratch in (layers.scratch, layers.patch_scratch):
-        scratch.use(b"")  # its buffer belongs to another chip
+        scratch.use(b"")  # its buffer belongs to the previous chip
     limits = {} if sram is None else {"sram": sram, "piece": PIECE}
-    runner = ternary.use("lx7", timing=timing, **limits)
+    runner = ternary.use("lx7", timing=timing, **(limits or {"regions": FREE}))
     ternary.cores(cores)
     model = VisionTransformer.load(str(path), **limits)
     size = model.img_size * model.img_size * model.in_chans
-    picture = bench.filled(size) if sram is None else bytearray(bench.pattern(size, -128, 127))
+    picture = ternary.heap(size, "B")
+    picture[:] = bench.pattern(size, -128, 127)
     runner.costs.clear()
     before, old = by_function(runner.machine), runner.machine.totals
     model(picture)
     totals = runner.machine.totals
     external = totals.external - old.external
+    if sram is None and max(runner.internal()) < RESERVE:
+        raise Failure(f"{path}: a block of {max(runner.internal())} bytes is left to others, not of {RESERVE}")
     # Python's time between two operations is not included.
     return Run(bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before))
 
@@ -256,18 +264,17 @@ def shipped() -> Path:
     return ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 
 
-def plan_of(path: Path, sram: int, cores: int) -> str:
-    """The plan of a network for that many bytes, as text."""
+def plan_of(path: Path, sram: int | None, cores: int) -> str:
+    """The plan of a network for `sram` bytes, or for what a chip has, as text."""
     ternary, _ = firmware()
     from ftervit.modelfile import ModelFile
     from ftervit.plan import Plan
 
     ternary.use("host")
     ternary.cores(cores)
+    sizes = ModelFile(str(path)).architecture
     try:
-        return str(Plan(ModelFile(str(path)).architecture, sram, PIECE))
-    except MemoryError as error:
-        return str(error)
+        return str(Plan(sizes, free=FREE) if sram is None else Plan(sizes, sram, PIECE))
     finally:
         ternary.cores(1)
 
@@ -302,7 +309,7 @@ def cells(row: Row) -> list[str]:
 
 
 def network_lines(rows: list[Row]) -> list[str]:
-    """Figures beside the table: one core, bounds, without preload."""
+    """Lines below the table: one core, bounds, without preload."""
     lines = []
     for row in rows:
         if row.cores == 2:
@@ -384,9 +391,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "network",
         nargs="?",
-        help=f"only this one of build/models/ (default: the kernels, {DEIT} and the shipped model)",
+        help=f"only {SHIPPED} or this one of build/models/ (default: the kernels, {DEIT} and {SHIPPED})",
     )
-    parser.add_argument("--sram", type=int, default=192, metavar="KB", help="plan for so much (default: %(default)s)")
+    parser.add_argument(
+        "--sram",
+        type=int,
+        metavar="KB",
+        help="SRAM to plan for (default: what is free after the chip's start, a block of 64 KB left to others)",
+    )
     parser.add_argument("--docs", action="store_true", help="write tables and picture into docs/")
     return parser
 
@@ -395,10 +407,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line."""
     arguments = parser().parse_args()
-    sram = arguments.sram * 1024
+    sram = None if arguments.sram is None else arguments.sram * 1024
     if arguments.network and arguments.docs:
-        raise Failure("--docs wants all rows: name no network")
-    path = network_path(arguments.network or DEIT)
+        raise Failure("--docs needs all rows: name no network")
+    path = shipped() if arguments.network == SHIPPED else network_path(arguments.network or DEIT)
     print(plan_of(path, sram, 2), end="\n\n")
     if arguments.network:
         rows = [network_row(arguments.network, path, sram, 2)]
@@ -406,10 +418,7 @@ def main() -> None:
     else:
         rows = [*kernel_rows(), network_row(DEIT, path, sram, 2), network_row(SHIPPED, shipped(), None, 1)]
         output = BUILD / "bench-s3.json"
-    output.parent.mkdir(exist_ok=True)
-    unfinished = output.with_suffix(".tmp")
-    unfinished.write_text(json.dumps([row.numbers() for row in rows], indent=1) + "\n")
-    os.replace(unfinished, output)
+    write_whole(output, json.dumps([row.numbers() for row in rows], indent=1) + "\n")
     print(aligned([HEAD, *map(cells, rows)]), *network_lines(rows), sep="\n")
     for row in rows:
         if row.cores == 2:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The operations of mpy_module on the simulated core, for `ternary.use("lx7")`.
 
-The kernels are compiled for the chip. Buffers are placed as on a board: memory of `ternary.arena` in SRAM, read-only
-buffers (model files) in flash, all others in PSRAM. Cycles are counted for each operation.
+The kernels are compiled for the chip. Buffers are placed as on a board: memory from `ternary.arena` in SRAM, read-only
+buffers (model files) in flash, all others in PSRAM. Cycles are counted per operation.
 """
 
 import struct
@@ -20,26 +20,29 @@ from host_sim.tables import aligned
 ARGUMENT, ERROR, OPERATION_SIZE = struct.Struct("<IIi"), struct.Struct("<iiii QQ II"), 24
 STACK = 32 * 1024
 MAILBOX = 1024  # bytes at the start of free SRAM: arguments and an error
-MOST_BUFFERS = 128  # mapped at a time, besides SRAM
+MOST_BUFFERS = 128  # mapped at the same time, besides SRAM
 FLASH = EXTERNAL_DATA[0], EXTERNAL_DATA[0] + 0x1000000
 PSRAM = FLASH[1], EXTERNAL_DATA[1]
+# Internal memory after boot, region by region: bytes free, of these in the largest block, as a build of the vendor's
+# sources reported them in an emulator.
+AFTER_BOOT = (155_720, 147_456), (32_031, 32_024), (21_572, 21_568)
 
 
 @dataclass
 class OperationCost:
-    """Cost of all calls of an operation; cycles are modelled."""
+    """Total cost of all calls of an operation; cycles are modelled."""
 
     calls: int = 0
     instructions: int = 0
     macs: int = 0
     cycles: float = 0.0
-    external: float = 0.0  # of the cycles: waiting for flash and PSRAM
+    external: float = 0.0  # cycles of these that wait for flash and PSRAM
 
 
 @dataclass
 class Placement:
-    """A host object in simulated memory at `address`; if `copied` is not None, a copy after padding that keeps its
-    alignment."""
+    """A host object in simulated memory at `address`; `copied`: None, or a copy with padding in front that keeps the
+    object's alignment."""
 
     owner: memoryview
     address: int
@@ -71,6 +74,12 @@ class Space:
         self.taken[address] = size
         return address
 
+    def largest(self) -> int:
+        """Bytes of the largest free range."""
+        starts = [*sorted(self.taken), self.end]
+        ends = [self.start, *(address + self.taken[address] for address in starts[:-1])]
+        return max(start - end for start, end in zip(starts, ends, strict=True))
+
 
 def address_of(view: memoryview) -> int:
     """Address of a buffer on this machine."""
@@ -81,7 +90,7 @@ class Lx7Runner:
     """Runs operations on a simulated core. Figures do not include the interpreter's time.
 
     names: of the operations, in the order of their table; sram, piece: bytes that `ternary.arena` allocates in all and
-    at once, limited by the chip's SRAM.
+    at once, limited by the chip's SRAM; or regions: bytes of each region that it allocates from.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class Lx7Runner:
         timing: Timing | None = None,
         sram: int = DATA_SRAM[1] - DATA_SRAM[0],
         piece: int | None = None,
+        regions: tuple[int, ...] = (),
     ):
         self.names = names
         self.program = Program.load(toolchain.build_kernels())
@@ -97,33 +107,66 @@ class Lx7Runner:
         self.machine.load(self.program)
         self.operations = self.program.symbols["ternary_operations"].address
         start = -(-self.program.symbols["_lx7_free"].address // 16) * 16
-        end = min(STACK_TOP - STACK, start + MAILBOX + sram)
-        self.mailbox, self.arena, self.piece = start, Space(start + MAILBOX, end), piece
+        end, first = STACK_TOP - STACK, start + MAILBOX
+        self.mailbox, self.piece, self.apart = start, piece, bool(regions)
+        self.arenas = []
+        for size in regions or (min(sram, end - first),):
+            # A gap: what lies in two regions is never one block.
+            self.arenas.append(Space(first, first + size // 16 * 16))
+            first = self.arenas[-1].end + 16
+        if first > end + 16:
+            raise MemoryError(f"regions: {sum(regions)} bytes, the chip has {end - start - MAILBOX} beside the kernels")
         self.sram = self.machine.view(DATA_SRAM[0], DATA_SRAM[1] - DATA_SRAM[0])
         self.spaces = {"flash": Space(*FLASH), "psram": Space(*PSRAM)}
-        # By first address, bytes and whether read-only; most recently used last.
+        # Key: first address, bytes, read-only; most recently used last.
         self.placements: OrderedDict[tuple[int, int, bool], Placement] = OrderedDict()
         self.costs: dict[str, OperationCost] = {}
+        # Cores; cached, because asking the simulated core would add to its cycles.
+        self.in_use = self.machine.call("ternary_cores")
 
-    def memory(self, size: int) -> memoryview | None:
-        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if there is too little."""
-        fits = self.piece is None or size <= self.piece
-        address = self.arena.take(-(-size // 16) * 16) if fits else None
-        if address is None:
+    def take(self, size: int) -> tuple[Space, int] | None:
+        """A range in the first region that has one, or None."""
+        for space in self.arenas:
+            address = space.take(-(-size // 16) * 16)
+            if address is not None:
+                return space, address
+        return None
+
+    def memory(self, size: int, leave: int) -> memoryview | None:
+        """Zeroed SRAM aligned to 16 bytes, freed with its last reference; None if there is too little beside a block of
+        `leave` bytes."""
+        if self.piece is not None and size > self.piece:
             return None
+        left = self.take(leave) if leave else None
+        found = self.take(size) if left or not leave else None
+        if left:
+            left[0].taken.pop(left[1])
+        if found is None:
+            return None
+        space, address = found
         block = self.sram[address - DATA_SRAM[0] :][:size]
         block[:] = bytes(size)
-        taken = self.arena.taken
+        taken = space.taken
         owner = ffi.gc(ffi.cast("char *", ffi.from_buffer(block)), lambda _: taken.pop(address))
         # The view keeps its owner alive; the memory lives as long as this runner.
         return memoryview(ffi.buffer(owner, size))
 
+    def heap(self, size: int) -> memoryview:
+        """Zeroed bytes aligned to 16, placed in PSRAM."""
+        memory = ffi.new("char[]", size + 15)
+        owner = ffi.gc(memory + -int(ffi.cast("uintptr_t", memory)) % 16, lambda _, memory=memory: None)
+        return memoryview(ffi.buffer(owner, size))
+
+    def internal(self) -> list[int] | None:
+        """Largest free block of each region; None where it was given no regions."""
+        return [space.largest() for space in self.arenas] if self.apart else None
+
     def cores(self, count: int | None = None) -> int:
         """Parts that operations are cut into, which run one after another here; with a count, sets it first.
         timing.TwoCores estimates the time on two cores."""
-        if count is None:
-            return self.machine.call("ternary_cores")
-        return self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
+        if count is not None:
+            self.in_use = self.machine.call("ternary_use_cores", count & 0xFFFFFFFF)
+        return self.in_use
 
     def backends(self) -> list[str]:
         """Names of the backends, the default first."""
@@ -136,11 +179,11 @@ class Lx7Runner:
         return names
 
     def use_backend(self, number: int) -> None:
-        """Use a backend from now on."""
+        """Select a backend by its number."""
         self.machine.call("ternary_use_backend", number)
 
     def place(self, view: memoryview) -> tuple[int, Placement | None]:
-        """Address of a buffer on the chip, and its placement if not in SRAM."""
+        """Address of a buffer on the chip, and its placement unless it is in SRAM."""
         data, sram = address_of(view), address_of(self.sram)
         if sram <= data < sram + self.sram.nbytes:
             return DATA_SRAM[0] + data - sram, None
@@ -160,7 +203,7 @@ class Lx7Runner:
         try:
             return places()
         except MemoryError:
-            # Drop the placements of earlier calls and start again, without gaps.
+            # Drop the placements of earlier calls, which fragment memory, and try again.
             for key in list(self.placements):
                 self.forget(key)
             return places()
@@ -168,7 +211,7 @@ class Lx7Runner:
     def map(self, whole: memoryview, key: tuple[int, int, bool]) -> Placement:
         """Place a host object in flash or PSRAM. An object that is not aligned to 16 bytes is copied for each call, so
         that its alignment is kept and its neighbours are not touched."""
-        # Those of the current call are the most recent, and fewer.
+        # Placements of the current call are the most recent and fewer than MOST_BUFFERS.
         while len(self.placements) >= MOST_BUFFERS:
             self.forget(next(iter(self.placements)))
         kind, pad = "flash" if whole.readonly else "psram", key[0] % 16
@@ -190,7 +233,7 @@ class Lx7Runner:
             space.taken.pop(placement.address, None)
 
     def copy(self, placements: list[Placement], *, back: bool) -> None:
-        """Update copied objects before a call, or the originals after it."""
+        """Update the copies before a call; with `back`, the originals after it."""
         for placement in placements:
             if placement is not None and placement.copied is not None:
                 whole = placement.owner.cast("B")
@@ -200,7 +243,7 @@ class Lx7Runner:
                     whole[:] = placement.copied[placement.pad :]
 
     def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
-        """Run operation `index` of the table on arguments filled by the binding; sets `error` as C does."""
+        """Run operation `index` of the table on the binding's arguments; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
         placed = self.place_all(views)
         placements = [placement for _, placement in placed]
@@ -239,8 +282,8 @@ class Lx7Runner:
         cost.external += after.external - before.external
 
     def report(self) -> str:
-        """Costs by operation as text, the costliest first."""
-        rows = [["operation", "calls", "instructions", "cycles", "of them external", "ms at 240 MHz"]]
+        """Costs by operation as text, most expensive first."""
+        rows = [["operation", "calls", "instructions", "cycles", "external", "ms at 240 MHz"]]
         costs = sorted(self.costs.items(), key=lambda item: -item[1].cycles)
         total = OperationCost()
         for _, cost in costs:

@@ -4,18 +4,17 @@
 import argparse
 import bisect
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)
 
-from host_sim import build
 from host_sim.lx7 import isa, profile, silicon, toolchain
+from host_sim.lx7.library import sanitized_environment
 from host_sim.lx7.machine import Machine, MachineError
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
@@ -26,7 +25,7 @@ SOURCES = (".c", ".S")
 
 
 def program_of(files: list[Path]) -> Program:
-    """The ELF file given, or what the sources given make."""
+    """The given ELF file, or a program built from the given sources."""
     for path in files:
         if not path.exists():
             raise Failure(f"{path}: no such file")
@@ -57,10 +56,10 @@ def machine_of(arguments: argparse.Namespace) -> Machine:
 
 
 def run_to_end(machine: Machine, arguments: argparse.Namespace) -> int:
-    """Run a program; print what it writes; returns its exit status."""
+    """Run a program and print its output; returns its exit status."""
     try:
         if not machine.run(arguments.limit):
-            raise Failure(f"no end within {arguments.limit:,} instructions (see --limit)")
+            raise Failure(f"the program did not end within {arguments.limit:,} instructions (see --limit)")
     finally:
         sys.stdout.write(machine.output.decode(errors="replace"))
         sys.stdout.flush()
@@ -83,7 +82,7 @@ def profile_program(arguments: argparse.Namespace) -> int:
     print(profile.function_table(profiles))
     for function in arguments.function:
         if function not in {p.name for p in profiles}:
-            raise Failure(f"--function {function}: it did not run")
+            raise Failure(f"--function {function}: did not run")
         print(f"\n{function}:\n{profile.listing(machine, function)}")
     print(f"\n{profile.summary(machine)}")
     arguments.svg.parent.mkdir(parents=True, exist_ok=True)
@@ -93,10 +92,10 @@ def profile_program(arguments: argparse.Namespace) -> int:
 
 
 def disassembly(program: Program, function: str | None) -> Iterator[str]:
-    """Lines of the program's code, function by function."""
+    """Disassembled lines, function by function."""
     if function and function not in program.symbols:
-        raise Failure(f"--function {function}: the program has none of that name")
-    # Between functions may lie literals: each function is decoded from its own start on.
+        raise Failure(f"--function {function}: not in the program")
+    # Literals may lie between functions, so decoding starts anew at each function.
     starts = [address for address, _ in program.starts]
     for segment in (segment for segment in program.segments if segment.executable):
         pc, end = segment.address, segment.address + len(segment.data)
@@ -122,7 +121,7 @@ def disassemble(arguments: argparse.Namespace) -> int:
 
 
 def changes(before, after) -> str:
-    """Registers that an instruction has changed, as text."""
+    """Registers that differ between two states, as text."""
     parts = [f"a{n}={value:#x}" for n, value in enumerate(after.a) if value != before.a[n]]
     parts += [f"f{n}={value:#010x}" for n, value in enumerate(after.f) if value != before.f[n]]
     parts += [f"q{n}={bytes(value).hex()}" for n, value in enumerate(after.q) if (value != before.q[n]).any()]
@@ -140,7 +139,7 @@ def trace(arguments: argparse.Namespace) -> int:
         start = machine.address_of(arguments.function)
         machine.run(until=start)
         if machine.registers.pc != start:
-            raise Failure(f"--function {arguments.function}: the program ended before it ran")
+            raise Failure(f"--function {arguments.function}: the program ended before reaching it")
     for _ in range(arguments.count):
         before, cycles = machine.registers, machine.totals.cycles
         ended = machine.run(1)
@@ -166,7 +165,7 @@ def fuzz(arguments: argparse.Namespace) -> int:
     """lx7 fuzz"""
     if "LX7_LIBRARY" not in os.environ:
         command = [sys.executable, "-m", "host_sim.lx7", *sys.argv[1:]]
-        return subprocess.run(command, cwd=ROOT, env=build.sanitized_environment()).returncode
+        return subprocess.run(command, cwd=ROOT, env=sanitized_environment()).returncode
     from host_sim.lx7.fuzz import fuzz as run_cases
 
     def progress(done: int) -> None:
@@ -178,10 +177,9 @@ def fuzz(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = run_cases(arguments.cases, arguments.seed, elf, Path(folder), progress)
     print(
-        f"{arguments.cases:,} cases, none crashed: of random programs {outcomes.ended:,} ran and "
-        f"{outcomes.stopped:,} were stopped again and again ({outcomes.instructions:,} instructions); "
-        f"of damaged ELF files {outcomes.loaded:,} loaded and {outcomes.refused:,} "
-        "were refused"
+        f"{arguments.cases:,} cases, none crashed; random programs: {outcomes.ended:,} ended, {outcomes.stopped:,} "
+        f"were stopped repeatedly ({outcomes.instructions:,} instructions); "
+        f"damaged ELF files: {outcomes.loaded:,} loaded, {outcomes.refused:,} refused"
     )
     return 0
 
@@ -199,29 +197,11 @@ def compare_with_silicon(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def run_script(arguments: argparse.Namespace) -> int:
-    """lx7 script"""
-    script = arguments.script.resolve()
-    if not script.exists():
-        raise Failure(f"{arguments.script}: no such file")
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
-    import ternary
-
-    runner = ternary.use("lx7")
-    os.chdir(script.parent)
-    sys.argv = [str(script), *arguments.arguments]
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    finally:
-        print(f"\n{runner.report()}")
-    return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.ArgumentParser]]:
+    """The command line, and what gives it another command: add(name, action, text) returns the command's parser."""
     main = argparse.ArgumentParser(
         prog="just lx7",
-        description="Programs for the ESP32-S3's Xtensa LX7 core, PIE included, on a simulated one. "
+        description="Run programs for the ESP32-S3's Xtensa LX7 core, including PIE, on a simulated core. "
         "Cycles are modelled, never measured.",
     )
     commands = main.add_subparsers(required=True, metavar="COMMAND")
@@ -238,55 +218,57 @@ def parser() -> argparse.ArgumentParser:
             metavar="FILE",
             type=Path,
             nargs="+",
-            help="sources (.c, .S) that make a program, or one ELF file",
+            help="sources of a program (.c, .S), or one ELF file",
         )
         if runs:
             command.add_argument(
-                "--limit", type=int, default=10**10, help="instructions at most (default: %(default)s)"
+                "--limit", type=int, default=10**10, help="maximum number of instructions (default: %(default)s)"
             )
             command.add_argument("--slow-stores", action="store_true", help="charge 1.6 cycles for a store, not 1")
             command.add_argument(
-                "--data-cache", type=int, default=64, metavar="KB", help="its size (default: %(default)s)"
+                "--data-cache", type=int, default=64, metavar="KB", help="data cache size (default: %(default)s)"
             )
             command.add_argument(
-                "--line", type=int, default=64, metavar="BYTES", help="a cache line (default: %(default)s)"
+                "--line", type=int, default=64, metavar="BYTES", help="cache line size (default: %(default)s)"
             )
         return command
 
     add_for_programs("run", run, "Run a program and count its cycles", runs=True)
     command = add_for_programs("profile", profile_program, "Run a program and show where its cycles go", runs=True)
-    command.add_argument("--function", action="append", default=[], help="list its instructions, too (repeatable)")
+    command.add_argument("--function", action="append", default=[], help="also list its instructions (repeatable)")
     command.add_argument(
         "--svg", type=Path, default=BUILD / "lx7" / "profile.svg", help="the picture (default: %(default)s)"
     )
     command = add_for_programs("disasm", disassemble, "Show a program's instructions")
-    command.add_argument("--function", help="only this one")
-    command = add_for_programs("trace", trace, "Show every instruction as it runs, with what it changes", runs=True)
-    command.add_argument("--function", help="start where this one is first called")
+    command.add_argument("--function", help="only this function")
+    command = add_for_programs("trace", trace, "Show each instruction as it runs, with what it changes", runs=True)
+    command.add_argument("--function", help="start at the first call of this function")
     command.add_argument("--count", type=int, default=100, help="instructions to show (default: %(default)s)")
     command = add("check-toolchain", check_toolchain, "Compare the table's encodings with Espressif's assembler")
     command.add_argument("--assembler", default="xtensa-esp32s3-elf-as", help="its name or path (default: %(default)s)")
-    command = add("script", run_script, "Run a firmware script with every operation on the simulated core")
-    command.add_argument("script", type=Path, help="such as firmware/classify.py; runs under CPython in its folder")
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
     command = add("silicon", compare_with_silicon, "Compare the cycle model with published measurements")
     command.add_argument("--docs", action="store_true", help="write the table into docs/simulator.md")
     command = add("fuzz", fuzz, "Run random code and damaged ELF files under sanitizers")
     command.add_argument("--cases", type=int, default=10**6, help="how many (default: %(default)s)")
     command.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
-    return main
+    return main, add
 
 
-@one_line_errors
-def main() -> None:
-    """Command line."""
-    arguments = parser().parse_args()
+def execute(main: argparse.ArgumentParser) -> None:
+    """Run the command that the command line names."""
+    arguments = main.parse_args()
     try:
         status = arguments.action(arguments)
     except (MachineError, ProgramError, ValueError) as error:
         raise Failure(str(error)) from None
     if status:
         raise SystemExit(status)
+
+
+@one_line_errors
+def main() -> None:
+    """Command line."""
+    execute(parser()[0])
 
 
 if __name__ == "__main__":

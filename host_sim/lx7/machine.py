@@ -11,12 +11,13 @@ import numpy as np
 
 from host_sim import build
 from host_sim.lx7 import isa
+from host_sim.lx7.library import SOURCE, core
 from host_sim.lx7.program import Program
 from host_sim.lx7.timing import UNITS_PER_CYCLE, Timing
 
 ffi = cffi.FFI()
-ffi.cdef(re.sub(r"^#.*$", "", (build.LX7 / "core.h").read_text(), flags=re.MULTILINE))
-library = ffi.dlopen(os.environ.get("LX7_LIBRARY") or str(build.library(name="lx7")))
+ffi.cdef(re.sub(r"^#.*$", "", (SOURCE / "core.h").read_text(), flags=re.MULTILINE))
+library = ffi.dlopen(os.environ.get("LX7_LIBRARY") or str(build.library(core())))
 
 # The chip's memory map (TRM 4.3), as far as it is used here; SRAM is split into code and data.
 DATA_SRAM = 0x3FC88000, 0x3FD00000

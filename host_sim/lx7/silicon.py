@@ -25,6 +25,7 @@ from host_sim.lx7.machine import (
     Machine,
 )
 from host_sim.lx7.timing import CLOCK_HZ, Cache, Timing
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD
 
 Line = tuple  # (mnemonic, *values), operands as host_sim.lx7.isa.encode takes them
@@ -260,9 +261,8 @@ RESULTS = BUILD / "lx7" / "silicon.json"
 
 def record(table: Sequence[Row], path: Path = RESULTS) -> None:
     """Write the rows as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = [asdict(row) | {"residual": row.residual} for row in table]
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def broken(table: Sequence[Row]) -> list[str]:

@@ -29,6 +29,7 @@ from host_sim.lx7.assembly import Assembly, AssemblyError, Place, rewrite
 from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
 from host_sim.setup.apt import XTENSA_LINKER, missing_xtensa_packages, xtensa_llvm
+from host_sim.setup.artefact import new_file, write_whole
 from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, lock, one_line_errors, run
 
 HERE = Path(__file__).resolve().parent
@@ -175,6 +176,8 @@ def compiled(source: Path, options: Options) -> Path:
     if not source.is_file():
         raise Failure(f"{shown(source)}: no such file")
     path.parent.mkdir(parents=True, exist_ok=True)
+    # It goes before its list of dependencies is written anew: an old object beside half a list would pass for good.
+    path.unlink(missing_ok=True)
     start = time.time()
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
     flags = [
@@ -185,15 +188,16 @@ def compiled(source: Path, options: Options) -> Path:
     # Files included by the assembler are not in the dependency file.
     command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
     run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
-    assemble(raw, source, path, options)
+    unfinished = assemble(raw, source, path, options)
     if re.search(r"^\s*\.inc(?:lude|bin)\b", raw.read_text(), re.MULTILINE):
         listing.unlink()
-    os.utime(path, (start, start))  # a source changed meanwhile is newer
+    os.utime(unfinished, (start, start))  # a source changed meanwhile is newer
+    os.replace(unfinished, path)
     return path
 
 
-def assemble(raw: Path, source: Path, path: Path, options: Options) -> None:
-    """An object from the output of clang."""
+def assemble(raw: Path, source: Path, path: Path, options: Options) -> Path:
+    """A temporary object from the output of clang."""
     macros = options.macros if options.macros.exists() else None
     try:
         assembly = rewrite(raw.read_text(), shown(source), macros, with_lines=source.suffix == ".S")
@@ -203,7 +207,7 @@ def assemble(raw: Path, source: Path, path: Path, options: Options) -> None:
         unfinished = assembled(assembly, True, source, path, options)
         if not assembly.pad(*contents(unfinished)):
             break
-    os.replace(assembled(assembly, False, source, path, options), path)
+    return assembled(assembly, False, source, path, options)
 
 
 def assembled(assembly: Assembly, labels: bool, source: Path, path: Path, options: Options) -> Path:
@@ -236,32 +240,25 @@ def library(options: Options) -> Path:
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")
     if not host_build.newer(path, objects):
-        unfinished = path.with_suffix(".tmp")
-        unfinished.unlink(missing_ok=True)
-        run([tools().archiver, "rcsD", unfinished, *objects], "archiving lx7's library", "lx7-library.log")
-        os.replace(unfinished, path)
+        with new_file(path) as unfinished:
+            run([tools().archiver, "rcsD", unfinished, *objects], "archiving lx7's library", "lx7-library.log")
     return path
 
 
 def link(objects: Sequence[Path], output: Path, options: Options, script: Path) -> None:
     """An ELF file of objects, startup code and library."""
     startup = [compiled(RUNTIME / name, Options(without=options.without)) for name in STARTUP]
-    unfinished = output.with_name(output.name + ".tmp")
-    command = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
-    command += [*startup, *objects, library(options)]
-    try:
+    with new_file(output) as unfinished:
+        command = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
+        command += [*startup, *objects, library(options)]
         run(command, f"linking {shown(output)}", f"lx7-{output.stem}-link.log")
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_macros() -> None:
     """Write PIE's instructions as macros if they changed."""
     text = pie_macros()
     if not MACROS.exists() or MACROS.read_text() != text:
-        OUTPUT.mkdir(parents=True, exist_ok=True)
-        MACROS.write_text(text)
+        write_whole(MACROS, text)
 
 
 def build(

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What the recipes need on this machine: Python packages, system packages, MicroPython's source."""
+"""Set-up for the recipes: Python packages, system packages, MicroPython's source, firmware and ROMFS images."""

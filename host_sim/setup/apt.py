@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The system packages that the recipes need: what is missing here, and apt-get to install it."""
+"""Finds missing system packages and installs them with apt-get."""
 
 import importlib.util
 import os
@@ -13,12 +13,12 @@ from host_sim.setup.shell import VENV, Failure, run, step
 
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu"}
-# Those that read Fashion-MNIST, those that compile C for this machine, and those that do so for the ESP32-S3's core.
+# Tasks that read Fashion-MNIST, that compile C for this machine, and that compile it for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
 NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7"}
 NEEDS_XTENSA = {"kernels", "test", "lx7"}
 NEEDS_ARM = {"test", "qemu"}
-# The first LLVM that Debian builds with the Xtensa target.
+# The first version that Debian builds with the Xtensa target.
 OLDEST_LLVM = 22
 XTENSA_LINKER = "xtensa-lx106-elf-ld"
 XTENSA_EMULATOR = "qemu-system-xtensa"
@@ -28,7 +28,7 @@ APT_INSTALL = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y")
 
 
 def missing_packages(task: str) -> dict[str, str]:
-    """What the task lacks on this system: thing -> Debian package that has it."""
+    """What the task lacks on this system: missing item -> Debian package that provides it."""
     missing = {}
     if importlib.util.find_spec("ensurepip") is None and not (VENV / "bin" / "python").exists():
         missing["Python's venv module"] = "python3-venv"
@@ -50,7 +50,7 @@ def missing_packages(task: str) -> dict[str, str]:
 
 
 def missing_arm_packages() -> dict[str, str]:
-    """What building and running firmware for a Cortex-M lacks: thing -> Debian package."""
+    """What building and running firmware for a Cortex-M lacks: missing item -> Debian package."""
     missing = {}
     if not shutil.which(ARM_COMPILER):
         missing[ARM_COMPILER] = "gcc-arm-none-eabi"
@@ -62,7 +62,7 @@ def missing_arm_packages() -> dict[str, str]:
 
 
 def missing_xtensa_packages() -> dict[str, str]:
-    """What compiling for the ESP32-S3's core lacks: thing -> Debian package."""
+    """What compiling for the ESP32-S3's core lacks: missing item -> Debian package."""
     missing = {}
     if xtensa_llvm() is None:
         missing["clang for Xtensa"] = f"clang-{OLDEST_LLVM}"
@@ -73,7 +73,7 @@ def missing_xtensa_packages() -> dict[str, str]:
 
 
 def xtensa_llvm() -> int | None:
-    """The newest version N >= 22 for which clang-N and llvm-mc-N are there and know Xtensa, or None."""
+    """The newest version N >= 22 with clang-N and an llvm-mc-N that supports Xtensa on PATH, or None."""
     names = (path.name for directory in os.get_exec_path() for path in Path(directory).glob("llvm-mc-*"))
     versions = {int(found[1]) for name in names if (found := re.fullmatch(r"llvm-mc-(\d+)", name))}
     for version in sorted(versions, reverse=True):
@@ -89,7 +89,7 @@ def has_xtensa(tool: str) -> bool:
 
 
 def has_header(name: str, compiler: str = "gcc") -> bool:
-    """Whether the compiler finds a system header; true without a compiler, which is reported by itself."""
+    """Whether the compiler finds a system header; true without a compiler, which is reported separately."""
     if not shutil.which(compiler):
         return True
     command = [compiler, "-fsyntax-only", "-xc", "-include", name, os.devnull]
@@ -97,14 +97,14 @@ def has_header(name: str, compiler: str = "gcc") -> bool:
 
 
 def install_packages(missing: dict[str, str]) -> None:
-    """Install Debian packages; without the right or the means to, a Failure with the line to run."""
+    """Install Debian packages; a Failure with the command to run if not root, or if there is no apt-get."""
     if not missing:
         return
     packages = sorted(set(missing.values()))
     things = ", ".join(missing)
     if not shutil.which("apt-get"):
         names = " ".join(packages)
-        raise Failure(f"missing: {things}; install what your system calls {names}, then run it again")
+        raise Failure(f"missing: {things}; install your system's equivalents of {names}, then run it again")
     if os.geteuid() != 0:
         line = shlex.join([*APT_INSTALL, *packages])
         raise Failure(f"missing: {things}; run this, then run it again: sudo {line}")
@@ -114,7 +114,7 @@ def install_packages(missing: dict[str, str]) -> None:
         try:
             run(command, f"installing {things}", "apt-install.log", env=environment)
         except Failure:
-            # A fresh machine has no package lists, and old lists name files that are gone.
+            # Package lists may be absent, or name files that the archive has dropped.
             update = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "update"]
             run(update, f"apt-get update, to install {things},", "apt-update.log", env=environment)
             run(command, f"installing {things}", "apt-install.log", env=environment)

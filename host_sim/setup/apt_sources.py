@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The `deb` entries of this machine's apt sources, and which of them serves Debian's main archive."""
+"""Reads the `deb` entries of this machine's apt sources and finds the one for Debian's main archive."""
 
 import re
 from collections.abc import Iterator

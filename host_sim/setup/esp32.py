@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The ESP32-S3 boards' firmware: builds it with the user's ESP-IDF, and puts firmware and models on a board.
+"""Builds firmware of the ESP32-S3 boards with the user's ESP-IDF, and writes firmware and models to a board.
 
     python -m host_sim.setup.esp32 build BOARD              build firmware.bin under build/firmware
     python -m host_sim.setup.esp32 build --check ELF        check a built micropython.elf (esp32_check.py)
-    python -m host_sim.setup.esp32 flash PORT [BOARD]       write what `build` built, by esptool
-    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]   write a ROMFS image of a model, by mpremote
-    python -m host_sim.setup.esp32 versions                 what the boards are built from, as NAME=VALUE
+    python -m host_sim.setup.esp32 flash PORT [BOARD]       write a built firmware.bin with esptool
+    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]   write a ROMFS image of a model with mpremote
+    python -m host_sim.setup.esp32 versions                 print the versions of the sources as NAME=VALUE
 
 BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
 """
@@ -19,11 +19,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from host_sim.setup.artefact import MARKER, filled, write_whole
 from host_sim.setup.esp32_check import check
 from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
-from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, run, step
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -31,7 +32,7 @@ MODULES = BOARDS / "modules.cmake"
 CAMERA = "https://github.com/cnadler86/micropython-camera-API"
 BAUD = 460800
 COMPILER = "xtensa-esp32s3-elf-gcc"
-# Of those that the port needs; Debian's source package, of which the virtual boards are built, lacks them.
+# Two submodules that the port needs and Debian's source package lacks.
 SUBMODULES = ("berkeley-db-1.xx", "micropython-lib")
 
 
@@ -41,26 +42,26 @@ def boards() -> list[str]:
 
 
 def check_board(name: str) -> Path:
-    """A board's folder; a Failure lists the boards that there are."""
+    """A board's folder; a Failure for an unknown board lists all boards."""
     if name not in boards():
-        raise Failure(f"no board {name}: there are {', '.join(boards())}")
+        raise Failure(f"no board {name}: the boards are {', '.join(boards())}")
     return BOARDS / name
 
 
 def check_port(port: str) -> None:
-    """Refuse the path of a device that is not there."""
+    """Raise Failure for the path of a device that does not exist."""
     if port.startswith("/") and not Path(port).exists():
-        raise Failure(f"no device {port}: is the board connected, and this its port?")
+        raise Failure(f"no device {port}: is the board connected, and is this its port?")
 
 
 def directory(variable: str, holds: str) -> Path | None:
-    """The directory that an environment variable names, if it has the file `holds`."""
+    """The directory that an environment variable names, or None if it lacks the file `holds`."""
     path = Path(os.environ.get(variable) or os.devnull).expanduser().resolve()
     return path if (path / holds).exists() else None
 
 
 def instructions(missing: list[str]) -> str:
-    """Three lines: what is missing, and how to get ESP-IDF and MicroPython."""
+    """Three lines: what is missing, and the commands that install ESP-IDF and MicroPython."""
     idf, micropython = (versions()[name] for name in ("idf", "micropython"))
     return (
         f"firmware needs ESP-IDF {idf} and MicroPython {micropython} with submodules; missing: {'; '.join(missing)}\n"
@@ -72,7 +73,7 @@ def instructions(missing: list[str]) -> str:
 
 
 def sources() -> tuple[Path, Path]:
-    """IDF_PATH and MPY_DIR; a Failure says what to install."""
+    """The folders that IDF_PATH and MPY_DIR name; a Failure says what to install."""
     idf = directory("IDF_PATH", "tools/cmake/project.cmake")
     tree = directory("MPY_DIR", "ports/esp32/CMakeLists.txt")
     missing = []
@@ -96,7 +97,7 @@ def camera(idf: Path) -> Path | None:
     path = directory("CAMERA_DIR", "src/modcamera.c")
     if not path or not any((path / folder / "micropython.cmake").exists() for folder in (".", "src")):
         raise Failure(f"CAMERA_DIR={os.environ['CAMERA_DIR']} is not a clone of {CAMERA}")
-    # Newer versions bring the driver as a submodule, older ones leave it to the user.
+    # Newer versions have the driver as a submodule; with older ones the user installs it.
     driver = path / "esp32-camera" if (path / "idf_component.yml").exists() else idf / "components" / "esp32-camera"
     if not (driver / "CMakeLists.txt").exists():
         raise Failure(f"the camera's driver is missing: git clone https://github.com/espressif/esp32-camera {driver}")
@@ -112,10 +113,10 @@ def idf_version(idf: Path) -> str:
 
 
 def idf_python(idf: Path) -> Path:
-    """The Python of ESP-IDF's virtual environment, or where it has none (as in Nix) the `python` that idf.py picks.
+    """The Python of ESP-IDF's virtual environment or, without one (as in Nix), the `python` that idf.py would run.
 
-    idf.py begins with `env python`: without more ado that is whatever stands first on PATH, such as a pyenv shim or the
-    virtual environment that the user works in, neither of which has ESP-IDF's packages.
+    idf.py starts with `env python`: the first `python` on PATH, which may be a pyenv shim or the user's own virtual
+    environment, neither of which has ESP-IDF's packages.
     """
     given = os.environ.get("IDF_PYTHON_ENV_PATH")
     if given:
@@ -135,7 +136,7 @@ def idf_python(idf: Path) -> Path:
 
 
 def answer(command: list[str | Path], pattern: str, environment: dict[str, str] | None = None) -> str:
-    """What a program says that matches a pattern's group, or "?" if it does not run."""
+    """The first group of a pattern in a program's output, or "?" if it does not match or the program fails."""
     try:
         done = subprocess.run(
             command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
@@ -147,7 +148,7 @@ def answer(command: list[str | Path], pattern: str, environment: dict[str, str] 
 
 
 def tool_environment(python: Path) -> dict[str, str]:
-    """The environment for ESP-IDF's and MicroPython's tools: as if that Python's environment were activated last."""
+    """Environment for ESP-IDF's and MicroPython's tools, as if that Python's virtual environment were active."""
     environment = os.environ | {
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHON": str(python),
@@ -161,7 +162,7 @@ def tool_environment(python: Path) -> dict[str, str]:
 
 
 def report_versions(idf: Path, tree: Path, python: Path, environment: dict[str, str]) -> None:
-    """Print the versions of sources and tools, and say where sources are others than the boards are made for."""
+    """Print the versions of sources and tools, with a note for each source that is not of the boards' version."""
     number = r"(\d+\.\d+\S*)"
     compiler = shutil.which(COMPILER, path=environment["PATH"]) or COMPILER
     runs = answer([python, "--version"], number, environment)
@@ -181,12 +182,12 @@ def report_versions(idf: Path, tree: Path, python: Path, environment: dict[str, 
 
 
 def build_directory(board: str, with_camera: bool) -> Path:
-    """Where a board's firmware is built."""
+    """The build folder of a board's firmware."""
     return OUTPUT / (f"{board}-camera" if with_camera else board)
 
 
 def build(board: str) -> Path:
-    """Build a board's firmware and check it; returns firmware.bin: all that flash needs from address 0 on."""
+    """Build a board's firmware and check it; returns firmware.bin, the flash image from address 0 on."""
     folder = check_board(board)
     idf, tree = sources()
     module = camera(idf)
@@ -194,7 +195,8 @@ def build(board: str) -> Path:
     environment = tool_environment(python)
     report_versions(idf, tree, python, environment)
     output = build_directory(board, module is not None)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    for path, what in ((idf, "ESP-IDF"), (tree, "MicroPython's source"), (output, "the folder to build in")):
+        check_path(path, what)
     environment.pop("CAMERA_DIR", None)
     if module:
         environment["CAMERA_DIR"] = str(module)
@@ -202,7 +204,8 @@ def build(board: str) -> Path:
     with step("building mpy-cross"):
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
-    with step(f"building {output.name}"):
+    # CMake and ninja compare settings themselves: only an unfinished build starts empty.
+    with lock(f"firmware-{output.name}"), step(f"building {output.name}"), filled(output, []):
         command: list[str | Path] = ["make", "-C", tree / "ports" / "esp32", *settings]
         run(command, f"building {output.name}", f"firmware-{output.name}.log", env=environment)
     print(*check(output / "micropython.elf"), sep="\n", file=sys.stderr)
@@ -210,7 +213,7 @@ def build(board: str) -> Path:
 
 
 def build_or_check(board: str | None, elf: Path | None) -> None:
-    """`build`: one of a board's name and an ELF file."""
+    """The command `build`: either a board's name or an ELF file."""
     if elf and not board:
         print(*check(elf), sep="\n")
     elif board and not elf:
@@ -221,7 +224,8 @@ def build_or_check(board: str | None, elf: Path | None) -> None:
 
 def built(board: str | None) -> Path:
     """The firmware.bin of a board (or BOARD-camera), or the only one that is built."""
-    images = {path.parent.name: path for path in sorted(OUTPUT.glob("*/firmware.bin"))}
+    found = (path for path in sorted(OUTPUT.glob("*/firmware.bin")) if not (path.parent / MARKER).exists())
+    images = {path.parent.name: path for path in found}
     if board is None and len(images) == 1:
         return next(iter(images.values()))
     if board is None and images:
@@ -234,12 +238,12 @@ def built(board: str | None) -> Path:
 
 
 def module_command(module: str) -> list[str]:
-    """The command line of a Python program of the virtual environment."""
+    """The command line that runs a module of the virtual environment."""
     return [sys.executable, "-m", module]
 
 
 def call(command: list[str | Path], what: str) -> None:
-    """Run a tool in view of the user; a Failure says that it failed."""
+    """Run a tool with its output on the terminal; a Failure if it fails."""
     status = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL).returncode
     if status:
         raise Failure(f"{what} failed: see above")
@@ -261,7 +265,7 @@ print("mpy", getattr(i, "_mpy", 0) & 255, ".".join(str(n) for n in i.version[:3]
 
 
 def mpy_version(port: str) -> int:
-    """The version of .mpy files that the board at a port reads; a Failure if it does not say or reads none."""
+    """The version of .mpy files that the board at a port reads; a Failure if it does not answer or reads none."""
     command = [*module_command("mpremote"), "connect", port, "exec", MPY_QUESTION]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = re.search(r"^mpy (\d+) (\S+)", result.stdout, re.MULTILINE)
@@ -274,7 +278,7 @@ def mpy_version(port: str) -> int:
 
 
 def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
-    """Write a ROMFS image to the board at a port: a model, the package, the scripts, pictures, and files and folders.
+    """Write a ROMFS image to the board at a port: model, package, scripts, pictures, and the given files and folders.
 
     Returns the image's path.
     """
@@ -290,8 +294,7 @@ def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
         room = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         raise Failure(f"{model}: the image needs {len(image):,} bytes; the romfs partitions have: {room}")
     path = BUILD / "romfs" / f"{model.stem}.romfs"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(image)
+    write_whole(path, image)
     call([*module_command("mpremote"), "connect", port, "romfs", "deploy", path], f"writing {path.name} to {port}")
     return path
 
@@ -311,15 +314,15 @@ def main() -> None:
         "build", lambda given: build_or_check(given.board, given.check), "build a board's firmware and check it"
     )
     command.add_argument("board", metavar="BOARD", nargs="?", help=", ".join(boards()))
-    command.add_argument("--check", type=Path, metavar="ELF", help="check only, a micropython.elf where it was built")
-    command = add("flash", lambda given: flash(given.port, given.board), "write it to a board")
+    command.add_argument("--check", type=Path, metavar="ELF", help="only check a micropython.elf in its build folder")
+    command = add("flash", lambda given: flash(given.port, given.board), "write the firmware to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
-    command.add_argument("board", metavar="BOARD", nargs="?", help="(default: the only one that is built)")
+    command.add_argument("board", metavar="BOARD", nargs="?", help="(default: the only one built)")
     command = add("deploy", lambda given: deploy(given.port, given.model, given.files), "write a model to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
     command.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
     command.add_argument("files", metavar="FILES", type=Path, nargs="*", help="files and folders to add")
-    add("versions", lambda _: print(*(f"{k}={v}" for k, v in versions().items()), sep="\n"), "versions, NAME=VALUE")
+    add("versions", lambda _: print(*(f"{k}={v}" for k, v in versions().items()), sep="\n"), "print versions")
     arguments = parser.parse_args()
     arguments.call(arguments)
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Whether the firmware that was linked for an ESP32-S3 is the one that was measured.
+"""Checks that firmware linked for an ESP32-S3 is built as the simulated kernels are.
 
     python -m host_sim.setup.esp32 build --check ELF
 
-ELF is micropython.elf in its build folder, beside compile_commands.json, sdkconfig and micropython.bin. MicroPython's
-port compiles a user C module twice, into the component `main` and into the executable itself; the linker takes the
-latter, which ESP-IDF's own options do not reach. So options are those of the executable's copy, and what can be seen
-in the ELF file is looked at there.
+ELF is micropython.elf in its build folder, next to compile_commands.json, sdkconfig and micropython.bin. MicroPython's
+port compiles a user C module twice, for the component `main` and for the executable itself; the linker takes the
+latter, which ESP-IDF's own options do not reach. So the options of the executable's copy are checked, and everything
+visible in the ELF file is checked there.
 """
 
 import itertools
@@ -22,11 +22,11 @@ from host_sim.setup import partitions
 from host_sim.setup.shell import ROOT, Failure
 
 MODULE = ROOT / "mpy_module"
-# What executes from SRAM (ESP32-S3's memory map); flash is executed from 0x42000000 on.
+# SRAM for code in the ESP32-S3's memory map; flash is mapped for code from 0x42000000 on.
 IRAM = range(0x40370000, 0x403E0000)
 OPTIMIZED = ("-O2", "-O3")
 OPTIONS = ("-ffunction-sections", "-fdata-sections")
-# Of each line one definition is needed.
+# At least one definition of each group is required.
 DEFINITIONS = (("TERNARY_PIE",), ("TERNARY_PARALLEL_FREERTOS",), ("TERNARY_ESP32", "ESP_PLATFORM"))
 ALLOCATOR = "heap_caps_aligned_alloc"
 
@@ -39,25 +39,25 @@ class Copy(NamedTuple):
 
     @property
     def linked(self) -> bool:
-        """Whether the executable takes it before any library's."""
+        """Whether this is the executable's copy, which the linker takes before any library's."""
         return re.search(r"CMakeFiles/[^/]+\.elf\.dir/", self.output) is not None
 
 
 class Finding(NamedTuple):
-    """What a check says in a line, and whether all is well."""
+    """The result of a check: whether it passed, and one line of text."""
 
     good: bool
     text: str
 
 
 def module_sources() -> list[Path]:
-    """What the module is compiled from on an ESP32-S3, relative to its folder."""
+    """The module's sources for an ESP32-S3, relative to its folder."""
     paths = (path for path in sorted(MODULE.rglob("*")) if path.suffix in (".c", ".S"))
     return [path.relative_to(MODULE) for path in paths]
 
 
 def expanded(arguments: Iterable[str], folder: Path) -> Iterator[str]:
-    """Arguments of a compiler, those from its @files among them."""
+    """Arguments of a compiler, with those of @files inserted."""
     for argument in arguments:
         path = folder / argument[1:]
         if argument.startswith("@") and path.is_file():
@@ -99,12 +99,12 @@ def definitions(arguments: list[str]) -> set[str]:
 
 
 def optimization(arguments: list[str]) -> str:
-    """The option that counts, the last one."""
+    """The effective optimization option: the last one."""
     return next((option for option in reversed(arguments) if re.fullmatch(r"-O\w*", option)), "no -O, so -O0")
 
 
 def lacks(arguments: list[str]) -> list[str]:
-    """What is wrong with the arguments by which a C source was compiled."""
+    """What is wrong with the compiler arguments of a C source."""
     level = optimization(arguments)
     wrong = [] if level in OPTIMIZED else [level]
     wrong += [f"no {option}" for option in OPTIONS if option not in arguments]
@@ -113,7 +113,7 @@ def lacks(arguments: list[str]) -> list[str]:
 
 
 def check_options(database: Path) -> Finding:
-    """Options and definitions of the copy that is linked."""
+    """Checks options and definitions of the linked copy."""
     found = copies(database)
     wrong: dict[str, list[str]] = {}
     levels: set[str] = set()
@@ -134,7 +134,7 @@ def check_options(database: Path) -> Finding:
 
 
 class Function(NamedTuple):
-    """A function of an ELF file; file: the source that its symbol stands under, if it is local to that."""
+    """A function of an ELF file; file: the name of its source if the symbol is local, else empty."""
 
     name: str
     file: str
@@ -143,7 +143,7 @@ class Function(NamedTuple):
 
 
 class Image:
-    """A linked Xtensa program: its functions and what its memory holds."""
+    """A linked Xtensa program: its functions and memory contents."""
 
     def __init__(self, path: Path):
         from elftools.elf.elffile import ELFFile
@@ -166,14 +166,14 @@ class Image:
                     self.functions.append(Function(symbol.name, local, symbol["st_value"], symbol["st_size"]))
 
     def read(self, address: int, size: int) -> bytes:
-        """What lies at an address; shorter where the file holds less."""
+        """Bytes at an address; shorter if the file holds fewer."""
         for segment in self.segments:
             if segment.address <= address < segment.address + len(segment.data):
                 return segment.data[address - segment.address :][:size]
         return b""
 
     def targets(self, function: Function) -> Iterator[int]:
-        """The addresses that a function calls, and those that it loads from its literals to call them or otherwise."""
+        """The addresses that a function calls, and all values that it loads from its literals."""
         code, at = self.read(function.address, function.size), 0
         while at < len(code):
             decoded = isa.decode(code[at : at + 4], function.address + at)
@@ -190,7 +190,7 @@ def kernel_names() -> list[str]:
 
 
 def check_kernels(image: Image) -> Finding:
-    """Every PIE kernel is there and lies in IRAM."""
+    """Checks that every PIE kernel is present and in IRAM."""
     names = kernel_names()
     absent = [name for name in names if name not in image.symbols]
     places = {name: image.symbols[name] for name in names if name in image.symbols}
@@ -205,7 +205,7 @@ def check_kernels(image: Image) -> Finding:
 
 
 def check_arena(image: Image) -> Finding:
-    """The arena takes memory by ESP-IDF's allocator, which knows internal memory."""
+    """Checks that the arena uses ESP-IDF's allocator, which can choose internal memory."""
     files = {path.name for path in MODULE.glob("*.c") if ALLOCATOR in path.read_text()}
     functions = [function for function in image.functions if function.file in files]
     if not functions:
@@ -219,7 +219,7 @@ def check_arena(image: Image) -> Finding:
 
 
 def setting(sdkconfig: Path, name: str) -> str:
-    """The value of a setting that is a text."""
+    """The value of a string setting."""
     try:
         match = re.search(rf'^CONFIG_{name}="(.*)"$', sdkconfig.read_text(), re.MULTILINE)
     except OSError as error:
@@ -230,7 +230,7 @@ def setting(sdkconfig: Path, name: str) -> str:
 
 
 def check_size(elf: Path) -> Finding:
-    """The application fits its partition."""
+    """Checks that the application fits its partition."""
     table = Path(setting(elf.with_name("sdkconfig"), "PARTITION_TABLE_CUSTOM_FILENAME"))
     room = next((each for each in partitions.of_table(table) if each.type == partitions.TYPES["app"]), None)
     if room is None:
@@ -246,7 +246,7 @@ def check_size(elf: Path) -> Finding:
 
 
 def check(elf: Path) -> list[str]:
-    """Lines about a firmware that is as it should be; a Failure has a line for each thing that is not."""
+    """One line for each check; a Failure with a line for each check that did not pass."""
     if not elf.is_file():
         raise Failure(f"{elf}: no such file: `just firmware BOARD` builds one, micropython.elf in build/firmware/BOARD")
     image = Image(elf)
@@ -257,5 +257,5 @@ def check(elf: Path) -> list[str]:
         check_size(elf),
     ]
     if wrong := [finding.text for finding in findings if not finding.good]:
-        raise Failure("\n  ".join([f"{elf}: not the firmware that was measured:", *wrong]))
+        raise Failure("\n  ".join([f"{elf}: not built as the simulated kernels are:", *wrong]))
     return [finding.text for finding in findings]

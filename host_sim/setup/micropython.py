@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""MicroPython's source, fetched once.
+"""Finds or fetches MicroPython's source.
 
-It is, in this order: the clone that MPY_DIR names; a shallow git clone of the version that the ESP32-S3 boards are made
-for (firmware/boards/versions.toml); where git does not get that, Debian's source package, an older version, from the
-mirror that this machine's own apt sources name. It stays as it is, unpatched, under build/micropython-src.
+The first of: the clone that MPY_DIR names; a shallow git clone of the version that the ESP32-S3 boards use
+(firmware/boards/versions.toml); if cloning fails, Debian's source package, an older version, from the mirror in this
+machine's apt sources. Fetched source is kept unpatched in build/micropython-src.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -15,23 +14,23 @@ from pathlib import Path
 
 from host_sim.setup.apt import install_packages
 from host_sim.setup.apt_sources import AptSource, apt_sources, debian_archive, debian_codename
-from host_sim.setup.shell import BUILD, ROOT, Failure, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
 
 DEBIAN_SUITE = "trixie"
 GIT_URL = "https://github.com/micropython/micropython"
-# Seconds for the server to answer at all; bytes and seconds below which a clone counts as stuck.
+# Seconds within which the server must answer; a clone below 1,000 bytes per second for 30 s is aborted.
 ANSWER = 15
 STUCK = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
 SOURCE = BUILD / "micropython-src"
 
 
 def versions() -> dict[str, str]:
-    """Of firmware/boards/versions.toml: micropython, idf and debian (versions), camera (a commit)."""
+    """firmware/boards/versions.toml: micropython, idf and debian (versions), camera (a commit)."""
     return tomllib.loads((ROOT / "firmware" / "boards" / "versions.toml").read_text())
 
 
 def private_apt(directory: Path, archive: AptSource) -> dict[str, str]:
-    """Set up an apt of our own under `directory` (root not needed); returns the environment for it."""
+    """Set up a private apt under `directory`, without root; returns its environment."""
     for name in ("sources.list.d", "lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True)
     fields = {"Types": "deb-src", "URIs": archive.uri, "Suites": DEBIAN_SUITE, "Components": "main"}
@@ -68,7 +67,7 @@ def fetch_from_debian(work: Path, archive: AptSource) -> Path:
 
 
 def fetch_from_git(work: Path) -> Path:
-    """Clone the release that the boards are made for under `work`; a Failure where that server is out of reach."""
+    """Clone the release that the boards use under `work`; a Failure if the server cannot be reached."""
     tag = f"v{versions()['micropython']}"
     if not shutil.which("git"):
         raise Failure(f"cloning MicroPython {tag} failed: git is not installed")
@@ -83,7 +82,7 @@ def fetch_from_git(work: Path) -> Path:
 
 
 def fetch(work: Path) -> Path:
-    """Fetch the source by the first way that works; returns the directory under `work` that holds it."""
+    """Fetch the source from git, else from Debian; returns its directory under `work`."""
     try:
         return fetch_from_git(work)
     except Failure:
@@ -109,32 +108,33 @@ def tree_version(tree: Path) -> str:
 
 
 def source() -> Path:
-    """MicroPython's source tree, fetched when it is not there yet."""
+    """MicroPython's source tree, fetched if it is not there."""
     if os.environ.get("MPY_DIR"):
         tree = Path(os.environ["MPY_DIR"]).expanduser().resolve()
         if not (tree / "ports" / "unix").is_dir():
             raise Failure(f"MPY_DIR={tree} is not a MicroPython source tree (it has no ports/unix)")
         return tree
-    # One that an older versions.toml asked for is fetched anew.
-    if not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"]):
-        work = BUILD / "micropython-fetch"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        try:
-            fetched = fetch(work)
-            shutil.rmtree(SOURCE, ignore_errors=True)
-            fetched.rename(SOURCE)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+    if out_of_date():
+        with lock("micropython-source"):
+            if out_of_date():
+                fetch_source()
     return SOURCE
 
 
-def discard_if_reconfigured(output: Path, settings: list[str], files: list[Path]) -> None:
-    """Make sees changed files but not changed settings: on those, start from an empty output directory."""
-    settings = [*settings, *(text for file in files for text in (str(file), file.read_text()))]
-    digest = hashlib.sha256("\0".join(settings).encode()).hexdigest()
-    stamp = output / "configured"
-    if not stamp.is_file() or stamp.read_text() != digest:
-        shutil.rmtree(output, ignore_errors=True)
-        output.mkdir(parents=True)
-        stamp.write_text(digest)
+def out_of_date() -> bool:
+    """Whether there is no source yet, or one that an older versions.toml asked for."""
+    return not SOURCE.exists() or tree_version(SOURCE) not in (versions()["micropython"], versions()["debian"])
+
+
+def fetch_source() -> None:
+    """Fetch the source to a folder of its own, and give it its name when it is whole."""
+    work = BUILD / "micropython-fetch"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        fetched = fetch(work)
+        if SOURCE.exists():
+            SOURCE.rename(work / "old")  # removing takes time, and what is half removed must not be taken for a source
+        fetched.rename(SOURCE)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

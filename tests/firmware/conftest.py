@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The shipped model, and small ones with odd sizes, stems and colours, for the package `ftervit`."""
+"""Fixtures for the package `ftervit`: the shipped model, and small ones with odd sizes, stems and colours."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ def exported(blueprint: Blueprint, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def odd_model(tmp_path_factory) -> Path:
-    """A model file whose sizes are multiples of nothing."""
+    """A model file with odd sizes."""
     return exported(ODD, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def stem_model(tmp_path_factory) -> Path:
-    """A model file with a stem of three convolutions and an overlapping patch embedding that pads, for colours."""
+    """A model file for colours, with a stem of three convolutions and an overlapping, padded patch embedding."""
     return exported(STEM, tmp_path_factory)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Model files broken in one way each, with the field that the reader must name."""
+"""Model files with one defect each, and the field that the reader must name."""
 
 import json
 import re
@@ -10,13 +10,13 @@ Header = dict[str, object]
 
 
 def with_crc(content: bytes) -> bytes:
-    """The same file with its crc32 made right (SPEC 10.4)."""
+    """The same file with a correct crc32 (SPEC 10.4)."""
     content = re.sub(rb'"crc32":"[0-9a-f]{8}"', b'"crc32":"00000000"', content, count=1)
     return content.replace(b'"crc32":"00000000"', b'"crc32":"%08x"' % zlib.crc32(content), 1)
 
 
 def assemble(header: Header | bytes, data: bytes) -> bytes:
-    """A file from a header and data, its crc32 right."""
+    """A file made of a header and data, with a correct crc32."""
     text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 16)
     return with_crc(len(text).to_bytes(8, "little") + text + data)
@@ -75,7 +75,7 @@ def shifted(header: Header) -> None:
 
 
 def flip(position: int) -> Callable[[bytes], bytes]:
-    """A damage that flips one bit, counted from the end if negative, without mending the crc32."""
+    """A damage that flips one bit, counted from the end if negative, without correcting the crc32."""
 
     def damage(content: bytes) -> bytes:
         changed = bytearray(content)
@@ -91,12 +91,12 @@ def architecture(**values: object) -> Callable[[bytes], bytes]:
 
 
 def stage(*values: object) -> Callable[[bytes], bytes]:
-    """A damage that makes these the sizes of the stem's second stage."""
+    """A damage that sets the sizes of the stem's second stage."""
     return inside("architecture", lambda sizes: sizes["stem"].__setitem__(1, list(values)))
 
 
 def renamed(name: str) -> Callable[[bytes], bytes]:
-    """A damage that calls a tensor something else, in its place."""
+    """A damage that renames a tensor."""
 
     def damage(content: bytes) -> bytes:
         header, data = split(content)
@@ -106,12 +106,12 @@ def renamed(name: str) -> Callable[[bytes], bytes]:
 
 
 def dirty_padding(content: bytes) -> bytes:
-    """A non-zero byte behind head.multiplier, the file's last tensor."""
+    """A non-zero padding byte after head.multiplier, the file's last tensor."""
     return with_crc(content[:-1] + b"\1")
 
 
 def extra_tensor(content: bytes) -> bytes:
-    """One tensor more than the architecture has."""
+    """A tensor that the architecture does not have."""
     header, data = split(content)
     header["extra"] = {"dtype": "U8", "shape": [16], "data_offsets": [len(data), len(data) + 16]}
     return assemble(header, data + bytes(16))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""MicroPython's esp32 port configured for a board of ours, with idf/ for ESP-IDF: how each of its two targets compiles.
+"""Configures MicroPython's esp32 port for one of our boards, with idf/ for ESP-IDF, and reads how its targets compile.
 
-The port compiles the sources of a user module twice: as part of the component `main`, which is a static library, and
-of the executable, whose copy is the one that is linked.
+The port compiles the sources of a user module twice: for the component `main`, a static library, and for the
+executable, whose copy is linked.
 """
 
 import json
@@ -23,7 +23,7 @@ IDF = Path(__file__).resolve().parent / "idf"
 BOARDS = ROOT / "firmware" / "boards"
 BOARD = BOARDS / "FTERVIT_S3_N16R8"
 COPIES = {"component": "__idf_main.dir", "linked": "micropython.elf.dir"}
-# Debug information, which is for linkers of Espressif's; what lets a warning pass; what clang does not know.
+# Left out: debug information, made for Espressif's linker; options that ignore warnings; options unknown to clang.
 NOT_FOR_CLANG = "-g|-Wno-error=|-Wno-clobbered$"
 
 
@@ -33,7 +33,7 @@ class Command(NamedTuple):
     arguments: tuple[str, ...]
 
     def values(self, option: str) -> list[str]:
-        """What follows an option of one letter (`-D`), with or without a space."""
+        """The values of a one-letter option (`-D`), with or without a space."""
         words = iter(self.arguments)
         found = [word[2:] or next(words) for word in words if word.startswith(option)]
         return found
@@ -43,7 +43,7 @@ class Command(NamedTuple):
         return {name: value for name, _, value in (text.partition("=") for text in self.values("-D"))}
 
     def optimisation(self) -> str:
-        """The option that counts: the last."""
+        """The effective optimisation option: the last one."""
         return next((word for word in reversed(self.arguments) if word.startswith("-O")), "-O0")
 
 
@@ -56,7 +56,7 @@ class Configured(NamedTuple):
 
 
 def complete(tree: Path, folder: Path) -> Path:
-    """A MicroPython tree as links, with empty files for what Debian's lacks and CMake looks for."""
+    """A MicroPython tree of links, with empty files where CMake needs some that Debian's package lacks."""
     for place in (".", "lib", "lib/micropython-lib", "lib/berkeley-db-1.xx"):
         (folder / place).mkdir(parents=True)
         for path in (tree / place).glob("*"):
@@ -78,7 +78,7 @@ def results(output: str) -> dict[str, list[str]]:
 
 
 def run_cmake(source: Path, build: Path, *options: str, **variables: str) -> str:
-    """Configure a project, with these variables in the environment; returns what CMake says."""
+    """Configure a project, with these variables in the environment; returns CMake's output."""
     command = ["cmake", "-S", source, "-B", build, "-Wno-dev", *options]
     hidden = ("CAMERA_DIR", "CFLAGS", "IDF_PATH", "IDF_VERSION")
     environment = {name: value for name, value in os.environ.items() if name not in hidden} | variables

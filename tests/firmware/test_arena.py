@@ -6,6 +6,7 @@ heap is arena/heap/chip_heap.c, with the regions of a board after boot; it overw
 that of tests/mpy_module/freertos. Pointers have 8 bytes here, so an arena has a larger header than on the chip.
 """
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pytest
 from host_sim.boards import unix
 from host_sim.build import SOURCE
 from host_sim.setup.shell import ROOT
-from tests.firmware.chip_heap import BOOT
+from tests.firmware.chip_heap import BOOT, WIFI
+from tests.firmware.test_equality import host_logits
+from trainer.data import load_fashion_mnist
 
 HERE = Path(__file__).resolve().parent / "arena"
 FREERTOS = ROOT / "tests" / "mpy_module" / "freertos"
-# Old values of registers and of the stack may still hold a view: something else goes there.
+# Old values in registers and on the stack may still refer to a view, so they are overwritten.
 START = """
 import gc, heap, ternary
 
@@ -41,10 +44,10 @@ def micropython():
 
 @pytest.fixture
 def printed(micropython):
-    """What a script prints, as lines."""
+    """The output lines of a script."""
 
-    def of(script):
-        command = [micropython, "-X", "heapsize=1M", "-c", START + script]
+    def of(script, heap="1M"):
+        command = [micropython, "-X", f"heapsize={heap}", "-c", START + script]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.split("\n")[:-1]
@@ -67,7 +70,7 @@ print(gc.mem_alloc() - before < 4096)
     assert printed(script) == [*(f"0 {size} False" for size in (4, 15, 17, 66, 140000)), "True"]
 
 
-# What is kept of an arena whose element i is i, an expression for an element of it, and that element.
+# What is kept of an arena with element i = i, an expression for an element of it, and that element.
 VIEWS = (
     ("a", "kept[9999]", 9999),
     ("a[:1]", "kept[0]", 0),
@@ -109,7 +112,7 @@ print(heap.count())
 
 
 def test_what_an_arena_holds_is_not_searched_for_pointers(printed):
-    """Beyond the first blocks, which are an object as the collector sees it."""
+    """Except for the first blocks, which the collector treats as an object."""
     script = """
 import struct, uctypes
 
@@ -151,8 +154,8 @@ print(heap.count(), heap.regions())
 """
     full, count, huge, after = printed(script)
     assert full.startswith("arena: no room for 28000 bytes, the largest free block has ")
-    # Five arenas and what goes before each of them are taken of the first region, one of the second; the third has
-    # the largest block, of which ESP-IDF reports 21,504 bytes.
+    # Five arenas and their headers come from the first region, one from the second; the third has
+    # the largest block, which ESP-IDF reports as 21,504 bytes.
     assert 21504 - 256 < int(full.split()[-1]) < 21504
     assert count == "True"
     assert huge == "arena: no room for 2147483647 bytes"
@@ -160,7 +163,7 @@ print(heap.count(), heap.regions())
 
 
 def test_an_arena_of_what_is_named_as_free_fits(printed):
-    """Of a block that is as large as reported, and of one that lies within its class."""
+    """For a block that is as large as reported, and for one within its size class."""
     script = """
 for taken in (0, 3000, 20000, 61440):
     held = heap.take(taken) if taken else None
@@ -177,7 +180,7 @@ for taken in (0, 3000, 20000, 61440):
 
 
 def test_arenas_beside_wifi(printed):
-    """Who takes internal memory first leaves the rest to arenas, region by region, and gets it when they are gone."""
+    """Arenas get the internal memory that earlier users leave, region by region, and return it when they are freed."""
     script = """
 wifi = [heap.take(1600) for _ in range(38)]
 views = []
@@ -204,7 +207,7 @@ print(heap.count())
 
 
 def test_the_second_core_computes_in_arenas(printed):
-    """The worker is FreeRTOS's task; both cores write one arena."""
+    """The worker is a FreeRTOS task; both cores write one arena."""
     script = """
 rows, width = 64, 320
 heap.add(1 << 20)
@@ -251,7 +254,7 @@ heap.reset()
 
 
 def test_other_threads_run_during_an_operation(printed):
-    """Between bytecodes the other thread counts a little, in an operation for the whole of its time."""
+    """The other thread counts a little between bytecodes, and during the whole of an operation."""
     script = """
 import _thread
 count, running = 0, True
@@ -278,3 +281,124 @@ print(counted(lambda: ternary.linear(x, weight, bias, multiplier, shift, out, wo
 running = False
 """
     assert printed(script) == ["True"]
+
+
+def test_an_arena_leaves_what_it_shall_in_one_block(printed):
+    """Wherever the allocator would have put it, and says so if that is impossible."""
+    script = """
+heap.clear()
+for size in (40000, 150000, 30000):
+    heap.add(size)
+print(ternary.internal())
+views = [ternary.arena(size, "b", 64 * 1024) for size in (60000, 24000, 20000)]
+print(heap.largest() >= 64 * 1024, heap.count())
+try:
+    ternary.arena(60000, "b", 64 * 1024)
+except MemoryError as error:
+    print(error)
+print(heap.largest() >= 64 * 1024, heap.count())
+views.append(ternary.arena(60000, "b", 0))
+print(heap.largest() < 64 * 1024, heap.count())
+"""
+    regions, first, refused, second, third = printed(script)
+    assert regions == "[39996, 149996, 29996]"
+    assert (first, second, third) == ("True 3", "True 3", "True 4")
+    words = r"arena: no room for 60000 bytes with 65536 left in one block, the largest free block has (\d+)"
+    assert 64 * 1024 <= int(re.fullmatch(words, refused)[1]) + 256 < 90000
+
+
+def test_regions_tell_their_largest_free_block(printed):
+    script = """
+print(ternary.internal())
+block = heap.take(100000)
+print(ternary.internal() == [largest for _, largest in heap.regions()], ternary.internal())
+heap.give(block)
+for _ in range(8):
+    heap.add(5000)
+print(ternary.internal())
+heap.clear()
+print(ternary.internal())
+"""
+    largest = [size for _, size in BOOT]
+    assert printed(script) == [
+        str(largest),
+        f"True {[largest[0] - 100004, *largest[1:]]}",
+        f"{[*largest, *[4996] * 5]}",
+        "[]",
+    ]
+
+
+def test_the_heap_is_pythons(printed):
+    script = """
+import uctypes
+before = gc.mem_alloc()
+for typecode in "bBhi":
+    view = ternary.heap(40000, typecode)
+    print(uctypes.addressof(view) % 16, len(bytes(view)), any(view), heap.count(), gc.mem_alloc() - before >= 40000)
+try:
+    ternary.heap(2000000)
+except MemoryError as error:
+    print(str(error).split(",")[0])
+"""
+    *lines, refused = printed(script)
+    assert lines == ["0 40000 False 0 True"] * 4
+    assert refused == "heap: no room for 2000000 bytes"
+
+
+MODEL = """
+import sys
+sys.path.insert(0, "{firmware}")
+from ftervit import Image, VisionTransformer
+for size in {wifi}:
+    heap.take(size)
+others = heap.count()
+with open("{pictures}", "rb") as file:
+    pictures = [Image(file.read(784), 28, 28, 1) for _ in range(2)]
+
+def state(model):
+    for _ in range(3):
+        found = [list(model(model.preprocess(picture))) for picture in pictures]
+    collect()
+    inside = sum(1 for size in model.plan.pieces if size)
+    plan = model.plan
+    print(found, plan.cores, heap.largest(), heap.count() - others == inside, plan.external_bytes())
+
+for before, after in ((1, 2), (2, 1)):
+    ternary.cores(before)
+    model = VisionTransformer.load("{model}"{options})
+    print(heap.largest())
+    state(model)
+    ternary.cores(after)
+    state(model)
+    ternary.cores(before)
+    state(model)
+    model = None
+    from ftervit import layers
+    layers.release()
+    collect()
+    print(heap.count() - others)
+"""
+
+
+@pytest.mark.parametrize(
+    ("wifi", "options", "least"),
+    [((), "", 65536), (WIFI, "", 65536), ((), ", reserve=100000", 100000), ((), ", reserve=0", 0)],
+)
+def test_the_shipped_model_in_a_chips_memory(printed, shipped, tmp_path, wifi, options, least):
+    """Cores before and after load: the host's logits, and a block of 64 KB for others at any time, also when 60 KB are
+    taken before."""
+    images = load_fashion_mnist("t10k").images[:2].numpy()
+    pictures = tmp_path / "pictures"
+    pictures.write_bytes(images.tobytes())
+    numbers = {"wifi": tuple(wifi), "pictures": pictures, "model": shipped, "options": options}
+    lines = printed(MODEL.format(firmware=ROOT / "firmware", **numbers), heap="4M")
+    expected = str(host_logits(shipped, images).tolist())
+    for cores in ((1, 2, 1), (2, 1, 2)):
+        assert int(lines.pop(0)) >= least
+        for count in cores:
+            logits, _, rest = lines.pop(0).partition("]] ")
+            found, largest, pieces, external = rest.split()
+            assert (logits + "]]", int(found), pieces) == (expected, count, "True")
+            assert int(largest) >= least and (wifi or least > 65536 or int(external) == 0)
+        assert lines.pop(0) == "0"
+    assert lines == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ESP32-S3 boards, without ESP-IDF: settings, partitions, what CMake makes of them, and the recipes.
+"""The ESP32-S3 boards, without ESP-IDF: settings, partitions, CMake's configuration, and the recipes.
 
 MicroPython's own ports/esp32 configures the boards; idf/ stands for ESP-IDF (esp32_port.py).
 """
@@ -23,7 +23,7 @@ from tests.firmware import esp32_port
 
 BOARDS = TREE / "firmware" / "boards"
 MODULE = TREE / "mpy_module"
-# README's table of sizes (`just sizes`).
+# The table of sizes in docs/numbers.md (`just sizes`).
 DEIT_BYTES = 4_669_488
 FLASH = {"FTERVIT_S3_N16R8": 16 << 20, "FTERVIT_S3_N8R8": 8 << 20}
 # Below it lie the bootloader and, from 0x8000 on, the partition table (ESP-IDF's partition_table/Kconfig.projbuild).
@@ -120,7 +120,7 @@ def test_boards_are_those_with_settings():
 
 def test_every_setting_has_a_source():
     used = settings(BOARDS / "sdkconfig.s3", *sorted(BOARDS.glob("*/sdkconfig.board")))
-    # CMake writes the last one.
+    # CMake writes the last file.
     assert set(used) | {"PARTITION_TABLE_CUSTOM_FILENAME"} == KNOWN
 
 
@@ -150,9 +150,9 @@ def test_partitions_that_micropython_looks_for(board):
     rows = {name: (kind, offset, size) for name, kind, offset, size in partitions(board)}
     assert rows["vfs"][0] == rows["romfs"][0] == rows["nvs"][0] == "data"
     assert rows["factory"][0] == "app"
-    # Whole pages of the flash's mapping: what is mapped with them belongs to no other partition.
+    # Whole pages of the flash mapping, so that no page belongs to two partitions.
     assert rows["romfs"][1] % 0x10000 == rows["romfs"][2] % 0x10000 == 0
-    # MicroPython's own boards give the app 0x1f0000; the camera and ours come on top.
+    # MicroPython's own boards give the app 0x1f0000; the camera and our modules need more.
     assert rows["factory"][2] >= 0x1F0000 + (256 << 10)
 
 
@@ -165,10 +165,10 @@ def test_romfs_partition_holds_deit(board):
 
 def test_versions_are_written_once():
     """The workflow and the recipes read versions.toml."""
-    sources = ("host_sim/esp32.py", "host_sim/unix.py", ".github/workflows/release.yml", "justfile")
-    texts = [*BOARDS.rglob("*"), *(ROOT / name for name in sources)]
+    texts = [path for path in BOARDS.rglob("*") if path.is_file()]
+    texts += [ROOT / "justfile", *(ROOT / ".github").rglob("*.yml"), *(ROOT / "host_sim").rglob("*.py")]
     for name, version in esp32.versions().items():
-        found = [path.name for path in texts if path.is_file() and version in path.read_text()]
+        found = [path.name for path in texts if version in path.read_text()]
         assert found == ["versions.toml"], name
 
 
@@ -243,7 +243,7 @@ def fake_tree(folder: Path, *files: str) -> Path:
 
 @pytest.fixture
 def toolchain(tmp_path, monkeypatch):
-    """IDF_PATH and MPY_DIR as they should be, and a `make` on PATH that records how it is called."""
+    """Valid IDF_PATH and MPY_DIR, and a `make` on PATH that records its calls."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, body in (("idf.py", "exit 0"), ("make", f'echo "$CAMERA_DIR: $*" >>{tmp_path}/calls')):
@@ -266,13 +266,13 @@ def toolchain(tmp_path, monkeypatch):
     monkeypatch.setenv("IDF_PATH", str(idf))
     monkeypatch.setenv("MPY_DIR", str(tree))
     monkeypatch.setattr(esp32, "OUTPUT", tmp_path / "firmware")
-    # tests/host_sim/test_esp32_check.py checks ELF files, of which this `make` makes none.
+    # tests/host_sim/setup/test_esp32_check.py checks ELF files, of which this `make` makes none.
     monkeypatch.setattr(esp32, "check", lambda elf: [f"checked {elf}"])
     return tmp_path
 
 
 def stand_in_python(folder: Path) -> Path:
-    """A virtual environment as ESP-IDF makes it: only there can `esp_idf_package` be imported."""
+    """A virtual environment like ESP-IDF's, the only one in which `esp_idf_package` can be imported."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     [packages] = folder.glob("lib/python*/site-packages")
     (packages / "esp_idf_package.py").touch()
@@ -355,7 +355,7 @@ def executable(path: Path, text: str) -> None:
 
 @pytest.fixture
 def stand_in_idf(toolchain, micropython, monkeypatch):
-    """Real `make` and the port's own Makefile, behind them an idf.py that needs ESP-IDF's packages, as the real one."""
+    """The real `make` and the port's own Makefile, with an idf.py that needs ESP-IDF's packages, as the real one."""
     executable(toolchain / "tools/idf.py", IDF_PY)
     executable(toolchain / f"tools/{esp32.COMPILER}", COMPILER)
     (toolchain / "tools/make").unlink()
@@ -373,7 +373,7 @@ def stand_in_idf(toolchain, micropython, monkeypatch):
 
 
 def failing_shim(folder: Path, *names: str) -> None:
-    """As pyenv's, for a version that has no such program."""
+    """Like pyenv's shim for a version without that program."""
     for name in names:
         executable(folder / name, f"#!/bin/sh\necho 'pyenv: {name}: command not found' >&2\nexit 127\n")
 
@@ -396,7 +396,7 @@ def test_another_python_first_on_path(stand_in_idf, monkeypatch, capfd, first, k
         monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
         monkeypatch.setenv("IDF_TOOLS_PATH", str(root / "espressif"))
     monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
-    # The first `python` is as it failed: it does not run idf.py.
+    # The first `python` on PATH is the failing one: it cannot run idf.py.
     assert subprocess.run(["idf.py", "-B", root / "x"], capture_output=True).returncode != 0
     image = esp32.build("FTERVIT_S3_N16R8")
     assert image.read_bytes()[65536:] == b"1234"
@@ -408,7 +408,7 @@ def test_another_python_first_on_path(stand_in_idf, monkeypatch, capfd, first, k
 
 
 def test_no_environment_of_idf(stand_in_idf, monkeypatch):
-    """Where packages come otherwise, the first `python` is the one, as long as it runs."""
+    """Without ESP-IDF's environment, the first `python` is used if it runs."""
     root = stand_in_idf
     monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
     monkeypatch.setenv("IDF_TOOLS_PATH", str(root / "espressif"))
@@ -445,13 +445,13 @@ def test_what_is_missing_takes_three_lines(toolchain, break_it, named):
 
 
 def test_unknown_board():
-    with pytest.raises(Failure, match=r"^no board N8: there are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
+    with pytest.raises(Failure, match=r"^no board N8: the boards are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
         esp32.build("N8")
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The programs that are called, instead of running them; boards read .mpy files of version 6."""
+    """Records calls of programs instead of running them; boards read .mpy files of version 6."""
     made = []
     monkeypatch.setattr(esp32, "mpy_version", lambda port: 6)
     monkeypatch.setattr(esp32, "call", lambda command, what: made.append(list(map(str, command))))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stand-in for the chip's heap: the sizes after boot, and that it decides as ESP-IDF's allocator does."""
+"""The stand-in for the chip's heap: sizes after boot, and the same decisions as ESP-IDF's allocator."""
 
 import random
 import subprocess
@@ -34,7 +34,7 @@ def test_sizes_after_boot(heap):
 
 
 def test_regions_are_tried_in_order(heap):
-    """What does not fit the first goes to the next that has room."""
+    """A block that does not fit the first region goes to the next one with room."""
     assert heap.region_of(heap.malloc(147_456)) == 0
     assert heap.region_of(heap.malloc(28_000)) == 1
     assert heap.region_of(heap.malloc(20_480)) == 2
@@ -98,7 +98,7 @@ def test_more_regions(heap):
 
 
 def test_blocks_lie_apart_whatever_happens(heap):
-    """Random requests against a list of what is taken: no two overlap, nothing is written over, all comes back."""
+    """Random requests against a list of allocated blocks: no overlap, no overwriting, all memory is returned."""
     chance, taken = random.Random(12), {}
     for step in range(3000):
         if taken and chance.random() < 0.45:
@@ -129,7 +129,7 @@ def test_blocks_lie_apart_whatever_happens(heap):
 
 
 def test_what_is_no_block_is_refused():
-    """As ESP-IDF's assertion does, on the spot."""
+    """Immediately, like ESP-IDF's assertion."""
     script = "from tests.firmware.chip_heap import ChipHeap, ffi\nChipHeap()._library.heap_caps_free(ffi.new('int *'))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode != 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One set of logits: host simulator, oracle, and MicroPython on the virtual board, bit for bit."""
+"""Logits are equal bit for bit on the host simulator, the oracle, and MicroPython on the virtual board."""
 
 import json
 from binascii import crc32
@@ -39,7 +39,7 @@ def on_host(path, images):
 
 
 def host_logits(path, images):
-    """Logits alone."""
+    """Only the logits."""
     return on_host(path, images)[1]
 
 
@@ -69,7 +69,7 @@ def by_oracle(path, images):
 
 
 def check_agreement(path, images, board, folder):
-    """The same streams, which tell the pictures apart, and the same logits."""
+    """Check for equal streams, which differ between pictures, and equal logits."""
     streams, logits = on_host(path, images)
     assert len(np.unique(streams, axis=0)) == len(images)
     for found, expected in zip(by_oracle(path, images), (streams, logits), strict=True):
@@ -94,7 +94,7 @@ def test_host_oracle_and_board_agree(name, side, channels, request, board, tmp_p
 @pytest.mark.parametrize("name", ["odd_model", "stem_model"])
 @pytest.mark.parametrize(("side", "channels"), [(5, 1), (61, 3)])
 def test_pictures_of_other_sizes_agree(name, side, channels, request, board, tmp_path):
-    """SPEC 3 on the way: a picture that has to be converted and resized, up and down."""
+    """With SPEC 3: pictures that are converted and resized, up and down."""
     pictures = np.random.default_rng(side).integers(0, 256, (3, side, side, channels), np.uint8)
     check_agreement(request.getfixturevalue(name), pictures, board, tmp_path)
 

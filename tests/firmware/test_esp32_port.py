@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How MicroPython's esp32 port compiles the module: options, definitions and directories of both copies."""
+"""MicroPython's esp32 port compiles both copies of the module with the right options, definitions and directories."""
 
 import os
 import re
@@ -29,7 +29,7 @@ target_link_libraries(firmware usermod)
 
 @pytest.fixture(scope="module", params=["1.26", "1.28"])
 def port(request, tmp_path_factory):
-    """The port as it is, and with the options that it gives from 1.28 on. Its own optimisation is -Os."""
+    """The port unchanged, and with the options that it sets from 1.28 on. Its own optimisation is -Os."""
     folder = tmp_path_factory.mktemp("port")
     kconfig = ("CONFIG_COMPILER_OPTIMIZATION_SIZE=y", "CONFIG_COMPILER_OPTIMIZATION_PERF=n")
     return esp32_port.configure(folder, f"-DSTAND_IN_PORT_OPTIONS={request.param == '1.28'}", kconfig=kconfig)
@@ -42,7 +42,7 @@ def copy(port, request):
 
 
 def test_the_port_has_two_copies(port):
-    """Without which the other tests here would say nothing: the second is what MicroPython's structure brings."""
+    """Precondition of the other tests: MicroPython's build structure creates the second copy."""
     for name, commands in port.commands.items():
         ours = {path for path in commands if path.is_relative_to(SOURCE)}
         assert ours == C_SOURCES | ASSEMBLY, name
@@ -77,7 +77,7 @@ def test_assembly_has_no_options_of_the_c_compiler(port):
         for source in ASSEMBLY:
             arguments = set(commands[source].arguments)
             assert not {argument for argument in arguments if argument.startswith("-std=")}, name
-            # ESP-IDF's and the port's own may be there; the module's are not.
+            # ESP-IDF's and the port's own options are allowed here, the module's are not.
             assert "-O2" not in arguments, name
 
 
@@ -97,7 +97,7 @@ def test_headers_are_found(copy, port):
 
 
 def test_names_are_collected_with_the_definitions(port):
-    """By the preprocessor, for which MicroPython makes a command of its own."""
+    """By the preprocessor, for which MicroPython builds a separate command."""
     [command] = re.findall(
         r"makeqstrdefs\.py pp .*", (port.folder / "esp-idf/main/CMakeFiles/__idf_main.dir/build.make").read_text()
     )
@@ -119,7 +119,7 @@ def test_a_board_with_other_cache_lines(tmp_path):
 
 
 def test_other_ports_with_cmake_optimise_the_module(tmp_path):
-    """A port with one target in the folder that reads the module's file, as rp2."""
+    """A port with one target in the folder that reads the module's file, such as rp2."""
     (tmp_path / "CMakeLists.txt").write_text(EMPTY_PROJECT)
     (tmp_path / "empty.c").touch()
     options = [f"-DMICROPY_DIR={unix.source()}", f"-DUSER_C_MODULES={SOURCE}/micropython.cmake"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the stand-ins for ESP-IDF's headers declare, against an ESP-IDF that IDF_PATH names (skipped without one)."""
+"""Declarations of the stand-in headers compared with those of the ESP-IDF in IDF_PATH (skipped without one)."""
 
 import os
 import re
@@ -14,6 +14,7 @@ from tests.firmware.test_arena import FREERTOS
 COMPONENTS = ("esp_hw_support", "esp_system", "freertos", "heap", "soc/esp32s3")
 HEADERS = sorted((*IDF.rglob("*.h"), *FREERTOS.rglob("*.h")))
 DECLARATION = r"^(\w[\w ]*[ *])(\w+)\(([^()]*)\);"
+TYPE = r"^typedef (?:struct \w* *\{[^{}]*\} *(\w+)|\w[\w ]*[ *]\( *\* *(\w+) *\) *\([^()]*\)) *;"
 CONSTANT = r"^#define (MALLOC_CAP_\w+|pd\w+|port\w+|ESP_\w+|SOC_\w+) +(.+)$"
 
 
@@ -37,7 +38,7 @@ def signature(result: str, parameters: str) -> tuple[str, ...]:
 
 
 def value(text: str) -> int | str:
-    """A constant, as a number where it is one."""
+    """A constant, as a number if it is one."""
     text = re.sub(r"\(\s*\w+_t\s*\)", "", text)
     numbers = re.fullmatch(r"[\s()]*(\w+)(?:\s*<<\s*(\w+))?[\s()]*", text)
     if not numbers or not numbers[1][0].isdigit():
@@ -73,6 +74,32 @@ def test_a_function_is_declared_so(real, result, name, parameters):
         assert any(len(macro.split(",")) == len(ours) - 1 for macro in macros), (ours, macros)
     else:
         assert ours in [signature(*each) for each in found]
+
+
+def parts(text: str) -> list[str]:
+    """Members of a struct, or types of the result and the parameters of a function type."""
+    body = re.search(r"\{([^{}]*)\}", text)
+    if body:
+        return [" ".join(re.findall(r"\w+|\*", member)) for member in body[1].split(";") if member.strip()]
+    function = re.fullmatch(r"typedef ([\w *]+)\( *\* *\w+ *\) *\(([^()]*)\) *;", " ".join(text.split()))
+    return list(signature(function[1], function[2]))
+
+
+def types(text: str) -> list[tuple[str, str]]:
+    """(name, text) of struct and function types that are defined."""
+    return [(match[1] or match[2], match[0]) for match in re.finditer(TYPE, text, re.MULTILINE)]
+
+
+def stand_in_types():
+    """(name, text) of those of idf/; FreeRTOS's are opaque."""
+    for header in sorted(IDF.rglob("*.h")):
+        for name, text in types(plain(header.read_text())):
+            yield pytest.param(name, text, id=f"{header.name}:{name}")
+
+
+@pytest.mark.parametrize(("name", "text"), tuple(stand_in_types()))
+def test_a_type_is_defined_so(real, name, text):
+    assert parts(text) in [parts(other) for found, other in types(real) if found == name]
 
 
 def constants():

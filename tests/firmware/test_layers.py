@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The layer classes of `ftervit`: called alone, replaced, subclassed, and after an allocation that failed."""
+"""The layer classes of `ftervit`: called alone, replaced, subclassed, and after a failed allocation."""
 
+import functools
 import weakref
 
 import ftervit
@@ -28,7 +29,7 @@ def some_picture(model):
 
 
 def own_buffer(part):
-    """`part` behind a plain function that ignores `out` and returns a buffer of its own."""
+    """`part` wrapped in a plain function that ignores `out` and returns its own buffer."""
     return lambda x, out=None, *rest: part(x)
 
 
@@ -38,7 +39,7 @@ def convolutions(model):
 
 
 def parts(model):
-    """(what holds the attributes or elements, name or index) of everything that a block or the model calls."""
+    """(owner, attribute name or index) of every part that a block or the model calls."""
     for conv in convolutions(model):
         yield vars(conv), "linear"
     for index, stage in enumerate(model.patch_embed.backbone):
@@ -69,7 +70,7 @@ def test_every_part_can_be_a_function(name, request):
 
 
 def test_a_part_that_fills_out_is_used(stem_model):
-    """What patch_embed returns counts, whether it is `out` or a buffer of its own."""
+    """The buffer that patch_embed returns is used, whether it is `out` or its own."""
     model = ftervit.VisionTransformer.load(str(stem_model))
     picture = some_picture(model)
     stream = bytes(model.embed(picture))
@@ -87,7 +88,7 @@ def test_a_part_that_fills_out_is_used(stem_model):
 
 
 def test_the_stem_by_hand(stem_model):
-    """Every convolution alone, on a picture that stays as it is, gives what patch_embed gives."""
+    """Every convolution called alone, on an unchanged picture, gives the result of patch_embed."""
     model = ftervit.VisionTransformer.load(str(stem_model))
     picture = x = some_picture(model)
     before = bytes(picture)
@@ -109,26 +110,27 @@ def test_a_convolution_wants_a_picture_of_its_side(stem_model, size):
 @pytest.mark.parametrize("name", ["odd_model", "stem_model", "colour_model", "scaled_model"])
 def test_the_memory_check_counts_all_that_a_picture_needs(name, request, monkeypatch):
     """The most that is allocated at a time, from the picture's pixels to the logits."""
-    arena, live, most = ternary.arena, 0, 0
+    arenas, live, most = {"arena": ternary.arena, "heap": ternary.heap}, 0, 0
 
     def free(size):
         nonlocal live
         live -= size
 
-    def counted(*arguments):
+    def counted(take, *arguments):
         nonlocal live, most
-        view = arena(*arguments)
+        view = take(*arguments)
         weakref.finalize(view.obj, free, view.nbytes)
         live += view.nbytes
         most = max(most, live)
         return view
 
     for buffer in (layers.scratch, layers.patch_scratch):
-        monkeypatch.setattr(buffer, "_buffer", arena(16))
+        monkeypatch.setattr(buffer, "_buffer", b"")
     model = ftervit.VisionTransformer.load(str(request.getfixturevalue(name)))
-    monkeypatch.setattr(ternary, "arena", counted)
+    for name, take in arenas.items():
+        monkeypatch.setattr(ternary, name, functools.partial(counted, take))
     side, channels = model.img_size, model.in_chans
-    image = ftervit.Image(ternary.arena(side * side * channels, "B"), side, side, channels)
+    image = ftervit.Image(ternary.heap(side * side * channels, "B"), side, side, channels)
     model.predict(image)
     assert model.plan.picture_bytes() * 0.9 < most <= model.plan.picture_bytes()
 

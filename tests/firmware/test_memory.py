@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Small heaps: what does not fit is refused with both numbers; inference takes no more with every picture; what a model
-read in place takes besides its activations."""
+"""Small heaps: a model that does not fit is refused with both numbers; inference leaks no memory; the heap of a model
+read in place besides its activations."""
 
 import re
 
@@ -51,7 +51,7 @@ def test_a_stem_that_does_not_fit_is_refused_at_load(program, files):
 
 
 def test_pictures_one_after_the_other(program, files):
-    """A heap that holds one picture's buffers, and not those of 20."""
+    """A heap with room for the buffers of one picture but not of 20."""
     assert on_heap(program, files, "800K", REPEAT).endswith("20 times\n")
 
 
@@ -89,7 +89,7 @@ def in_place(board, models, script):
 
 
 def costs(output):
-    """Name -> bytes of heap besides activations, as if words had 32 bits: all that is left is made of words."""
+    """Name -> bytes of heap besides activations, converted to 32-bit words: the rest consists of words."""
     lines = [line.split() for line in output.splitlines()]
     return {name: (int(used) - int(activations)) * 4 // int(word) for name, used, activations, word in lines}
 

@@ -6,7 +6,7 @@ import re
 
 import ftervit
 import pytest
-from ftervit import modelfile
+from ftervit import architecture, modelfile
 
 from tests.firmware.damage import DAMAGES, STEM_DAMAGES, split, with_crc
 
@@ -78,7 +78,7 @@ def test_random_damage_never_passes_unseen(odd_model, tmp_path):
 
 
 def test_random_header_damage_with_a_right_crc32_never_crashes(odd_model, tmp_path):
-    """What the checks let through must still be safe to compute with."""
+    """A file that passes the checks must still be safe to compute with."""
     content = odd_model.read_bytes()
     header_end = 8 + int.from_bytes(content[:8], "little")
     chance = random.Random(2)
@@ -117,10 +117,10 @@ def test_padding_is_left_out(odd_model):
 
 
 def test_packed_shapes():
-    assert modelfile.packed_shape([17, 6]) == [2, 2, 16]
-    assert modelfile.packed_shape([16, 5]) == [1, 1, 16]
-    assert modelfile.packed_shape([1]) == [1, 16]
-    assert modelfile.packed_shape([81]) == [2, 16]
+    assert architecture.packed_shape([17, 6]) == [2, 2, 16]
+    assert architecture.packed_shape([16, 5]) == [1, 1, 16]
+    assert architecture.packed_shape([1]) == [1, 16]
+    assert architecture.packed_shape([81]) == [2, 16]
 
 
 def test_what_the_current_directory_lacks_is_looked_for_in_rom(monkeypatch, tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The package as `mpremote mip install` puts it on a board, and what it says on firmware without the C module."""
+"""The package as installed by `mpremote mip install`, and its error on firmware without the C module."""
 
 import functools
 import http.server
@@ -27,7 +27,7 @@ def description() -> dict:
 
 @pytest.fixture
 def server():
-    """The tree behind HTTP; its URL."""
+    """Serves the tree over HTTP; its URL."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=ROOT)
     handler.log_message = lambda *_: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
@@ -60,20 +60,20 @@ def test_mip_installs_it(own_board, request, origin):
 
 
 def test_every_name_is_there(board):
-    """ModelFile, modelfile and plan come when they are first used."""
+    """ModelFile, architecture, modelfile and plan come when they are first used."""
     script = """
 import ftervit, sys
 names = {names}
 print([name for name in names if not hasattr(ftervit, name)], "ftervit.plan" in sys.modules)
-from ftervit import ModelFile, modelfile, plan
-print(ModelFile is modelfile.ModelFile, plan.Plan)
+from ftervit import ModelFile, architecture, modelfile, plan
+print(ModelFile is modelfile.ModelFile, plan.Plan, architecture.SIZES[0])
 try:
     ftervit.nothing
 except AttributeError as error:
     print(error)
 """
     result = board.mpremote("exec", script.format(names=ftervit.__all__))
-    assert result.stdout == "[] False\nTrue <class 'Plan'>\nmodule 'ftervit' has no attribute 'nothing'\n"
+    assert result.stdout == "[] False\nTrue <class 'Plan'> img_size\nmodule 'ftervit' has no attribute 'nothing'\n"
 
 
 def test_every_name_is_there_on_cpython():

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""plan.py: layouts that hold for any network and budget, and models that give the same logits under all of them."""
+"""plan.py: valid layouts for any network and budget, and models that give the same logits with all of them."""
 
+import gc
 import re
+import tomllib
 from itertools import combinations, product
+from random import Random
 
 import ftervit
 import pytest
 import ternary
+from ftervit import layers, layout
 from ftervit import plan as plans
-from ftervit.modelfile import ModelFile, convolutions, grids
-from ftervit.plan import Plan
+from ftervit.architecture import convolutions, grids
+from ftervit.modelfile import ModelFile
+from ftervit.plan import RESERVE, Plan, Work, round_up
 
+from tests.conftest import ROOT
+from tests.firmware.chip_heap import BOOT, WIFI, ChipHeap
+from tests.firmware.chip_runner import ChipRunner
 from tests.firmware.test_layers import own_buffer, parts, some_picture
 from tests.tiny import calibrated, small
 from trainer.modelfile.export import export
@@ -43,25 +51,14 @@ BUDGETS = (128 * KB, 192 * KB, 256 * KB)
 
 @pytest.fixture(params=[1, 2])
 def cores(request):
-    """Scratch is for as many cores as are in use."""
+    """Scratch depends on the number of cores in use."""
     assert ternary.cores(request.param) == request.param
     yield request.param
     ternary.cores(1)
 
 
-def least(sizes, piece):
-    """The smallest budget that Plan takes, as its refusal says; None where no budget makes up for small pieces."""
-    if piece and largest_scratch(Plan(sizes)) > piece:
-        with pytest.raises(MemoryError, match=rf"^activations: scratch needs .* pieces have at most {piece}$"):
-            Plan(sizes, 1 << 30, piece)
-        return None
-    with pytest.raises(MemoryError, match=r"^activations: need at least \d+ bytes, 1 are given") as caught:
-        Plan(sizes, 1, piece)
-    return int(re.search(r"at least (\d+)", str(caught.value))[1])
-
-
 def largest_scratch(plan):
-    """Bytes that any layer asks for."""
+    """The largest scratch of any layer, in bytes."""
     sizes, inputs, channels = plan.sizes, [plan.width, plan.hidden], plan.sizes["in_chans"]
     for _, kernel, _, _, made in convolutions(sizes):
         inputs.append(kernel * kernel * channels)
@@ -72,9 +69,12 @@ def largest_scratch(plan):
 
 
 def check(plan):
-    """What layers rely on: buffers that are large enough, aligned, apart while in use, and within limits."""
+    """Check what layers rely on: buffers are large enough, aligned, disjoint while in use, and within limits."""
     places, tokens, width, rows = plan.places, plan.tokens, plan.width, plan.rows
-    assert set(places) == BUFFERS and 1 <= rows <= tokens
+    made = [side * side * channels for side, channels in grids(plan.sizes)[1:-1]]
+    maps = {f"map{i}": max(made[i::2]) for i in (0, 1) if made[i::2]}
+    limited = plan.regions is not None
+    assert set(places) == (BUFFERS | {"patches"} | set(maps) if limited else BUFFERS) and 1 <= rows <= tokens
     assert plan.whole or plan.heads == plan.sizes["num_heads"]
     needed = {
         "stream": 2 * tokens * width,
@@ -84,45 +84,42 @@ def check(plan):
         "qkv": 3 * tokens * width * plan.heads // plan.sizes["num_heads"],
         "branch": rows * width,
         "hidden": rows * plan.hidden,
+        "patches": plan.patch_bytes,
+        **maps,
     }
     for name, (number, offset, size) in places.items():
         assert size >= needed[name] and offset % 16 == 0
         assert number is None or offset + size <= plan.pieces[number]
-        assert number is not None or name in EXTERNAL
+        assert number is not None or limited
     lasting = {"stream", "mixed", "scratch"}
-    for phase in (lasting | {"normed", "qkv"}, lasting | {"hidden", "branch"}):
-        for (a, first, size), (b, second, other) in combinations([places[name] for name in phase], 2):
+    # The stream is written when patches and maps are done with, but it is a piece of its own.
+    for phase in (lasting | {"normed", "qkv"}, lasting | {"hidden", "branch"}, lasting | {"patches"} | set(maps)):
+        for (a, first, size), (b, second, other) in combinations([places[name] for name in phase & set(places)], 2):
             assert a is None or a != b or first + size <= second or second + other <= first
-    if plan.piece is not None:
-        assert max(plan.pieces) <= plan.piece
-    if plan.sram is not None:
-        assert sum(plan.pieces) + plan.logits <= plan.sram
+    stream = places["stream"][0]
+    assert stream is None or all(number != stream for name, (number, *_) in places.items() if name != "stream")
+    if limited:
+        assert sum(plan.pieces) <= sum(plan.regions) and max(plan.pieces, default=0) <= max(plan.regions, default=0)
     for (_, kernel, _, _, _), (_, channels), (side, _), count in zip(
         convolutions(plan.sizes), grids(plan.sizes), grids(plan.sizes)[1:], plan.patch_rows, strict=False
     ):
-        assert 1 <= count <= side
-        fits = count * side * kernel * kernel * channels <= places["hidden"][2]
-        assert count == side if plan.sram is None else count == 1 or fits
+        assert count == side if not limited else 1 <= count <= side
+        assert count * side * kernel * kernel * channels <= plan.patch_bytes
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("piece", [100 * KB, None])
+@pytest.mark.parametrize("piece", [100 * KB, 10 * KB, None])
 def test_layouts(name, piece, cores):
-    """Budgets of a board, and from the smallest one that will do to all that the network can use."""
+    """Budgets of a board, and from nothing to all that the network can use."""
     sizes = ARCHITECTURES[name]
-    start = least(sizes, piece)
     whole = Plan(sizes)
     check(whole)
-    if start is None:
-        return
-    end = sum(whole.pieces) + whole.logits + 64 * KB
-    assert whole.rows == whole.tokens and whole.external_bytes() == 0
-    for sram in {*BUDGETS, *range(start, end, max(1, (end - start) // 30))}:
-        if sram < start:
-            continue
+    end = sum(whole.pieces) + 64 * KB
+    assert whole.rows == whole.tokens and whole.external_bytes() == 0 and whole.cores == cores
+    for sram in {*BUDGETS, *range(0, end, max(1, end // 30))}:
         plan = Plan(sizes, sram, piece)
         check(plan)
-        assert (plan.sram, plan.piece) == (sram, piece)
+        assert sum(plan.pieces) <= sram and (piece is None or max(plan.pieces, default=0) <= piece)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -138,49 +135,38 @@ def test_patches_are_halved_until_the_most_are_one_row(name):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("piece", [100 * KB, 64 * KB, None])
-def test_what_does_not_fit_is_refused_with_what_would(name, piece, cores):
-    """The bytes that a refusal names are enough, and one less is not."""
-    sizes = ARCHITECTURES[name]
-    needed = least(sizes, piece)
-    if needed is None:
-        return
-    check(Plan(sizes, needed, piece))
-    of = f" in pieces of at most {piece}" if piece else ""
-    with pytest.raises(MemoryError, match=f"^activations: need at least {needed} bytes, {needed - 1} are given{of}$"):
-        Plan(sizes, needed - 1, piece)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("piece", [100 * KB, None])
 def test_a_larger_budget_never_costs_more(name, piece):
     sizes = ARCHITECTURES[name]
-    start, whole = least(sizes, piece), Plan(sizes)
-    if start is None:
-        return
-    end = sum(whole.pieces) + whole.logits + 64 * KB
-    costs = [Plan(sizes, sram, piece).cycles for sram in range(start, end, max(1, (end - start) // 100))]
+    whole = Plan(sizes)
+    end = sum(whole.pieces) + 64 * KB
+    costs = [Plan(sizes, sram, piece).cycles for sram in range(0, end, max(1, end // 100))]
     assert costs == sorted(costs, reverse=True)
     assert costs[-1] == whole.cycles or piece is not None
     assert len(set(costs)) > 1
 
 
-def test_pieces_that_a_buffer_exceeds_are_refused():
-    sizes = ARCHITECTURES["large hidden"]
-    for piece in (round_up(largest_scratch(Plan(sizes))) - 1, 1000, 0):
-        with pytest.raises(MemoryError, match=f"^activations: scratch needs at least .*, pieces have at most {piece}$"):
-            Plan(sizes, 1 << 30, piece)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_without_internal_memory_everything_lies_in_psram(name, cores):
+    for plan in (
+        Plan(ARCHITECTURES[name], 0),
+        Plan(ARCHITECTURES[name], free=[]),
+        Plan(ARCHITECTURES[name], free=[5000]),
+    ):
+        check(plan)
+        assert not any(plan.pieces) and plan.external_bytes() == plan.activation_bytes() > 0
+        assert all(line.endswith("PSRAM") for line in str(plan).splitlines()[1 : 1 + len(plan.places)])
 
 
 @pytest.mark.parametrize("sram", BUDGETS)
 def test_deit_small_fits_a_board(sram):
-    """The budgets that boards have, in pieces of 100 KB; what is printed names all of it."""
+    """Budgets of boards, in pieces of 100 KB; the printed plan is complete."""
     plan = Plan(ARCHITECTURES["deit3_small_patch16_224"], sram, 100 * KB)
     text = str(plan)
     for name, (number, offset, size) in plan.places.items():
         where = "PSRAM" if number is None else f"SRAM, piece {number} at {offset}"
         assert re.search(rf"^{name} +{size}  {where}$", text, re.MULTILINE)
-    inside, external = sum(plan.pieces) + plan.logits, plan.external_bytes()
+    inside, external = sum(plan.pieces), plan.external_bytes()
     assert f"SRAM: {inside} of {sram} bytes" in text and f"PSRAM: {external} bytes" in text
     passes = -(-plan.tokens // plan.rows)
     assert f"197 tokens, {plan.rows} at a time" in text and f"in {passes} passes" in text
@@ -212,33 +198,41 @@ def exported(blueprint, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def grouped_model(tmp_path_factory):
-    """A model file that can be computed in more ways than most."""
+    """A model file with more possible plans than most."""
     return exported(GROUPED, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def overlapping_model(tmp_path_factory):
-    """A model file whose convolutions go over lines of their pictures more than once."""
+    """A model file with overlapping convolutions."""
     return exported(OVERLAPPING, tmp_path_factory)
 
 
-class Forced(Plan):
-    """A plan of a wanted kind, whatever it costs: (whole, heads, rows, what lies in PSRAM)."""
+class Forced(layout.Search):
+    """A layout of a wanted kind, whatever it costs: (whole, heads, rows, what lies in PSRAM)."""
 
     wanted = None
 
-    def _try(self, whole, heads, in_psram):
+    def attempt(self, whole, heads, in_psram):
         wanted_whole, wanted_heads, rows, external = self.wanted
+        plan = self.plan
         if (whole, heads, set(in_psram)) == (wanted_whole, wanted_heads, set(external)):
-            self.rows, self.heads, self.whole, self.cycles = rows, heads, whole, 0
-            self.places, self.pieces = self._pack(self._needs(whole, heads, rows), in_psram)
+            plan.rows, plan.heads, plan.whole, plan.cycles = rows, heads, whole, 0
+            plan.places, plan.pieces, room = self.pack(whole, heads, rows, in_psram)
+            # For patches and maps no more than for `hidden`, and a line of patches.
+            most = max(round_up(rows * plan.hidden), *(round_up(side * k) for k, _, side in plan.convolutions()))
+            self.room = [(piece, used, min(size, most)) for piece, used, size in room]
+
+    def stem(self, outside, inside, patches_inside):
+        found = super().stem(outside, inside, patches_inside)
+        return found and (found[0] + (0 if patches_inside else 1e9), *found[1:])
 
 
 def forced(path, monkeypatch, wanted):
     """A model that follows a plan of this kind."""
     monkeypatch.setattr(Forced, "wanted", wanted)
-    monkeypatch.setattr(plans, "Plan", Forced)
-    model = ftervit.VisionTransformer.load(str(path), sram=1 << 30)
+    monkeypatch.setattr(layout, "Search", Forced)
+    model = ftervit.VisionTransformer.load(str(path), sram=1 << 29)
     monkeypatch.undo()
     assert (model.plan.whole, model.plan.heads, model.plan.rows) == wanted[:3]
     return model
@@ -265,10 +259,14 @@ def expected_of(path):
 
 def ways(path):
     """All kinds of plans, with some numbers of rows."""
-    plan = Plan(ModelFile(str(path)).architecture)
+    plan = Plan(ModelFile(str(path)).architecture, sram=0)
     rows = sorted({1, 2, plan.tokens // 2, plan.tokens - 1, plan.tokens} - {0})
     external = [names for count in range(4) for names in combinations(EXTERNAL, count)]
-    return [(*way, count, names) for way, count, names in product(plan._ways(), rows, external)]
+    external += [("hidden",), ("normed", "scratch"), ("branch", "hidden"), layout.EXTERNAL]
+    return [
+        (*way, count, names)
+        for way, count, names in product(layout.Search(plan, 0, None, 0, None).ways(), rows, external)
+    ]
 
 
 def test_every_kind_of_plan_gives_the_same_logits(path, monkeypatch):
@@ -286,33 +284,26 @@ def test_every_kind_of_plan_gives_the_same_logits(path, monkeypatch):
         assert all(min(rows) == 1 and len(rows) > 1 for rows in patch_rows)
 
 
-@pytest.mark.parametrize("piece", [None, "tight"])
+@pytest.mark.parametrize("piece", [None, 3000])
 def test_every_budget_gives_the_same_logits(path, piece):
     picture, expected = expected_of(path)
-    sizes = ModelFile(str(path)).architecture
-    piece = piece and round_up(largest_scratch(Plan(sizes)))
-    start, whole = least(sizes, piece), Plan(sizes)
-    end = sum(whole.pieces) + whole.logits
+    whole = Plan(ModelFile(str(path)).architecture)
+    end = sum(whole.pieces)
     kinds = set()
-    for sram in range(start, end + 200, max(1, (end - start) // 12)):
+    for sram in range(0, end + whole.patch_bytes, max(1, (end + whole.patch_bytes) // 12)):
         model = ftervit.VisionTransformer.load(str(path), sram=sram, piece=piece)
         assert list(model(picture)) == expected, str(model.plan)
         kinds.add((model.plan.rows, model.plan.external_bytes()))
     assert len(kinds) > 1
 
 
-def round_up(size):
-    """The next multiple of 16."""
-    return -(-size // 16) * 16
-
-
 def plain_bytes(part):
-    """The same, of a bytearray, which is no buffer of int8."""
+    """The same with a bytearray, which is not a buffer of int8."""
     return lambda x, out=None, *rest: bytearray(part(x))
 
 
 def test_replaced_parts_under_plans(path, monkeypatch):
-    """Every part behind a function, alone and all together; a softmax of one's own."""
+    """Every part wrapped in a function, one at a time and all together; a user's softmax."""
     picture, expected = expected_of(path)
     for wanted in ways(path)[:: max(1, len(ways(path)) // 8)]:
         model = forced(path, monkeypatch, wanted)
@@ -333,7 +324,7 @@ def test_replaced_parts_under_plans(path, monkeypatch):
 
 
 def test_subclasses_under_plans(grouped_model, monkeypatch):
-    """A subclass is called, not bypassed, also where heads would go one by one."""
+    """A subclass is called, not bypassed, also in plans with heads one by one."""
     picture, expected = expected_of(grouped_model)
     for whole, heads in ((False, 4), (True, 4), (True, 1)):
         model = forced(grouped_model, monkeypatch, (whole, heads, 5, ("qkv",)))
@@ -357,8 +348,245 @@ def test_subclasses_under_plans(grouped_model, monkeypatch):
         assert calls[:4] == [0, 1, 2, 3] and calls[4:] == ["qkv"] * (1 if whole else 6)
 
 
+def my_pictures():
+    """The network of trainer/configs/my_pictures.toml, untrained, for three classes."""
+    config = tomllib.loads((ROOT / "trainer" / "configs" / "my_pictures.toml").read_text())
+    data, model = config["data"], config["model"]
+    sizes = {"img_size": data["size"], "channels": data["channels"], "classes": 3}
+    return small("my_pictures", model["name"], stem=model["stem"], patch=model["patch"], **sizes, **model["options"])
+
+
+@pytest.fixture(scope="module")
+def chip_models(shipped, tmp_path_factory):
+    """Files of the shipped model and of my_pictures.toml's network."""
+    return {"fashion_mnist": shipped, "my_pictures": exported(my_pictures(), tmp_path_factory)}
+
+
+@pytest.fixture(scope="module")
+def networks(chip_models):
+    """Name -> sizes of the networks that a chip is for."""
+    found = {name: ModelFile(str(path)).architecture for name, path in chip_models.items()}
+    assert (found["my_pictures"]["img_size"], len(found["my_pictures"]["stem"])) == (64, 3)
+    return found | {"deit3_small_patch16_224": ARCHITECTURES["deit3_small_patch16_224"]}
+
+
+@pytest.fixture
+def chip(monkeypatch):
+    """Puts the chip's memory after its start in place of this machine's; Wi-Fi has taken 60 KB of it if wanted."""
+
+    def start(wifi=False, **options):
+        heap = ChipHeap()
+        for size in WIFI if wifi else ():
+            assert heap.malloc(size)
+        runner = ChipRunner(heap, **options)
+        monkeypatch.setattr(ternary, "runner", runner)
+        return runner
+
+    yield start
+    for scratch in (layers.scratch, layers.patch_scratch):
+        scratch.use(b"")
+
+
+def test_the_chips_memory(chip):
+    """What `ternary.internal()` tells is what a board has after boot, alone and beside Wi-Fi."""
+    heap = chip()
+    assert ternary.internal() == heap.internal() == [largest for _, largest in BOOT]
+    assert 59 * KB < sum(WIFI) <= 60 * KB
+    heap = chip(wifi=True)
+    assert 70 * KB < heap.chip.largest_free_block() < 100 * KB
+
+
+@pytest.mark.parametrize("wifi", [False, True])
+@pytest.mark.parametrize("name", ["fashion_mnist", "my_pictures", "deit3_small_patch16_224"])
+def test_networks_of_a_chip(name, wifi, networks, chip, cores):
+    """What is planned can be had, and leaves 64 KB in one block."""
+    heap = chip(wifi)
+    before, psram = heap.inside(), heap.psram
+    plan = Plan(networks[name])
+    check(plan)
+    planned = dict(plan.places)
+    work = Work(plan)
+    assert plan.places == planned and plan.leave == RESERVE == 64 * KB
+    assert heap.chip.largest_free_block() >= 64 * KB
+    overhead = heap.inside() - before - sum(plan.pieces)
+    assert 0 <= overhead <= layout.OVERHEAD * len(plan.pieces)
+    assert psram - heap.psram == plan.external_bytes()
+    assert sum(plan.pieces) + plan.external_bytes() == plan.activation_bytes()
+    if name != "deit3_small_patch16_224":
+        # Blocks have all their buffers in internal memory, and one pass over all tokens.
+        assert plan.rows == plan.tokens
+        outside = {buffer for buffer in BUFFERS if plan.places[buffer][0] is None}
+        assert not outside or (outside == {"scratch"} and wifi and plan.scratch > max(plan.regions))
+        assert wifi or plan.external_bytes() == 0
+    # Whatever may be there, beside Wi-Fi's or not.
+    assert f"for {cores} core" in str(plan) and "65536 bytes of SRAM stay free in one block" in str(plan)
+    del work
+    gc.collect()
+    assert heap.inside() == before
+
+
+def test_docs_have_these_numbers(networks, chip):
+    ternary.cores(2)
+    try:
+        lines = (ROOT / "docs" / "numbers.md").read_text().splitlines()
+        for name, sizes in networks.items():
+            chip()
+            alone = Plan(sizes)
+            chip(wifi=True)
+            beside = Plan(sizes)
+            (line,) = [line for line in lines if re.match(rf"\| {name}\b[^|]*\| [\d,]+ \| [\d,]+ \| [\d,]+ and", line)]
+            found = [int(number.replace(",", "")) for number in re.findall(r"[\d,]{1,9}", line.split("|", 2)[2])]
+            expected = [number for plan in (alone, beside) for number in (sum(plan.pieces), plan.external_bytes())]
+            assert found[:4] == expected and f"at most {sum(alone.regions):,}" in "\n".join(lines), line
+    finally:
+        ternary.cores(1)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "my_pictures", "deit3_small_patch16_224"])
+def test_any_state_of_the_chips_memory(name, networks, monkeypatch, cores):
+    """Plans hold, and leave what they say, whatever is free where."""
+    rng, sizes, spilled = Random(5), networks[name], 0
+    for _ in range(60):
+        largest = [rng.randrange(16, 160 * KB) for _ in range(rng.randint(1, 4))]
+        regions = [(size + rng.choice((4, rng.randrange(4, 40 * KB))), size) for size in largest]
+        reserve = rng.choice((0, 10_000, 64 * KB, 64 * KB, 100 * KB))
+        heap = ChipRunner(ChipHeap(regions))
+        monkeypatch.setattr(ternary, "runner", heap)
+        before = heap.chip.largest_free_block()
+        plan = Plan(sizes, reserve=reserve)
+        check(plan)
+        planned = dict(plan.places)
+        work = Work(plan)
+        spilled += plan.places != planned
+        assert heap.chip.largest_free_block() >= min(reserve, before), (regions, reserve)
+        assert work.stream.nbytes == 2 * plan.tokens * plan.width
+    # Another region may have had room for what was meant for this one.
+    assert spilled <= 6
+
+
+@pytest.mark.parametrize("wifi", [False, True])
+@pytest.mark.parametrize("name", ["fashion_mnist", "my_pictures"])
+def test_cores_before_and_after_load(name, wifi, chip, chip_models):
+    path = str(chip_models[name])
+    picture, expected = expected_of(path)
+    heap = chip(wifi)
+    start = heap.inside()
+    try:
+        for before, after in ((1, 2), (2, 1), (2, 2)):
+            ternary.cores(before)
+            model = ftervit.VisionTransformer.load(path)
+            assert model.plan.cores == before and heap.chip.largest_free_block() >= 64 * KB
+            assert list(model(picture)) == expected
+            scratch = model.plan.scratch
+            for cores in (after, before, after):
+                ternary.cores(cores)
+                for _ in range(2):
+                    assert list(model(picture)) == expected
+                assert model.plan.cores == cores and heap.chip.largest_free_block() >= 64 * KB
+                assert model.activation_bytes == model.plan.activation_bytes()
+                inside = heap.inside() - start - sum(model.plan.pieces)
+                assert 0 <= inside <= layout.OVERHEAD * len(model.plan.pieces)
+            assert (model.plan.scratch > scratch) == (after > before)
+            model = None
+            layers.release()
+            gc.collect()
+            assert heap.inside() == start
+    finally:
+        ternary.cores(1)
+
+
+def test_a_picture_takes_no_internal_memory(chip, chip_models):
+    """Neither from its pixels to its label, nor when a model is loaded beside another one."""
+    for path in chip_models.values():
+        heap = chip()
+        model = ftervit.VisionTransformer.load(str(path))
+        side, channels = model.img_size, model.in_chans
+        least, memory = [], heap.memory
+
+        def watched(size, leave, least=least, memory=memory):
+            least.append(size)
+            return memory(size, leave)
+
+        heap.memory = watched
+        picture = ftervit.Image(bytes(300 * 200 * 3), 300, 200, 3)
+        model.predict(picture)
+        model.predict(ftervit.Image(bytes(side * side * channels), side, side, channels))
+        assert least == []
+
+
+def test_reserve(chip, chip_models):
+    path = str(chip_models["fashion_mnist"])
+    picture, expected = expected_of(path)
+    taken = []
+    for reserve in (0, 32 * KB, 64 * KB, 100_000, 1 << 20):
+        heap = chip()
+        model = ftervit.VisionTransformer.load(path, reserve=reserve)
+        assert list(model(picture)) == expected
+        assert heap.chip.largest_free_block() >= min(reserve, 147456)
+        taken.append(heap.inside())
+        model = None
+    assert taken == sorted(taken, reverse=True)
+    # It would all be left to others, but the two small regions do no harm to the block.
+    assert 0 < taken[-1] <= 32031 + 21572
+
+
+def test_sram_and_piece_on_a_chip(chip, chip_models):
+    path = str(chip_models["my_pictures"])
+    picture, expected = expected_of(path)
+    heap = chip()
+    for sram, piece in ((60 * KB, None), (60 * KB, 20 * KB), (9 * KB, None), (0, None)):
+        model = ftervit.VisionTransformer.load(path, sram=sram, piece=piece)
+        assert list(model(picture)) == expected
+        assert sum(model.plan.pieces) <= sram and max(model.plan.pieces, default=0) <= (piece or sram)
+        assert heap.chip.largest_free_block() >= 64 * KB
+        model = None
+        layers.release()
+
+
+def test_what_has_no_room_after_all_goes_to_psram(chip, chip_models, monkeypatch):
+    """Somebody was faster: memory that was free when the plan was made."""
+    path = str(chip_models["fashion_mnist"])
+    picture, expected = expected_of(path)
+    whole = ftervit.VisionTransformer.load(path).plan
+    heap = chip()
+    make = plans.Work
+
+    def late(plan):
+        for _ in range(8):
+            assert heap.chip.malloc(6 * KB)
+        return make(plan)
+
+    monkeypatch.setattr(plans, "Work", late)
+    model = ftervit.VisionTransformer.load(path)
+    assert list(model(picture)) == expected
+    plan = model.plan
+    assert plan.external_bytes() > 0 and re.search(r"^\w+ +\d+  PSRAM$", str(plan), re.MULTILINE)
+    assert heap.chip.largest_free_block() >= 64 * KB and plan.cycles >= whole.cycles
+    assert model.activation_bytes == plan.activation_bytes()
+
+
+def test_what_fits_nowhere_is_refused_in_words(chip, chip_models):
+    """And the model is as it was when there is room again."""
+    path = str(chip_models["fashion_mnist"])
+    picture, expected = expected_of(path)
+    heap = chip()
+    model = ftervit.VisionTransformer.load(path)
+    assert list(model(picture)) == expected
+    heap.chip, psram = ChipHeap(()), heap.psram
+    try:
+        ternary.cores(2)
+        heap.psram = 20_000
+        for _ in range(2):
+            with pytest.raises(MemoryError, match=r"^activations: need \d+ bytes in pieces of \[\d+\], "):
+                model(picture)
+        heap.psram = psram
+        assert list(model(picture)) == expected and model.plan.cores == 2
+    finally:
+        ternary.cores(1)
+
+
 def test_two_models_in_turn(grouped_model, odd_model):
-    """They share scratch; one with a budget does not spoil one without, nor the other way round."""
+    """They share scratch; a model with a budget does not affect one without, nor the other way round."""
     paths = [(grouped_model, 64 * KB), (odd_model, None), (grouped_model, None), (odd_model, 16 * KB)]
     models = [ftervit.VisionTransformer.load(str(path), sram=sram) for path, sram in paths]
     wanted = [expected_of(path) for path, _ in paths]
@@ -373,18 +601,13 @@ def test_a_budget_on_a_board(board):
 import ternary
 from ftervit import VisionTransformer, read_image
 logits = []
-for options in ({}, {"sram": 48 * 1024, "piece": 24 * 1024}):
+for options in ({}, {"sram": 1000}, {"sram": 48 * 1024, "piece": 24 * 1024}):
     model = VisionTransformer.load("models/fashion_mnist.safetensors", **options)
     logits.append(list(model(model.preprocess(read_image("images/8_bag.pgm")))))
-print(logits[0] == logits[1], len(logits[0]))
+print(logits[0] == logits[1] == logits[2], len(logits[0]))
 print(model.plan)
-try:
-    VisionTransformer.load("models/fashion_mnist.safetensors", sram=1000)
-except MemoryError as error:
-    print(error)
 """
     result = board.mpremote("exec", script)
     assert result.returncode == 0, result.stdout
     lines = result.stdout.splitlines()
     assert lines[0] == "True 10" and any(line.startswith("SRAM: ") and "of 49152" in line for line in lines)
-    assert re.fullmatch(r"activations: need at least \d+ bytes, 1000 are given", lines[-1])

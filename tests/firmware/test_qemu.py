@@ -37,7 +37,7 @@ with open("{name}.bin", "rb") as file:
         print("logits", list(model(model.preprocess(picture))))
 """
 
-# Heap that a model takes beside its activations, and the most that loading takes.
+# Heap of a model besides its activations, and the peak during loading.
 HEAP = """
 import gc
 from ftervit import VisionTransformer
@@ -56,6 +56,7 @@ for name in {names}:
     del model
 """
 
+FILES = ("__init__", "architecture", "image", "layers", "layout", "modelfile", "plan", "vit")  # of the package
 # The import of what everybody uses, then what is imported when the first model is loaded.
 IMPORT = """
 import gc
@@ -68,7 +69,7 @@ print("import", used() - before)
 before = used()
 import ftervit.modelfile, ftervit.plan
 print("later", used() - before)
-for name in ("__init__", "image", "layers", "modelfile", "plan", "vit"):
+for name in {files}:
     with open("ftervit/%s.mpy" % name, "rb") as file:
         print("file", name, file.read(2) == b"M\x06")
 """
@@ -96,7 +97,7 @@ def pictures():
 
 @pytest.fixture(scope="module")
 def models(shipped, stem_model, odd_model, tmp_path_factory):
-    """Name -> model file; narrow and wide differ in nothing but their width."""
+    """Name -> model file; narrow and wide differ only in width."""
     found = {"fashion_mnist": shipped, "stem": stem_model, "odd": odd_model}
     for name, width in (("narrow", 32), ("wide", 64)):
         found[name] = tmp_path_factory.mktemp(name) / f"{name}.safetensors"
@@ -143,7 +144,7 @@ def test_classify(board):
 
 @pytest.mark.parametrize("heap", ["176K", "188K", "200K", "212K", "224K"])
 def test_classify_on_a_small_heap(program, heap):
-    """Too small for all patches at once: they are cut in more passes. What loads has room for every picture."""
+    """Too small for all patches at once: they are cut in more passes. A model that loads has room for every picture."""
     with Board(kind="qemu", program=program, heap=heap) as small_board:
         result = small_board.mpremote("run", FIRMWARE / "classify.py", timeout=120)
     if int(heap[:-1]) < 200 and result.returncode:
@@ -161,7 +162,7 @@ def test_logits_are_those_of_the_host(name, side, channels, count, run, models, 
 
 
 def test_a_mounted_folder_with_the_model_in_flash(run, tmp_path, models, pictures):
-    """The script's folder is current and comes from the computer, package and model from /rom."""
+    """The current folder is the computer's; package and model come from /rom."""
     (tmp_path / "mine.bin").write_bytes(pictures["odd"].tobytes())
     output = run(LOGITS.format(name="odd", side=28, channels=1, count=3).replace('"models', '"/rom/models').replace(
         '"odd.bin"', '"mine.bin"'), "mount", tmp_path)  # fmt: skip
@@ -198,7 +199,7 @@ except TypeError:
 
 def test_heap_beside_the_activations(run, capsys):
     output = run(HEAP.format(names=("narrow", "fashion_mnist", "narrow", "wide")))
-    # The first load counts what modules allocate once.
+    # The first load includes what modules allocate once.
     found = {name: tuple(map(int, numbers)) for name, *numbers in values(output, "heap")}
     with capsys.disabled():
         for name, numbers in found.items():
@@ -210,13 +211,13 @@ def test_heap_beside_the_activations(run, capsys):
 
 def test_heap_that_the_package_takes(run, capsys):
     """Its bytecode and strings stay in flash; what only loading needs comes with the first model."""
-    output = run(IMPORT)
+    output = run(IMPORT.replace("{files}", repr(FILES)))
     [[first]], [[later]] = values(output, "import"), values(output, "later")
     with capsys.disabled():
         print(f"\nimport ftervit: {int(first):,} bytes of heap; {int(later):,} more with the first model", end="")
     assert 1024 < int(first) <= IMPORT_LIMIT
     assert int(first) + int(later) <= 20 * 1024
-    assert [known for _, known in values(output, "file")] == ["True"] * 6
+    assert [known for _, known in values(output, "file")] == ["True"] * len(FILES)
 
 
 def test_30_inferences_take_no_memory(run):
@@ -288,7 +289,7 @@ def test_an_image_deployed_by_mpremote(program, tmp_path):
 
 
 def test_too_small_a_heap_is_refused_with_both_numbers(program, tmp_path):
-    """Activations of 197 tokens on a heap that holds the package and the way to the check."""
+    """Activations of 197 tokens on a heap that is only large enough for the package and the check."""
     options = {"img_size": 224, "channels": 3, "classes": 2, "embed_dim": 192, "depth": 1, "num_heads": 1}
     (tmp_path / "models").mkdir()
     student = untrained(small("large", **options))
@@ -307,13 +308,13 @@ def test_deployed_and_run(program, shipped, tmp_path, monkeypatch):
     with Board(kind="qemu", program=program) as own:
         esp32.deploy(own.path, shipped)
         names = ast.literal_eval(own.mpremote("eval", "__import__('os').listdir('/rom/ftervit')").stdout)
-        assert names == [f"{name}.mpy" for name in ("__init__", "image", "layers", "modelfile", "plan", "vit")]
+        assert names == [f"{name}.mpy" for name in FILES]
         result = own.mpremote("exec", "import os; os.chdir('/')", "run", FIRMWARE / "classify.py", timeout=120)
         assert result.returncode == 0, result.stdout
         assert re.search(r"^/rom/models/fashion_mnist\.safetensors: 10 classes", result.stdout, re.MULTILINE)
         assert len(re.findall(r"^/rom/images/\d_.*\.pgm: ", result.stdout, re.MULTILINE)) == 10
         assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
-        # Paths as README gives them, from any directory.
+        # Paths as in README, from any directory.
         script = f"{START}print(model.predict(read_image('images/8_bag.pgm'))[0][0])"
         assert own.mpremote("exec", "import os; os.chdir('/')\n" + script).stdout == "Bag\n"
 
@@ -337,7 +338,7 @@ for wait in (lambda: time.sleep_ms(100), lambda: time.sleep_us(100000), lambda: 
 
 
 def test_idle_boards_sleep(board):
-    """The processor time of the server and its QEMU, at the prompt, in clock ticks of 10 ms."""
+    """Processor time of the server and its QEMU at the prompt, in clock ticks of 10 ms."""
 
     def ticks():
         pids = [board.process.pid, *children(board.process.pid)]
@@ -363,7 +364,7 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
 
 
 def test_the_list_of_boards_shows_its_models(board):
-    """`just boards` asks it as it asks any other."""
+    """`just boards` queries it like any other board."""
     result = subprocess.run([sys.executable, "-m", "host_sim.boards.list"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert board.path in result.stdout

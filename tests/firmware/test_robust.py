@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Interrupted, reset and unplugged in the middle of an inference; and a thousand inferences in a row."""
+"""Interruption, reset and disconnection during an inference; a thousand inferences in a row."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.host_sim.boards.test_server import Terminal, children, running, wait_until
 
 CLASSIFY = ROOT / "firmware" / "classify.py"
-# The shipped model, with each block many times: an inference takes many times as long as any of its layers.
+# The shipped model with its blocks repeated: an inference takes many times as long as any layer.
 LOAD = """
 import time, ternary, bench
 from ftervit import VisionTransformer
@@ -41,7 +41,7 @@ def slow_board(own_board):
 
 
 def usable(board):
-    """Whether everything still works."""
+    """Whether the board still works."""
     result = board.mpremote("run", CLASSIFY)
     return result.returncode == 0 and "of 10 right" in result.stdout
 
@@ -65,14 +65,14 @@ def test_interrupted_within_one_layer(slow_board, cores):
         for attempt in range(8):
             terminal.send(b"forever()\r")
             terminal.read_until(b"running\r\n")
-            # Somewhere in the first or second picture.
+            # During the first or second picture.
             time.sleep(whole * (0.1 + 0.21 * attempt))
             started = time.monotonic()
             terminal.send(b"\x03")
             terminal.read_until(b"KeyboardInterrupt")
             terminal.read_until(b">>> ")
             delays.append(time.monotonic() - started)
-    # The median: any single one may have waited for this machine.
+    # The median, because single runs may be delayed by this machine.
     assert sorted(delays)[4] < longest + 0.03, (delays, longest, whole)
     assert sorted(delays)[4] < whole / 3, (delays, longest, whole)
     assert usable(slow_board)
@@ -137,15 +137,15 @@ run(1000); print("lost", before - free())
     assert board.mpremote("exec", script, timeout=300).stdout == "lost 0\n"
 
 
-def test_soak_fails_on_any_fault(own_board, monkeypatch, capfdbinary):
+def test_soak_fails_on_any_fault(own_board, monkeypatch, tmp_path, capfdbinary):
     soak.soak(own_board, 3)
     assert b"3 runs on 2 cores" in capfdbinary.readouterr().out
-    text = soak.script(3)
-    assert "SOAK = 3\n" in text
-    monkeypatch.setattr(soak, "script", lambda runs: text.replace("wrong = 0\n", "wrong = 2\n"))
+    monkeypatch.setattr(soak, "FIRMWARE", tmp_path)
+    script = (ROOT / "firmware" / "bench.py").read_text()
+    (tmp_path / "bench.py").write_text(script.replace("wrong = 0\n", "wrong = 2\n"))
     with pytest.raises(Failure, match="2 faults"):
         soak.soak(own_board, 3)
-    monkeypatch.setattr(soak, "script", lambda runs: "1 / 0\n")
+    (tmp_path / "bench.py").write_text("1 / 0\n")
     with pytest.raises(Failure, match="failed on the virtual board"):
         soak.soak(own_board, 3)
 

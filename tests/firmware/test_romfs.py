@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Model files in a ROM file system: read in place where they lie on a multiple of 16, copied elsewhere."""
+"""Model files in a ROM file system: read in place if aligned to 16 bytes, otherwise copied."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_model_in_a_rom_file_system(odd_model, own_board, tmp_path, offset):
     content = tmp_path / "content"
     content.mkdir()
     (content / "model.safetensors").write_bytes(odd_model.read_bytes())
-    # MicroPython's builder aligns nothing: a file that comes first moves the model.
+    # MicroPython's builder does not align files: an earlier file moves the model.
     (content / "filler").write_bytes(bytes(offset))
     image = make_romfs(str(content), mpy_cross=False)
     address, in_place = run_from_image(image, odd_model, own_board, tmp_path, offset)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""firmware/selfcheck.py: rows of kernels that agree, and a simulated chip with a known fault of an emulator."""
+"""firmware/selfcheck.py: backends that agree, and a simulated chip with a known fault of an emulator."""
 
 import os
 import re
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from host_sim import build
-from host_sim.build import LX7
+from host_sim.lx7.library import SOURCE, core
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "firmware" / "selfcheck.py"
@@ -28,7 +28,7 @@ def run(**environment):
 
 
 def test_kernels_on_the_simulated_chip():
-    """The PIE kernels on lx7 give the portable ones' numbers."""
+    """The PIE kernels on lx7 give the same results as the reference."""
     assert run() == (0, "host: as reference\nlx7: as reference\n", "")
 
 
@@ -36,8 +36,8 @@ def test_kernels_on_the_simulated_chip():
 def faulty_core(tmp_path_factory):
     """The simulated core with espressif/qemu's issue 161: EE.VADDS and EE.VSUBS stop at -MAX instead of MIN."""
     folder = tmp_path_factory.mktemp("core")
-    library = build.lx7_core()
-    build.library(name="lx7")  # generates headers
+    library = core()
+    build.library(library)  # generates headers
     [lanes] = [path for path in library.sources if path.name == "pie_lanes.c"]
     lines = lanes.read_text().splitlines()
     wrong = [n for n, line in enumerate(lines) if re.search(r"lx7_clamp\(a [+-] b", line)]
@@ -46,7 +46,7 @@ def faulty_core(tmp_path_factory):
         lines[number] = re.sub(LIMITS, r"-INT\1_MAX", lines[number])
     (folder / "pie_lanes.c").write_text("\n".join(lines) + "\n")
     sources = [folder / path.name if path == lanes else path for path in library.sources]
-    command = [build.compiler(), *build.FLAGS, *library.flags, "-O1", f"-I{LX7}", f"-I{build.OUTPUT}", *sources]
+    command = [build.compiler(), *build.FLAGS, *library.flags, "-O1", f"-I{SOURCE}", f"-I{build.OUTPUT}", *sources]
     subprocess.run([*command, "-lm", "-o", folder / "faulty.so"], check=True)
     return folder / "faulty.so"
 
@@ -59,7 +59,7 @@ def test_fault_of_an_emulator(faulty_core):
 
 def test_on_a_board(board):
     result = board.mpremote("run", SCRIPT)
-    assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
+    assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
 
 
 def test_without_a_model(own_board):

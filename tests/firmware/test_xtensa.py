@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an ESP32-S3's firmware compiles of mpy_module/, without Espressif's toolchain.
+"""Compiles the sources of mpy_module/ that an ESP32-S3's firmware uses, without Espressif's toolchain.
 
 clang compiles all sources for Xtensa as the firmware compiles those that it links (esp32_port.py): with the options,
 definitions and directories of that command line and nothing of ours. Headers are MicroPython's, those of its esp32 port
@@ -72,11 +72,11 @@ def test_warnings_are_errors(options, tmp_path):
 
 
 def test_arenas_of_the_firmware_are_internal_memory(options):
-    """Which the configuration decides: heap areas, and ESP-IDF's allocator."""
+    """The configuration decides this: heap areas, and ESP-IDF's allocator."""
     with open(compiled(MODTERNARY, options(MODTERNARY)), "rb") as file:
         symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
         undefined = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
-    assert {"heap_caps_aligned_alloc", "heap_caps_get_largest_free_block", "gc_add"} <= undefined
+    assert {"heap_caps_aligned_alloc", "heap_caps_get_largest_free_block", "heap_caps_walk", "gc_add"} <= undefined
     # MP_THREAD_GIL_EXIT and MP_THREAD_GIL_ENTER
     assert {"mp_thread_mutex_lock", "mp_thread_mutex_unlock"} <= undefined
 
@@ -90,7 +90,7 @@ def test_sizes(options, capsys):
 
 
 def errors(text, folder):
-    """What GNU as says to a source."""
+    """GNU as's errors for a source."""
     path = folder / "source.s"
     path.write_text(text)
     done = subprocess.run([ASSEMBLER, "-o", folder / "source.o", path], capture_output=True, text=True)
@@ -99,7 +99,7 @@ def errors(text, folder):
 
 
 def assembled_by_gnu(source, folder):
-    """What GNU as says to a file of assembly, once the instructions that it does not know are macros of 3 bytes."""
+    """GNU as's errors for an assembly file, with 3-byte macros for the instructions that it does not know."""
     command = [toolchain.tools().clang, "--target=xtensa-esp-elf", "-E", "-P", "-xassembler-with-cpp", source]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     unknown = r"unknown opcode or format name '([\w.]+)'"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Calls every function of `ternary` rightly and wrongly and prints what comes of it.
+"""Calls every function of `ternary` with valid and invalid arguments and prints the results.
 
-Runs on MicroPython and on CPython; test_ternary.py demands the same lines from both. A wrong call must leave
-every argument as it was.
+Runs on MicroPython and on CPython; test_ternary.py demands the same lines from both. An invalid call must leave
+every argument unchanged.
 """
 
 import gc
@@ -15,7 +15,7 @@ SIZES = {"b": 1, "B": 1, "h": 2, "i": 4}
 
 
 def buffer(typecode, values):
-    """An arena that holds the values."""
+    """An arena with these values."""
     values = list(values)
     view = ternary.arena(len(values) * SIZES[typecode], typecode)
     for i, value in enumerate(values):
@@ -37,7 +37,7 @@ def new(typecode, count, low=0, high=0):
 
 
 def exponentials():
-    """A table that 7.2 allows."""
+    """A table allowed by SPEC 7.2."""
     return buffer("b", [127 >> (i // 16) for i in range(256)])
 
 
@@ -115,12 +115,12 @@ def make(case):
 
 
 def raw(view):
-    """The bytes of a buffer, as a buffer of bytes of their own."""
+    """A copy of a buffer as bytes."""
     return buffer("B", bytes(view))
 
 
 def state(arguments):
-    """What the buffers among the arguments hold."""
+    """The contents of the buffers among the arguments."""
     return [bytes(a) for a in arguments if isinstance(a, (bytearray, memoryview))]
 
 
@@ -137,7 +137,7 @@ def attempt(label, name, arguments):
 
 
 def wrong_buffers(good):
-    """(kind, value) of what must not stand for a buffer, or must be seen to differ from it."""
+    """(kind, value) of arguments to be refused in the place of a buffer, or told apart from it."""
     size = len(bytes(good))
     moved = ternary.arena(size + 1)[1:]
     longer = raw(bytes(good) + b"\0")
@@ -196,7 +196,7 @@ def attack_contents(name, case, position):
 
 
 def attack(name, case):
-    """Everything that can be wrong with one function."""
+    """All attacks on one function."""
     attempt(name, name, make(case))
     longer = make(case)
     longer.append(0)
@@ -211,7 +211,7 @@ def attack(name, case):
 
 
 def address(view):
-    """Where a buffer lies."""
+    """The address of a buffer."""
     try:
         from uctypes import addressof
     except ImportError:
@@ -222,21 +222,40 @@ def address(view):
 
 
 def attack_arena():
-    """Right and wrong arenas."""
+    """Right and wrong arenas, and memory of the heap."""
     for arguments in ((1,), (48, "b"), (48, "B"), (48, "h"), (48, "i")):
-        view = ternary.arena(*arguments)
-        print("arena", arguments, len(view), bytes(view), address(view) % 16)
+        for name in ("arena", "heap"):
+            view = getattr(ternary, name)(*arguments)
+            print(name, arguments, len(view), bytes(view), address(view) % 16)
+    print("arena", len(ternary.arena(48, "h", 1000)), "internal", ternary.internal())
     sizes = (0, -1, -(2**31), 2**31, 2**70, None, 1.5, "1", b"1")
-    wrong = [(size, "b") for size in sizes] + [(size, "h") for size in (1, 47)] + [(46, "i"), (), (1, "b", 2)]
+    wrong = [(size, "b") for size in sizes] + [(size, "h") for size in (1, 47)] + [(46, "i"), (), (1, "b", 2, 3)]
+    wrong += [(16, "b", leave) for leave in (-1, 2**31, "1", None)]
     wrong += [(16, code) for code in ("f", "d", "q", "", "bb", "l", "\0", b"b", 98, None)]
     for arguments in wrong:
         attempt(f"arena {arguments}", "arena", arguments)
+        attempt(f"heap {arguments}", "heap", arguments)
     views = [buffer("h", [i] * 9) for i in range(50)]
     gc.collect()
     print("arenas stay", all(list(view) == [i] * 9 for i, view in enumerate(views)))
+
+
+def attack_settings():
+    """Right and wrong arguments of `cores` and `use`."""
+    numbers = (0, 1, 2, 3, -1, 2**31 - 1, -(2**31), True, 1)
+    for arguments in [(), (1, 2)] + [(number,) for number in WRONG_NUMBERS + numbers]:
+        attempt(f"cores {arguments}", "cores", arguments)
+    print("cores set", ternary.cores())
+    for arguments in ((), ("reference", 1), (None,), (3,), (b"reference",), ([],), ("reference\0",), ("x" * 999,)):
+        try:
+            ternary.use(*arguments)
+        except (TypeError, ValueError) as error:  # the host has more to choose from
+            print(f"use {arguments}", type(error).__name__, str(error).split(" one of ")[0])
+    ternary.use("reference")
 
 
 for key in sorted(CASES):
     attack(key, CASES[key])
     gc.collect()
 attack_arena()
+attack_settings()

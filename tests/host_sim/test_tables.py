@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables, and their place in README.md."""
+"""Tables, and where documents hold them."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_only_the_space_between_the_markers_changes(tmp_path):
 def test_missing_or_doubled_markers_are_named(content, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(content)
-    with pytest.raises(ValueError, match=r"README\.md: needs the lines .* once"):
+    with pytest.raises(ValueError, match=r"README\.md: must have the lines .* exactly once"):
         write_between(readme, START, END, "")
     assert readme.read_text() == content
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The bindings of `ternary`: the CPython stand-in, and that MicroPython's module behaves the same."""
+"""The bindings of `ternary`: the CPython module behaves as MicroPython's."""
 
 import contextlib
 import inspect
@@ -23,7 +23,7 @@ SANITIZED = "TERNARY_LIBRARY" in os.environ
 
 @pytest.fixture(scope="session")
 def calls():
-    """The lines that the script of calls prints under CPython."""
+    """The output lines of ternary_calls.py under CPython."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         runpy.run_path(str(SCRIPT))
@@ -31,7 +31,7 @@ def calls():
 
 
 def test_script_knows_every_function(calls):
-    assert {line.split()[0] for line in calls} - {"arenas"} == set(ternary.__all__) - {"cores", "use"}
+    assert {line.split()[0] for line in calls} - {"arenas"} == set(ternary.__all__) - {"internal"}
 
 
 @pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
@@ -76,6 +76,17 @@ def test_micropython_has_no_room(request):
         "patches 2 5 ValueError patches: picture has 72 bytes, needs a multiple of 30",
         "patches 4 5 ValueError patches: stride is 5, needs 1..3",
         "patches 5 3 ValueError patches: padding is 3, needs 0..2",
+        "cores (None,) TypeError cores: count must be an int",
+        "cores ('1',) TypeError cores: count must be an int",
+        f"cores ({2**70},) ValueError cores: count does not fit 32 bits",
+        "cores (1, 2) TypeError cores(count) takes 1 argument, got 2",
+        "cores (0,) 1 0",
+        "cores (3,) 2 0",
+        "cores set 1",
+        "use (3,) TypeError use: name must be a str",
+        "use (b'reference',) TypeError use: name must be a str",
+        "use () TypeError use(name) takes 1 argument, got 0",
+        f"use ({'x' * 999!r},) ValueError use: name is not",
     ],
 )
 def test_message(calls, line):
@@ -88,7 +99,7 @@ def test_right_calls_are_accepted(calls):
 
 
 def test_shared_memory(calls):
-    """What an operation writes may share memory with nothing but, in place, exactly its first argument."""
+    """A written buffer may share memory with no argument, except exactly with the first one if in place."""
     in_place = set()
     for line in calls:
         if found := re.match(r"(\w+) (\d) on (\d) \+ (\d) None", line):

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Where the kernels' tests run: modules that say `pytestmark = on_every_target` have each test twice, on this machine
-(the reference backend) and on the simulated ESP32-S3 (the PIE backend). `-m lx7` and `-m "not lx7"` choose.
+"""Targets of the kernels' tests: modules with `pytestmark = on_every_target` run each test twice, on this machine
+(reference backend) and on the simulated ESP32-S3 (PIE backend). `-m lx7` and `-m "not lx7"` select one.
 
-`host_only(reason)` marks what cannot be the same there.
+`host_only(reason)` marks tests that do not apply to the simulated chip.
 """
+
+import subprocess
 
 import pytest
 import ternary
+
+from host_sim import build
+from tests.mpy_module.kernel import PLAIN
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +30,19 @@ def target(request, monkeypatch):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def thread_sanitizer(tmp_path_factory):
+    """Flags for ThreadSanitizer; skips where it does not work."""
+    folder = tmp_path_factory.mktemp("tsan")
+    source, output = folder / "tsan.c", folder / "tsan"
+    source.write_text("int main(void) { return 0; }\n")
+    flags = ("-fsanitize=thread", "-g", "-O1")
+    done = subprocess.run([build.compiler(), *flags, source, "-o", output], env=PLAIN, capture_output=True, text=True)
+    if done.returncode or subprocess.run([output], env=PLAIN, capture_output=True).returncode:
+        pytest.skip(f"no ThreadSanitizer here: {(done.stderr.strip().splitlines() or ['its programs fail'])[-1]}")
+    return flags
+
+
 def pytest_collection_modifyitems(items):
-    """Leave out what is host_only on the chip."""
+    """Skip host_only tests on the chip."""
     items[:] = [item for item in items if not (item.get_closest_marker("lx7") and item.get_closest_marker("host_only"))]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Calls kernels as a stranger would: read-only inputs, outputs between guard bytes, scratch of exact size."""
+"""Calls kernels with read-only inputs, outputs between guard bytes, and scratch of exact size."""
+
+import os
 
 import numpy as np
 import pytest
@@ -8,13 +10,16 @@ import ternary
 GUARD = 64
 I8, U8, I16, I32 = np.int8, np.uint8, np.int16, np.int32
 
+# What a preloaded sanitizer or a caller's options would change in programs of our own.
+PLAIN = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "TSAN_OPTIONS")}
+
 # For a module's `pytestmark`: its tests run on this machine and on the simulated chip (conftest.py).
 on_every_target = pytest.mark.usefixtures("target")
 host_only = pytest.mark.host_only
 
 
 class Guarded:
-    """An array on a multiple of 16, with GUARD bytes of noise before and after it."""
+    """An array aligned to 16 bytes, with GUARD bytes of noise before and after it."""
 
     def __init__(self, shape, dtype, values=None):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -27,12 +32,12 @@ class Guarded:
         self.before = self.memory.copy()
 
     def check(self):
-        """Nothing around the array has changed."""
+        """Check that nothing around the array has changed."""
         assert np.array_equal(self.memory[:GUARD], self.before[:GUARD]), "written before its start"
         assert np.array_equal(self.memory[-GUARD:], self.before[-GUARD:]), "written beyond its end"
 
     def untouched(self):
-        """Nothing in or around the array has changed."""
+        """Check that nothing in or around the array has changed."""
         return np.array_equal(self.memory, self.before)
 
 
@@ -55,7 +60,7 @@ class Scratch(Guarded):
 
 
 class In(Guarded):
-    """An input that the kernel may not write; without guards, so that a sanitizer sees where it ends."""
+    """A read-only input; without guards, so that a sanitizer detects reads past its end."""
 
     def __init__(self, values):
         self.array = np.array(values, order="C")
@@ -77,7 +82,7 @@ def call(name, arguments):
 
 
 def run(name, *arguments):
-    """Runs a kernel, checks everything around it; returns a copy of its output."""
+    """Runs a kernel and checks its inputs and guards; returns a copy of its output."""
     arguments = prepare(arguments)
     call(name, arguments)
     for argument in arguments:

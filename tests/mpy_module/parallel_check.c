@@ -210,6 +210,35 @@ static int run_forks(uint32_t forks) {
     return wrong != 0 || failed != 0 || !placed_right();
 }
 
+static void *call_for_ever(void *argument) {
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL); // as MicroPython's unix port
+    __atomic_store_n((int *)argument, 1, __ATOMIC_RELAXED);
+    for (;;) {
+        check_rounds(100, 64, 2);
+    }
+    return NULL;
+}
+
+// Threads are cancelled wherever they are; whoever comes next finds the worker free.
+static int run_cancels(uint32_t cancels) {
+    for (uint32_t i = 0; i < cancels; i++) {
+        pthread_t thread;
+        int begun = 0;
+        pthread_create(&thread, NULL, call_for_ever, &begun);
+        while (!__atomic_load_n(&begun, __ATOMIC_RELAXED)) {
+            sched_yield();
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000 * (i % 1000)}, NULL);
+        pthread_cancel(thread);
+        ternary_worker_settle();
+        pthread_join(thread, NULL);
+        if (!placed_right()) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static pthread_t main_thread;
 static sigjmp_buf back;
 static volatile uint32_t jumps, strays, wrong_rounds;
@@ -240,15 +269,19 @@ static int run_interrupts(uint32_t wanted) {
     return wrong_rounds != 0 || strays != 0 || !placed_right();
 }
 
-// parallel_check rounds|nested|race|callers|forks|interrupts NUMBER: status 0 if all is right.
+// parallel_check rounds|nested|race|callers|forks|cancels|interrupts NUMBER: status 0 if all is right.
 int main(int count, char **arguments) {
     static const struct {
         const char *name;
         int (*run)(uint32_t);
     } checks[] = {
-        {.name = "rounds", .run = run_rounds}, {.name = "nested", .run = run_nested},
-        {.name = "race", .run = run_race},     {.name = "callers", .run = run_callers},
-        {.name = "forks", .run = run_forks},   {.name = "interrupts", .run = run_interrupts},
+        {.name = "rounds", .run = run_rounds},
+        {.name = "nested", .run = run_nested},
+        {.name = "race", .run = run_race},
+        {.name = "callers", .run = run_callers},
+        {.name = "forks", .run = run_forks},
+        {.name = "cancels", .run = run_cancels},
+        {.name = "interrupts", .run = run_interrupts},
     };
     printf("%d cores\n", ternary_use_cores(2));
     fflush(stdout);

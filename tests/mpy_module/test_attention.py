@@ -37,7 +37,7 @@ def fused(qkv, heads, score_shift, table, value_gain):
 
 
 def parts(qkv, heads, score_shift, table, value_gain):
-    """The same through scores, softmax and values, each checked; every head writes its own columns only."""
+    """The same with scores, softmax and values, each checked; every head writes only its own columns."""
     tokens, width = len(qkv), qkv.shape[1] // 3 // heads
     q, k, v = oracle.split_heads(qkv, heads)
     out = np.full((tokens, heads * width), 77, I8)
@@ -186,7 +186,7 @@ def test_refuses_wrong_sizes():
 @pytest.mark.parametrize("total", [64, 65, 127, 128, 129, 1023, 2047, 2048, 4094, 4095])
 @pytest.mark.parametrize("v", [-128, 127])
 def test_values_under_weights_of_every_sum(total, v):
-    """SPEC 7.4, 7.5 alone, at both ends of B; the second column has noise."""
+    """Only SPEC 7.4 and 7.5, at both ends of B; the second column is noise."""
     rng = np.random.default_rng(total)
     weights = np.zeros((70, 70), I8)
     for row in weights:
@@ -203,7 +203,7 @@ def test_values_under_weights_of_every_sum(total, v):
 
 @pytest.mark.parametrize("value", [-128, -1, 0, 1, 127])
 def test_values_survive_weights_that_no_softmax_makes(value):
-    """Such weights break 7.4; whatever comes out, nothing around it changes."""
+    """Such weights violate 7.4; whatever the result, nothing around it changes."""
     qkv = random_qkv(np.random.default_rng(1), 40, 1, 4)
     try:
         run("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8), scratch_of(40, 4))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What every operation refuses: wrong buffers, wrong numbers, overlap. Nothing is written or crashes."""
+"""Refusals of every operation: wrong buffers, wrong numbers, overlap. Nothing is written and nothing crashes."""
 
 import inspect
 
@@ -21,7 +21,7 @@ def scratch(name, *sizes):
     return lambda: Scratch(getattr(ternary, f"{name}_scratch")(*sizes))
 
 
-# Valid arguments of every operation; functions make what it writes.
+# Valid arguments of every operation; functions create the written ones.
 CASES = {
     "decode": [np.zeros((2, 16), U8), lambda: Out((10, 16), I8)],
     "linear": [
@@ -88,7 +88,7 @@ def refused(name, arguments):
 
 
 class Other(In):
-    """Stands for an argument; any array, as it is."""
+    """Replaces an argument; any array, unchanged."""
 
     def __init__(self, array):
         self.array = array
@@ -106,7 +106,7 @@ def numbers():
 
 
 def shifted(array):
-    """The same values one byte beyond a multiple of 16."""
+    """The same values one byte past a multiple of 16."""
     memory = np.zeros(array.nbytes + 32, U8)
     start = -memory.ctypes.data % 16 + 1
     values = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -155,11 +155,11 @@ def test_wrong_lengths(name, position):
     argument = valid(name)[position]
     sizes = {argument.array.size - 1, argument.array.size + 1}
     if isinstance(argument, Scratch):
-        sizes = {1}  # scratch may be longer; each family tests its own least size
+        sizes = {1}  # scratch may be longer; each operation's own tests check its minimum
     if name == "topk":
-        sizes = {1} if position == 0 else {6}  # as many logits and places as wanted, but not more places
+        sizes = {1} if position == 0 else {6}  # any number of logits and places, but no more places than logits
     if name == "prefetch":
-        sizes = {0}  # any length will do but none
+        sizes = {0}  # any length but 0
     for size in sizes:
         arguments = valid(name)
         arguments[position] = Other(np.resize(argument.array, size))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Operations on two cores: the same bytes as on one, each part within its own scratch; cores() and use() themselves.
+"""Operations on two cores: the same bytes as on one core, separate scratch for each part; cores() and use().
 
 On the simulated chip the two parts run one after the other.
 """
@@ -17,19 +17,19 @@ from tests.mpy_module.test_attention import EXPONENTIAL, random_qkv
 from tests.mpy_module.test_linear import random_layer
 
 SANITIZED = "TERNARY_LIBRARY" in os.environ
-REPEATS = 5  # a race shows now and then
+REPEATS = 5  # a race shows only sometimes
 
 
 @pytest.fixture(autouse=True)
 def one_core_again():
-    """cores() as it was."""
+    """Restores cores()."""
     yield
     assert ternary.cores(1) == 1
 
 
 @pytest.fixture
 def both(target):
-    """Makes a call with one core and, several times, with two; checks that it gives the same."""
+    """Makes a call on one core and several times on two; checks that the results are equal."""
 
     def compare(call):
         assert ternary.cores(1) == 1
@@ -105,7 +105,7 @@ def test_elements(both, count):
 
 @pytest.mark.parametrize("name", ["linear", "attention"])
 def test_parts_have_scratch_of_their_own(name):
-    """Long enough for both cores to be at work at a time, and often."""
+    """Long and repeated, so that both cores work at the same time."""
     rng = np.random.default_rng(1)
     if name == "linear":
         x, trits, *scales = random_layer(rng, 1024, 96, 20)
@@ -122,7 +122,8 @@ def test_parts_have_scratch_of_their_own(name):
 
 
 @on_every_target
-def test_scratch_for_one_core_is_too_little_for_two(target):
+def test_scratch_for_one_core_serves_one_core(target):
+    """Nothing is written beyond it, whatever cores() says; less than for one core is refused."""
     x, trits, *scales = random_layer(np.random.default_rng(0), 17, 33, 2)
     layer = x, oracle.pack_weight(trits), *scales, Out((2, 17), I8)
     attention = random_qkv(np.random.default_rng(0), 33, 1, 16), 33, 1, 5, EXPONENTIAL, 1, Out((33, 16), I8), 0
@@ -135,15 +136,18 @@ def test_scratch_for_one_core_is_too_little_for_two(target):
         ternary.cores(2)
         two = measure()
         assert two > one
-        refused(name, *arguments, Scratch(one), match=f"{name}: scratch has {one} bytes, needs at least {two}")
-        run(name, *arguments, Scratch(two))
+        match = f"{name}: scratch has {one - 1} bytes, needs at least {one}"
+        refused(name, *arguments, Scratch(one - 1), match=match)
+        expected = run(name, *arguments, Scratch(two))
+        for size in (one, one + 1, two - 1):
+            equal(run(name, *arguments, Scratch(size)), expected)
+        ternary.cores(1)
+        equal(run(name, *arguments, Scratch(two)), expected)
 
 
 def test_cores_are_one_or_two():
     for wanted, given in ((0, 1), (2, 2), (-1, 1), (3, 2), (1, 1), (2**31 - 1, 2), (-(2**31), 1)):
         assert ternary.cores(wanted) == given == ternary.cores()
-    with pytest.raises(TypeError):
-        ternary.cores("2")
 
 
 def test_use_names_the_rows():
@@ -152,7 +156,7 @@ def test_use_names_the_rows():
             runner = ternary.use(target)
             assert runner.backends() == backends.split(", ")
             assert ternary.use("reference") is runner
-            with pytest.raises(ValueError, match=re.escape(f"use: 'nonsense' is not one of {backends}, host, lx7")):
+            with pytest.raises(ValueError, match=re.escape(f"use: name is not one of {backends}, host, lx7")):
                 ternary.use("nonsense")
     finally:
         ternary.use("host")
@@ -194,24 +198,22 @@ logits.append(list(model(picture)))
 ternary.use("reference")
 logits.append(list(model(picture)))
 print(all(l == logits[0] for l in logits), len(logits), len(logits[0]))
-for wrong in (lambda: ternary.use("nonsense"), lambda: ternary.use(3), lambda: ternary.cores("2")):
-    try:
-        wrong()
-    except (ValueError, TypeError) as error:
-        print(type(error).__name__, error)
+try:
+    ternary.use("nonsense")
+except ValueError as error:
+    print("ValueError", error)
 """
 
 
 @pytest.mark.skipif(SANITIZED, reason="MicroPython is not built with sanitizers")
 def test_on_a_board(request):
-    """A whole model, loaded with one core or two and used with the other number."""
+    """A whole model, loaded with one core and used with two, and the other way round."""
     one = ternary.linear_scratch(96)
     ternary.cores(2)
     two = ternary.linear_scratch(96)
     result = request.getfixturevalue("board").mpremote("exec", BOARD)
     assert result.returncode == 0, result.stdout
-    *lines, use, wrong_use, wrong_cores = result.stdout.splitlines()
+    *lines, wrong_use = result.stdout.splitlines()
     cores = [f"cores {n} {n}" for n in (1, 2, 1, 1, 2, 1)]
     assert lines == [f"1 {one}", *cores, f"two {two}", "True 7 10"]
-    assert use == "ValueError use: 'nonsense' is not one of reference"
-    assert wrong_use.startswith("TypeError") and wrong_cores.startswith("TypeError")
+    assert wrong_use == "ValueError use: name is not one of reference"

@@ -16,7 +16,7 @@ SIZES = (1, 5, 15, 16, 17, 33, 49, 96, 384)
 
 
 def largest_bias(inputs, shift):
-    """SPEC 4.3 at its bound, as far as int16 goes; one value per output or one for all."""
+    """SPEC 4.3 at its bound, within int16; one value per output or one for all."""
     return np.minimum((oracle.ACCUMULATOR_MAX - 128 * inputs) // 2 ** np.maximum(np.asarray(shift, int) - 6, 0), 32767)
 
 
@@ -152,7 +152,7 @@ def test_padding_never_reaches_a_result():
 
 
 def test_bytes_that_no_value_makes():
-    """SPEC 2.3: they hold digits all the same."""
+    """SPEC 2.3: they still decode to digits."""
     packed = np.random.default_rng(6).integers(0, 256, (2, 7, 16)).astype(U8)
     trits = oracle.unpack_weight(packed, 32, 35)
     x, _, bias, multiplier, shift = random_layer(np.random.default_rng(7), 32, 35, 4)

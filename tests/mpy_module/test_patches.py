@@ -17,7 +17,7 @@ SIDES = ((1, 1), (1, 2), (2, 1), (3, 3), (4, 7), (9, 5), (1, 13), (13, 2), (16, 
 
 
 def noise(height, width, channels):
-    """int8 [height, width, channels] without zeros, so that padding is told from pixels."""
+    """int8 [height, width, channels] without zeros, to distinguish pixels from padding."""
     picture = np.random.default_rng(height * 5000 + width).integers(-128, 127, (height, width, channels)).astype(I8)
     picture[picture >= 0] += 1
     return picture
@@ -50,7 +50,7 @@ def test_patches(window, channels):
 
 @pytest.mark.parametrize("window", [(2, 2, 0), (3, 2, 1), (3, 1, 2), (5, 2, 4)], ids=str)
 def test_some_rows_of_patches(window):
-    """Any of them, and one more than there are."""
+    """Some rows, and one row too many."""
     picture = noise(9, 5, 3)
     expected = check(picture, *window)
     rows = len(expected)
@@ -64,7 +64,7 @@ def test_some_rows_of_patches(window):
 
 @pytest.mark.parametrize(("kernel", "channels"), [(63, 1), (1, 4032), (36, 3), (2, 1008), (3, 448)])
 def test_patches_of_most_inputs(kernel, channels):
-    """K is 4032 or as near to it as a square comes."""
+    """K is 4032, or as close as a square kernel comes."""
     picture = noise(3, 2, channels)
     check(picture, kernel, max(1, kernel // 2), kernel - 1)
     too_many = Out((1,), I8)

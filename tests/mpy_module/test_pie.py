@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The PIE backend on the simulated chip: sizes, addresses and values at which its kernels take another path, with
-buffers in every memory. Expected values come from the oracle."""
+"""The PIE backend on the simulated chip: sizes, addresses and values that select each path of its kernels, with buffers
+in every memory. Expected values come from the oracle."""
 
 from itertools import product
 
@@ -14,7 +14,7 @@ from tests.mpy_module.test_attention import EXPONENTIAL, FLAT, ONE_HOT, random_q
 from tests.mpy_module.test_linear import largest_bias, spread
 
 pytestmark = [pytest.mark.lx7, pytest.mark.usefixtures("pie")]
-# Distances from a multiple of 16: kernels read rows where they lie, or copies of them.
+# Offsets from a multiple of 16: kernels read rows in place or copy them first.
 OFFSETS = (0, 1, 4, 8, 15)
 INPUTS = (1, 15, 16, 17, 32, 33, 48, 64, 4032)
 
@@ -43,7 +43,7 @@ class Placed:
         self.before = self.memory.copy()
         if where == "flash":
             self.memory.flags.writeable = False
-        # A slice of the whole, so that the chip has the noise beside it, too.
+        # A slice of the whole, so that the chip also maps the noise next to it.
         view = memoryview(self.memory)[self.start : self.end]
         self.view = view.cast(np.dtype(dtype).char)
 
@@ -54,7 +54,7 @@ class Placed:
 
 
 def put(values, where="sram", offset=0):
-    """An array with these values."""
+    """An array with these values in the given memory."""
     values = np.asarray(values)
     return Placed(values.shape, values.dtype, where, offset, values)
 
@@ -65,7 +65,7 @@ def scratch(size, offset=0):
 
 
 def run(name, *arguments, out):
-    """Runs an operation, checks all that lies around its buffers and its inputs; returns what is in `out` then."""
+    """Runs an operation and checks its inputs and the noise around all buffers; returns the content of `out`."""
     getattr(ternary, name)(*[a.view if isinstance(a, Placed) else a for a in arguments])
     for argument in arguments:
         if isinstance(argument, Placed):
@@ -98,7 +98,7 @@ def linear(numbers, wheres=("sram", "flash", "sram"), offsets=(0, 0, 0, 0, 0)):
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("rows", [1, 2, 33])
 def test_linear(inputs, rows):
-    """Odd and even groups of 16 inputs, a rest, one group alone; outputs with and without a rest."""
+    """Odd and even numbers of groups of 16 inputs, a remainder, one group; outputs with and without a remainder."""
     rng = np.random.default_rng(inputs * 100 + rows)
     for outputs in (16, 32, 15, 17) if inputs < 4032 or rows < 33 else (17,):
         linear(layer(rng, outputs, inputs, rows))
@@ -159,7 +159,7 @@ def test_logits(inputs, offset):
 @pytest.mark.parametrize("vectors", [1, 2, 5, 33])
 @pytest.mark.parametrize("offsets", [(0, 0), (1, 0), (0, 1), (8, 8)])
 def test_decode(vectors, offsets):
-    """Every byte, wherever it lies."""
+    """Every byte value, at every offset."""
     packed = np.resize(np.arange(256, dtype=U8)[::-1], (vectors, 16))
     for where in ("sram", "psram", "flash"):
         out = Placed((5 * vectors, 16), I8, "sram", offsets[1])
@@ -212,7 +212,7 @@ def test_attention_leaves_the_columns_beside_it(column, width):
 
 
 def exact_scores(qkv, score_shift):
-    """SPEC 7.1 of one head whatever its sums are."""
+    """SPEC 7.1 of one head for sums of any size."""
     q, k, _ = (part[0] for part in oracle.split_heads(qkv, 1))
     return oracle.sat8(q @ k.T >> score_shift).astype(I8)
 
@@ -260,7 +260,7 @@ def test_scores_and_values_of_a_head(tokens, offset):
     equal(actual, expected)
 
 
-# Tables whose ends differ from all else.
+# Tables with ends that differ from all other entries.
 FIRST = np.array([127] + [0] * 254 + [127], I8)
 LAST = np.array([127] + [126] * 254 + [0], I8)
 TABLES = {"exponential": EXPONENTIAL, "flat": FLAT, "one hot": ONE_HOT, "first and last": FIRST, "all but last": LAST}
@@ -285,7 +285,7 @@ def test_softmax(tokens, table):
 
 @pytest.mark.parametrize("width", [1, 7, 8, 15, 16, 17, 48, 80, 100, 496, 504, 512, 520, 1008, 4096])
 def test_layernorm(width):
-    """Rows of rails, whose squares fill 40 bits at 504 values, and of noise; x and out where they fall."""
+    """Rows of rails, whose squares fill 40 bits at 504 values, and of noise; x and out at various offsets."""
     rng = np.random.default_rng(width)
     x = rng.integers(-32768, 32768, (7, width)).astype(I16)
     x[1], x[2] = -32768, 32767
@@ -319,7 +319,7 @@ def test_lookup(count):
 
 @pytest.mark.parametrize("shift", range(9))
 def test_residual(shift):
-    """Every y beside residuals at the rails; y and residual where they fall."""
+    """Every y with residuals at the rails; y and residual at various offsets."""
     y = np.tile(np.arange(-128, 128), 7).astype(I8)
     rails = np.repeat(np.array([-32768, -32767, -1, 0, 1, 32766, 32767], I16), 256)
     for count, offsets in product((1, 15, 16, 17, 33, 1792), ((0, 0), (2, 0), (0, 1), (8, 8))):
@@ -343,7 +343,7 @@ def test_patches(channels, offset):
 
 
 def test_the_backend_in_use_is_pie(chip):
-    """All of the above would hold for the reference backend, too."""
+    """Needed because all tests above would also pass on the reference backend."""
     assert chip.backends() == ["pie", "reference"]
     x, table, counts = bytes(4096), bytes(range(256)), []
     for backend in (1, 0):

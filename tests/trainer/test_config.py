@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: MIT
 """trainer.config: the shipped configuration loads, mistakes are named."""
 
+import dataclasses
 import re
 
 import pytest
 
 from tests.conftest import ROOT
-from trainer.config import load_config
+from trainer.config import (
+    ComputeSettings,
+    DistillationSettings,
+    Phase,
+    RecoveryPhase,
+    StudentPhase,
+    load_config,
+)
+from trainer.data import DataSettings
 from trainer.errors import TrainerError
 from trainer.model.quantize import Rule
-from trainer.training.phases import keep_settings
 
 CONFIGS = ROOT / "trainer" / "configs"
 SHIPPED = CONFIGS / "fashion_mnist.toml"
@@ -125,9 +133,46 @@ def test_mistakes_are_named(tmp_path, old, new, words):
         load_config(path)
 
 
-def test_checkpoints_are_not_resumed_with_other_settings(tmp_path):
-    settings = tmp_path / "settings.json"
-    keep_settings(load_config(SHIPPED), settings)
-    keep_settings(load_config(SHIPPED), settings)
-    with pytest.raises(TrainerError, match=r"made with other settings than .*edited\.toml's"):
-        keep_settings(load_config(edited(tmp_path, "seed = 1", "seed = 2")), settings)
+FLOATS = [
+    f"{section}.{field.name}"
+    for section, kind in (
+        ("data", DataSettings),
+        ("distillation", DistillationSettings),
+        ("teacher.training", Phase),
+        ("student", StudentPhase),
+        ("recovery", RecoveryPhase),
+        ("compute", ComputeSettings),
+    )
+    for field in dataclasses.fields(kind)
+    if field.type in (float, "float")
+]
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
+@pytest.mark.parametrize("setting", FLOATS)
+def test_numbers_must_be_finite(setting, value):
+    section, _, key = setting.rpartition(".")
+    words = re.escape(f"{SHIPPED}: [{section}] {key} is ") + "-?(inf|nan), must be a finite number"
+    with pytest.raises(TrainerError, match=words):
+        load_config(SHIPPED, [f"{setting}={value}"])
+
+
+def test_all_float_settings_are_tried():
+    assert len(FLOATS) == 28
+    assert {"student.learning_rate", "compute.checkpoint_minutes", "data.hflip"} <= set(FLOATS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("model.options={mlp_ratio=inf}", "[model] options.mlp_ratio is inf, must be a finite number"),
+        ("model.options={a=[{b=nan}]}", "[model] options.a.b is nan, must be a finite number"),
+        ("model.options={a=1979-05-27}", "[model] options.a is 1979-05-27, must be a number, a text"),
+        (f"student.epochs=1{'0' * 30}", "[student] epochs is a whole number of 100 bits, must fit 64"),
+        (f"student.learning_rate=1{'0' * 400}", "[student] learning_rate is a whole number of 1329 bits"),
+        (f"model.options={{a=1{'0' * 30}}}", "[model] options.a is a whole number of 100 bits"),
+    ],
+)
+def test_values_that_no_record_could_hold(change, words):
+    with pytest.raises(TrainerError, match=re.escape(words)):
+        load_config(SHIPPED, [change])

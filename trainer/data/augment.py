@@ -58,7 +58,7 @@ class Augmentation:
                 hflip=settings.hflip,
                 color_jitter=settings.color_jitter,
                 auto_augment=settings.auto_augment or None,
-                interpolation="bilinear",  # as SPEC 3.4, see trainer/data/resampling.py
+                interpolation="bilinear",  # as SPEC 3.4, see trainer/experiments/resampling.py
                 normalize=False,
             )
         except (AssertionError, ValueError, KeyError, IndexError) as error:

@@ -68,6 +68,13 @@ class Pictures(ABC):
         """All pictures in order, not augmented, as the board would see them (SPEC 3.2 to 3.4)."""
 
     @abstractmethod
+    def inventory(self) -> dict[str, str]:
+        """What the set is made of: by name of each part, as a file, its label and the digest of its content.
+
+        Two sets with equal inventories hold the same pictures with the same labels.
+        """
+
+    @abstractmethod
     def picked(self, indices: Sequence[int]) -> Self:
         """The pictures with these indices."""
 

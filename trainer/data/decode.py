@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Decode picture files to RGB, and crop and resize them as the board does."""
 
+import hashlib
 import io
 import math
 import warnings
@@ -68,12 +69,24 @@ def read_file(path: Path) -> bytes:
         raise TrainerError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def read_picture(path: Path) -> Image.Image:
-    """The picture of a file, upright, mode RGB; TrainerError names a file that has none."""
+def content_digest(content: bytes) -> str:
+    """The digest by which a file's content is known again."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def read_picture(path: Path, digest: str = "") -> Image.Image:
+    """The picture of a file, upright, mode RGB; TrainerError names a file that has none.
+
+    digest: of the content that is wanted, "" if any is.
+    """
+    content = read_file(path)
     try:
-        return decode(read_file(path))
+        image = decode(content)
     except UnreadableError as error:
         raise TrainerError(f"{path}: not a readable picture ({error})") from None
+    if digest and content_digest(content) != digest:
+        raise TrainerError(f"{path}: replaced by another picture since the run began to read the folder")
+    return image
 
 
 def middle_square(image: Image.Image) -> Image.Image:

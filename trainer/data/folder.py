@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Pictures in folders, read on demand."""
 
-import signal
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from trainer.data.check import find_problems
 from trainer.data.decode import read_picture, square
 from trainer.data.listing import list_pictures, readable_names
 from trainer.data.settings import DataSettings
-from trainer.errors import TrainerError
+from trainer.data.workers import start_worker
+from trainer.errors import TrainerError, require
 
 SQUARES_BYTES = 512 << 20  # of decoded squares kept in memory
 NAMED = 3  # files that the warning about skipped ones names
@@ -29,15 +31,20 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Task:
-    """The work of a process that reads pictures: make(picture, index) gives uint8 [size, size, channels]."""
+    """The work of a process that reads pictures: make(picture, index) gives uint8 [size, size, channels].
+
+    digests: of the files' contents; empty if they were not checked.
+    """
 
     root: Path
     files: Sequence[str]
+    digests: Sequence[str]
     make: Callable[[Image.Image, int], np.ndarray]
 
     def __getitem__(self, index: int) -> np.ndarray | TrainerError:
         try:
-            return self.make(read_picture(self.root / self.files[index]), index)
+            digest = self.digests[index] if self.digests else ""
+            return self.make(read_picture(self.root / self.files[index], digest), index)
         except TrainerError as error:
             return error  # raised in load(), so that its text holds no worker's traceback
 
@@ -49,11 +56,6 @@ def stacked(items: list[np.ndarray | TrainerError]) -> np.ndarray | TrainerError
     """
     errors = (item for item in items if isinstance(item, TrainerError))
     return next(errors, None) or np.stack(items)
-
-
-def ignore_interrupts(worker: int) -> None:
-    """Ctrl-C ends the training, which ends its workers; otherwise each of them would print a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Squares:
 
 @dataclass(frozen=True, eq=False)
 class FolderPictures(Pictures):
-    """files: paths relative to root; augmentation follows the settings and is unlimited."""
+    """files: paths relative to root; digests: of their contents, empty until they are checked; augmentation follows
+    the settings and is unlimited."""
 
     root: Path
     files: tuple[str, ...]
@@ -96,6 +99,7 @@ class FolderPictures(Pictures):
     labels: tuple[str, ...]
     settings: DataSettings
     others: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
     squares: Squares = field(default_factory=Squares, repr=False)
     variants = None
 
@@ -126,18 +130,19 @@ class FolderPictures(Pictures):
     def check(self, cache: Path | None = None) -> "FolderPictures":
         """The set without unreadable files, which one line on stderr lists.
 
-        Every file is opened once; cache: folder that keeps the results. TrainerError names a class without readable
-        pictures.
+        Every file is read once; cache: folder that keeps the results. A file that is replaced by another picture later
+        is refused when it is read. TrainerError names a class without readable pictures.
         """
-        problems = find_problems(self.root, self.files, cache, self.settings.workers)
-        good = [index for index, problem in enumerate(problems) if not problem]
-        bad = [f"{file} ({problem})" for file, problem in zip(self.files, problems, strict=True) if problem]
+        verdicts = find_problems(self.root, self.files, cache, self.settings.workers)
+        good = [index for index, verdict in enumerate(verdicts) if not verdict.problem]
+        pairs = zip(self.files, verdicts, strict=True)
+        bad = [f"{file} ({verdict.problem})" for file, verdict in pairs if verdict.problem]
         bad += [f"{file} (no picture's suffix)" for file in self.others]
         if bad:
             more = ", .." if len(bad) > NAMED else ""
             files = "file" if len(bad) == 1 else "files"
             print(f"{self.root}: skipped {len(bad)} {files}: {', '.join(bad[:NAMED])}{more}", file=sys.stderr)
-        checked = replace(self.picked(good), others=())
+        checked = replace(self, digests=tuple(verdict.digest for verdict in verdicts), others=()).picked(good)
         counts = torch.bincount(checked.targets, minlength=len(self.labels))
         if not counts.all():
             first = int((self.targets == int(counts.argmin())).nonzero()[0])
@@ -147,11 +152,11 @@ class FolderPictures(Pictures):
     def load(self, make: Callable[[Image.Image, int], np.ndarray], batches: list[list[int]]) -> Iterator[Tensor]:
         """uint8 [batch, size, size, channels] of each list of indices; TrainerError names an unreadable file."""
         loader = DataLoader(
-            Task(self.root, self.files, make),
+            Task(self.root, self.files, self.digests, make),
             batch_sampler=batches,
             num_workers=min(self.settings.workers, len(batches)),
             collate_fn=stacked,
-            worker_init_fn=ignore_interrupts,
+            worker_init_fn=partial(start_worker, os.getpid()),
             generator=torch.Generator(),  # otherwise it would draw from torch's global generator
         )
         for images in loader:
@@ -193,8 +198,16 @@ class FolderPictures(Pictures):
     def picked(self, indices: Sequence[int]) -> "FolderPictures":
         """See Pictures."""
         files = tuple(self.files[index] for index in indices)
+        digests = tuple(self.digests[index] for index in indices) if self.digests else ()
         targets = self.targets[torch.tensor(indices, dtype=torch.int64)]
-        return replace(self, files=files, targets=targets, squares=Squares())
+        return replace(self, files=files, digests=digests, targets=targets, squares=Squares())
+
+    def inventory(self) -> dict[str, str]:
+        """See Pictures: by path below the settings' folder."""
+        require(len(self.digests) == len(self.files), f"{self.root}: files were not checked")
+        above = self.root.relative_to(Path(self.settings.path).expanduser())
+        entries = zip(self.files, self.targets.tolist(), self.digests, strict=True)
+        return {str(above / file): f"{self.labels[target]} {digest}" for file, target, digest in entries}
 
     def split(self, validation: int) -> tuple["FolderPictures", "FolderPictures"]:
         """(training, validation): the same fraction of every class is held out, at random with a fixed seed."""

@@ -68,7 +68,13 @@ def claimed(directory: Path) -> Iterator[bool]:
 
 def run_row(config: Config, directory: Path, control: bool) -> Outcome:
     """Train one row with one seed."""
-    recipe = Recipe.load(config, directory)
+    with Recipe.opened(config, directory) as recipe:
+        return outcome_of(recipe, control)
+
+
+def outcome_of(recipe: Recipe, control: bool) -> Outcome:
+    """`run_row` of an opened recipe."""
+    config = recipe.config
     teacher, _ = prepare_teacher(recipe)
     if control:
         return Outcome(train_control(recipe, teacher)[1].best, None, None)

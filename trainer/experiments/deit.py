@@ -133,7 +133,7 @@ def main() -> None:
     if not file.exists():
         with step(f"making {file.relative_to(ROOT)}"):
             # In a process of its own: torch's memory is not needed afterwards.
-            code = f"from tests.firmware.deit import make_model; make_model({side})"
+            code = f"from trainer.experiments.deit import make_model; make_model({side})"
             subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     pixels = bytes((i * 7 + (i >> 8) * 13) & 255 for i in range(side * side * CHANNELS))
     with step("computing it on the host"):

@@ -13,16 +13,16 @@ from trainer.model.layers import TernaryLayerNorm, ternary_modules
 from trainer.model.predict import accuracy, limited_threads
 from trainer.model.quantize import GRANULARITIES, RULES, Rule
 from trainer.model.student import Student
-from trainer.training.checkpoint import load_if_present
-from trainer.training.loop import checkpoint_path
+from trainer.training.checkpoint import load_phase
+from trainer.training.manifest import checkpoint_path
 from trainer.training.output_aware import OUTPUT_AWARE, output_aware
 from trainer.training.phases import Recipe, calibration_pictures
 
 
-def trained_control(student: Student, run: Path) -> Student:
-    """`student` with the weights of the FP32 control in the folder `run`."""
-    path = checkpoint_path(run, "control")
-    state = load_if_present(path)
+def trained_control(recipe: Recipe) -> Student:
+    """The student of a recipe with the weights of the FP32 control in its folder."""
+    student, path = recipe.new_student(), checkpoint_path(recipe.directory, "control")
+    state = load_phase(path, "control", recipe.manifest)
     if state is None:
         raise TrainerError(f"{path}: not found; `trainer control` makes it")
     student.load_state_dict(state["progress"]["best_weights"])
@@ -48,12 +48,18 @@ def measure(config: Config, run: Path, output: Path) -> str:
 
     Written as JSON to `output`, returned as lines for people.
     """
-    recipe = Recipe.load(config, run)
-    student = trained_control(recipe.new_student(), run)
+    with Recipe.opened(config, run) as recipe:
+        found = measured(recipe)
+    write_json(found, output)
+    return aligned((name, f"{top1:.2f} %") for name, top1 in found.items())
+
+
+def measured(recipe: Recipe) -> dict[str, float]:
+    """Validation top-1 in percent, by what was measured."""
+    config, student = recipe.config, trained_control(recipe)
     with limited_threads(config.compute.threads):
         found = {"FP32": accuracy(student, recipe.validation)}
         found |= {name: accuracy(made, recipe.validation) for name, made in under_rules(student)}
         output_aware(student, calibration_pictures(recipe))
         found[OUTPUT_AWARE] = accuracy(student, recipe.validation)
-    write_json(found, output)
-    return aligned((name, f"{top1:.2f} %") for name, top1 in found.items())
+    return found

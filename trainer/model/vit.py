@@ -167,7 +167,7 @@ class Architecture:
     pool: str = "token"
 
     def __post_init__(self) -> None:
-        problem = import_ftervit().modelfile.architecture_problem(asdict(self))
+        problem = import_ftervit().architecture.architecture_problem(asdict(self))
         if problem:
             raise TrainerError(": ".join(problem))
 

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from host_sim.tables import aligned
-from trainer.errors import TrainerError, require
+from trainer.errors import TrainerError, one_line, require
 from trainer.package import import_ftervit
 
 EMBEDDINGS, NORMS, INTEGERS, TABLES = "cls_token + pos_embed", "layer norms", "bias, multiplier, shift", "tables"
@@ -32,14 +32,16 @@ GROUPS = (
     ("head", r"head\.weight"),
     (INTEGERS, r".*\.(bias|multiplier|shift)"),
     (TABLES, r".*\.table"),
-    (OTHER, r".*"),
+    (OTHER, r"(?s:.*)"),
 )
 UNTERNARY = (EMBEDDINGS, INTEGERS, TABLES)  # groups that SPEC stores as integers
+
+LARGEST_RANK, MOST = 8, 1 << 31  # dimensions of a shape, and the size of each
 
 
 def group_of(name: str) -> str:
     """The group of a tensor."""
-    return next(group for group, pattern in GROUPS if re.fullmatch(pattern, name))
+    return next((group for group, pattern in GROUPS if re.fullmatch(pattern, name)), OTHER)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ class Tensor:
     @property
     def packed(self) -> bool:
         """Whether the bytes are trits in the form of SPEC 2.6 or 2.7."""
-        reader = import_ftervit().modelfile
+        packed_shape = import_ftervit().architecture.packed_shape
         return (
             self.stored.dtype == np.uint8
             and len(self.shape) in (1, 2)
-            and list(self.stored.shape) == reader.packed_shape(self.shape)
+            and list(self.stored.shape) == packed_shape(self.shape)
         )
 
     @property
@@ -126,9 +128,9 @@ class Forward:
         over T tokens of width D costs T * (3 D^2 + D^2 + 2 D * mlp_hidden) for its linear layers and 2 T^2 D for
         attention (q k and weights v). The head costs D * num_classes. Additions, norms and tables are not counted.
         """
-        reader, sizes, macs = import_ftervit().modelfile, completed(sizes), 0
-        grids = reader.grids(sizes)
-        for index, (_, kernel, *_) in enumerate(reader.convolutions(sizes)):
+        architecture, sizes, macs = import_ftervit().architecture, completed(sizes), 0
+        grids = architecture.grids(sizes)
+        for index, (_, kernel, *_) in enumerate(architecture.convolutions(sizes)):
             (_, inputs), (side, channels) = grids[index : index + 2]
             macs += side**2 * channels * kernel**2 * inputs
         side, width = grids[-1]
@@ -139,7 +141,7 @@ class Forward:
 
 def completed(sizes: dict[str, Any]) -> dict[str, Any]:
     """The metadata `architecture` with the sizes that version 1 of the format did not have."""
-    return {"stem": [], "patch_stride": sizes["patch_size"], "patch_padding": 0} | sizes
+    return {"stem": [], "patch_stride": sizes.get("patch_size"), "patch_padding": 0} | sizes
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,8 @@ class Inspection:
         if self.unternary:
             lines.append(f"not ternary: {', '.join(self.unternary)}")
         verdict = f"refuses it: {self.refused}" if self.refused else f"accepts it (format version {self.version})"
-        return [*lines, f"the shipped reader {verdict}"]
+        # Names in the file may hold line ends, or what no terminal shows.
+        return [one_line(line) for line in (*lines, f"the shipped reader {verdict}")]
 
     def text(self) -> str:
         """Table and facts as lines for people."""
@@ -264,12 +267,38 @@ def read_tensors(path: Path) -> tuple[dict[str, str], list[Tensor]]:
     try:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
-            shapes = json.loads(metadata.get("shapes", "{}"))
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - file is no mapping
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # numpy lacks some dtypes
         raise TrainerError(f"{path}: not a model file ({error})") from None
     require(metadata.get("format") == "ftervit", f"{path}: not a model file (metadata format is not ftervit)")
-    return metadata, [Tensor(name, shapes.get(name, list(array.shape)), array) for name, array in stored.items()]
+    shapes = parsed(path, metadata, "shapes") if "shapes" in metadata else {}
+    require(isinstance(shapes, dict), f"{path}: shapes: must be a JSON object")
+    return metadata, [tensor_of(path, name, array, shapes) for name, array in stored.items()]
+
+
+def parsed(path: Path, metadata: dict[str, str], key: str) -> Any:
+    """A value of the metadata that is JSON."""
+    try:
+        return json.loads(metadata[key])
+    except (KeyError, ValueError, RecursionError) as error:
+        why = "missing" if isinstance(error, KeyError) else f"not valid JSON ({error})"
+        raise TrainerError(f"{path}: {key}: {why}") from None
+
+
+def tensor_of(path: Path, name: str, stored: np.ndarray, shapes: dict[str, Any]) -> Tensor:
+    """A stored array with the logical shape that the metadata gives it; TrainerError for one that it cannot have."""
+    reader, shape = import_ftervit().modelfile, shapes.get(name, list(stored.shape))
+    field = f"{path}: shapes: '{name[:80]}'"
+    require(
+        isinstance(shape, list) and len(shape) <= LARGEST_RANK and all(reader.whole(size, 0, MOST) for size in shape),
+        f"{field} must be a list of at most {LARGEST_RANK} whole numbers",
+    )
+    tensor = Tensor(name, shape, stored)
+    require(
+        tensor.packed or reader.product(shape) <= stored.size,
+        f"{field} is {shape}, more than the {stored.size} elements stored",
+    )
+    return tensor
 
 
 def header_rows(path: Path) -> Iterator[Group]:
@@ -285,9 +314,22 @@ def reader_problem(path: Path) -> str:
     """The error of the shipped reader for a file, "" if it accepts it."""
     try:
         import_ftervit().VisionTransformer.load(str(path))
-    except (OSError, ValueError) as error:
-        return str(error).removeprefix(f"{path}: ")
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        return str(error).removeprefix(f"{path}: ") or type(error).__name__
     return ""
+
+
+def checked_architecture(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """The metadata `architecture`; the reader's check accepts it with the sizes that version 1 did not have."""
+    architecture = parsed(path, metadata, "architecture")
+    try:
+        sizes = completed(architecture) if isinstance(architecture, dict) else architecture
+        problem = import_ftervit().modelfile.architecture_problem(sizes)
+    except RecursionError:
+        problem = ("architecture", "nested too deep")
+    if problem:
+        raise TrainerError(f"{path}: {': '.join(problem)}")
+    return architecture
 
 
 def inspect(path: Path) -> Inspection:
@@ -304,11 +346,8 @@ def inspect(path: Path) -> Inspection:
         groups[group_of(tensor.name)].add(tensor)
         padding.bytes += tensor.padding
     missing = [t.name for t in tensors if group_of(t.name) not in UNTERNARY and not t.packed]
-    try:
-        architecture = json.loads(metadata["architecture"])
-        forward = Forward.of(architecture)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise TrainerError(f"{path}: architecture in the metadata cannot be read ({error})") from None
+    architecture = checked_architecture(path, metadata)
+    forward = Forward.of(architecture)
     return Inspection(
         path=str(path),
         size=path.stat().st_size,

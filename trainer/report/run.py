@@ -12,11 +12,10 @@ from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 from trainer.paths import Files
 from trainer.settings import build
-from trainer.training.phases import PHASES
+from trainer.training.manifest import PHASES, SETTINGS
 from trainer.training.pipeline import files_of
 from trainer.training.restore import load_student, load_teacher
 
-SETTINGS = "settings.json"
 Log = list[dict[str, float]]
 
 

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from host_sim.setup.shell import lock
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
+from trainer.errors import TrainerError
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
@@ -68,23 +71,54 @@ def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pic
 def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTable:
     """Open the table at `path`; compute it first, or the part that an interrupted run left."""
     if not path.exists():
-        unfinished = path.with_suffix(".unfinished.npy")
-        shape = pictures.variants, len(pictures), len(pictures.labels)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not unfinished.exists():
-            empty = path.with_suffix(".empty.npy")
-            np.lib.format.open_memmap(empty, "w+", np.float16, shape)[:] = np.nan
-            empty.rename(unfinished)
-        fill_table(np.lib.format.open_memmap(unfinished, "r+"), teacher, pictures)
-        unfinished.rename(path)
+        with lock(f"teacher-{path.stem}"):
+            if not path.exists():
+                make_table(path, teacher, pictures)
     return TeacherTable(teacher, np.load(path, mmap_mode="r"))
+
+
+def make_table(path: Path, teacher: Teacher, pictures: Pictures) -> None:
+    """Compute the table at `path`, which is there when it is whole; what an interrupted run left is kept if usable."""
+    unfinished = path.with_suffix(".unfinished.npy")
+    shape = pictures.variants, len(pictures), len(pictures.labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logits = opened(unfinished, shape)
+    if logits is None:
+        write_empty(unfinished, shape, path)
+        logits = np.lib.format.open_memmap(unfinished, "r+")
+    fill_table(logits, teacher, pictures)
+    unfinished.rename(path)
+
+
+def write_empty(unfinished: Path, shape: tuple[int | None, ...], path: Path) -> None:
+    """Write a table of NaN; TrainerError that names `path` where there is no room for it."""
+    empty = path.with_suffix(".empty.npy")
+    try:
+        rows = np.lib.format.open_memmap(empty, "w+", np.float16, shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a SIGBUS where mapped pages are written
+            with open(empty, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, empty.stat().st_size)
+        rows[:] = np.nan
+        empty.rename(unfinished)
+    except OSError as error:
+        empty.unlink(missing_ok=True)
+        raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def opened(path: Path, shape: tuple[int | None, ...]) -> np.memmap | None:
+    """A table to go on with, or None: there is none, or one that is damaged."""
+    try:
+        found = np.lib.format.open_memmap(path, "r")  # "r+" would fill up a file that is too short
+    except (OSError, ValueError):
+        return None
+    return np.lib.format.open_memmap(path, "r+") if (found.shape, found.dtype) == (shape, np.float16) else None
 
 
 def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
     """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
     variants, count, _ = logits.shape
     where = next(teacher.parameters()).device
-    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, 0])]
+    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, -1])]  # what is written last
     with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
         for variant in todo:
             for start in range(0, count, TABLE_CHUNK):

@@ -24,15 +24,11 @@ from trainer.data import Batch, Pictures
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
 from trainer.model.predict import accuracy, device, limited_threads
-from trainer.training.checkpoint import load_if_present, save_state
+from trainer.training.checkpoint import ANEW, load_phase, made_for, save_state
+from trainer.training.manifest import checkpoint_path
 from trainer.training.processes import Processes
 
 STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged weights
-
-
-def checkpoint_path(directory: Path, name: str) -> Path:
-    """Path of the state of the run `name`."""
-    return directory / f"{name}.pt"
 
 
 @dataclass
@@ -40,9 +36,10 @@ class Run:
     """What one training run needs.
 
     model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
-    directory: checkpoint and log go there; start_epoch: called with the model (and again with the averaged one), the
-    epoch's number and the steps of it that an interrupted run has done; answers whether this epoch's weights may become
-    the best ones; after_step: called with the model and the learning rate after each step.
+    directory: checkpoint and log go there; manifest: digest of the run's manifest, which its checkpoint bears;
+    start_epoch: called with the model (and again with the averaged one), the epoch's number and the steps of it that an
+    interrupted run has done; answers whether this epoch's weights may become the best ones; after_step: called with the
+    model and the learning rate after each step.
     """
 
     name: str
@@ -55,6 +52,7 @@ class Run:
     seed: int
     directory: Path
     processes: Processes
+    manifest: str = ""
     start_epoch: Callable[[nn.Module, int, int], bool] = lambda model, epoch, step: True
     after_step: Callable[[nn.Module, float], None] = lambda model, rate: None
 
@@ -132,18 +130,24 @@ class Trainer:
         parts = {"model": self.run.model, "optimizer": self.optimizer}
         if self.ema is not None:
             parts["ema"] = self.ema
-        return {name: part.state_dict() for name, part in parts.items()} | {"progress": asdict(self.progress)}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        made = made_for(self.run.name, self.run.manifest)
+        return states | {"progress": asdict(self.progress), "made_for": made}
 
     def resume(self) -> None:
         """Continue from the run's last checkpoint, if there is one."""
-        state = load_if_present(self.run.checkpoint)
+        path = self.run.checkpoint
+        state = load_phase(path, self.run.name, self.run.manifest)
         if state is None:
             return
-        self.run.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        self.progress = Progress(**state["progress"])
+        try:
+            self.run.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.load_state_dict(state["ema"])
+            self.progress = Progress(**state["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise TrainerError(f"{path}: does not fit the model ({error}); {ANEW}") from None
         if self.progress.epoch < self.run.phase.epochs:
             done, step = self.progress.epoch, self.progress.step
             where = f", step {step} of {self.run.steps}" if step else ""

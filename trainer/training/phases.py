@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The phases of training: teacher, ternary student, recovery under SPEC's integers; and the FP32 control."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
 from trainer.errors import TrainerError
-from trainer.files import write_atomically
 from trainer.integer.calibrate import calibrate
 from trainer.model.pixels import Pixels
 from trainer.model.predict import device
@@ -21,31 +20,22 @@ from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.paths import READABLE, ROOT, TABLES
 from trainer.training.distill import DistillationTask, LiveTeacher, table_path, teacher_table
-from trainer.training.loop import Progress, Run, checkpoint_path, fit
+from trainer.training.loop import Progress, Run, fit
+from trainer.training.manifest import Beginning, Inventory, begin, checkpoint_path, locked, trains_teacher
 from trainer.training.output_aware import output_aware
 from trainer.training.processes import Processes
 from trainer.training.restore import load_teacher
 
-PHASES = ("teacher", "control", "student", "recovery")
 # Phases whose checkpoints are stale once a phase runs anew.
 MADE_FROM = {"teacher": ("control", "student", "recovery"), "student": ("recovery",)}
 
 
-def keep_settings(config: Config, path: Path) -> None:
-    """Record a run's settings beside its checkpoints; TrainerError for a run that was started with other settings."""
-    settings = json.dumps(config.shaping(), indent=1)
-    if not path.exists():
-        write_atomically(settings.encode(), path)
-    elif path.read_text() != settings:
-        raise TrainerError(
-            f"{path.parent} holds checkpoints made with other settings than {config.source}'s: "
-            "pass another --run, or delete it"
-        )
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """A configuration with its data; `directory` receives checkpoints and logs."""
+    """A configuration with its data; `directory` receives checkpoints and logs.
+
+    manifest: digest of what the run is made from.
+    """
 
     config: Config
     training: Pictures
@@ -53,20 +43,29 @@ class Recipe:
     pixels: Pixels
     directory: Path
     processes: Processes = field(default_factory=Processes)
+    manifest: str = ""
 
     @classmethod
-    def load(cls, config: Config, directory: Path) -> "Recipe":
-        """Open the data; note the settings in `directory`."""
+    @contextmanager
+    def opened(cls, config: Config, directory: Path, beginning: Beginning = "resume") -> Iterator["Recipe"]:
+        """Open the data, and `directory` for this training alone.
+
+        TrainerError if another training is at work in it, or if its checkpoints were made from other settings,
+        pictures or weights.
+        """
         processes = Processes.join()
-        training, validation = open_data(config.data, READABLE)
-        directory.mkdir(parents=True, exist_ok=True)
-        if processes.first:
-            keep_settings(config, directory / "settings.json")
-        processes.wait()
-        mean, std = training.statistics()
-        # A constant channel carries no information at any scale.
-        pixels = Pixels(tuple(mean), tuple(value or 1.0 for value in std))
-        return cls(config, training, validation, pixels, directory, processes)
+        with ExitStack() as stack:
+            if processes.first:
+                stack.enter_context(locked(directory))
+            training, validation = open_data(config.data, READABLE)
+            manifest = ""
+            if processes.first:
+                manifest = begin(directory, config, Inventory.of(training, validation), beginning).digest
+            manifest = processes.text(manifest)
+            mean, std = training.statistics()
+            # A constant channel carries no information at any scale.
+            pixels = Pixels(tuple(mean), tuple(value or 1.0 for value in std))
+            yield cls(config, training, validation, pixels, directory, processes, manifest)
 
     @property
     def classes(self) -> int:
@@ -102,6 +101,7 @@ class Recipe:
             seed=self.config.seed,
             directory=self.directory,
             processes=self.processes,
+            manifest=self.manifest,
             **hooks,
         )
         if not run.checkpoint.exists() and self.processes.first:
@@ -124,7 +124,7 @@ def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
     settings = recipe.config.teacher
     path = ROOT / settings.checkpoint
     progress = None
-    if settings.checkpoint and path.exists():
+    if settings.checkpoint and path.exists() and not trains_teacher(recipe.config, recipe.directory):
         teacher = load_teacher(path)
         if teacher.blueprint.classes != recipe.classes:
             raise TrainerError(f"{path}: teaches {teacher.blueprint.classes} classes, the data has {recipe.classes}")

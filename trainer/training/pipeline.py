@@ -20,6 +20,7 @@ from trainer.modelfile.export import export
 from trainer.paths import READABLE, ROOT, Files
 from trainer.training.checkpoint import save_weights
 from trainer.training.loop import Progress
+from trainer.training.manifest import Beginning
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 from trainer.training.restore import load_student
 
@@ -35,12 +36,17 @@ def files_of(config: Config, run: Path) -> Files:
     )
 
 
-def train(config: Config, run: Path) -> Files | None:
+def train(config: Config, run: Path, beginning: Beginning = "resume") -> Files | None:
     """Make all files of a configuration; resumes from the checkpoints in `run`. None in all processes but the first."""
     if not config.ternary.complete:
         raise TrainerError(f"{config.source}: [ternary] leaves parts in full precision: SPEC has no form for those")
-    recipe = Recipe.load(config, run)
-    files = files_of(config, run)
+    with Recipe.opened(config, run, beginning) as recipe:
+        return make_model(recipe, files_of(config, run))
+
+
+def make_model(recipe: Recipe, files: Files) -> Files | None:
+    """`train` of an opened recipe."""
+    config = recipe.config
     teacher, teacher_progress = prepare_teacher(recipe)
     student, student_progress = train_student(recipe, teacher)
     before = copy.deepcopy(student)
@@ -87,10 +93,14 @@ def accuracy_of_forms(recipe: Recipe, before: Student, calibrated: Student) -> d
     }
 
 
-def control(config: Config, run: Path) -> Files | None:
+def control(config: Config, run: Path, beginning: Beginning = "resume") -> Files | None:
     """Train the FP32 control of a configuration, and record its accuracy."""
-    recipe = Recipe.load(config, run)
-    files = files_of(config, run)
+    with Recipe.opened(config, run, beginning) as recipe:
+        return make_control(recipe, files_of(config, run))
+
+
+def make_control(recipe: Recipe, files: Files) -> Files | None:
+    """`control` of an opened recipe."""
     teacher, _ = prepare_teacher(recipe)
     model, progress = train_control(recipe, teacher)
     if not recipe.processes.first:

@@ -53,6 +53,14 @@ class Processes:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, 0)
 
+    def text(self, value: str) -> str:
+        """The first process's text; all processes wait for it."""
+        if self.world == 1:
+            return value
+        texts = [value]
+        torch.distributed.broadcast_object_list(texts, 0)
+        return texts[0]
+
     def mean(self, value: float) -> float:
         """Mean of a number over all processes."""
         if self.world == 1:

@@ -3,8 +3,8 @@
 #define MICROPY_HW_BOARD_NAME "FTerViT ESP32-S3 N16R8"
 #define MICROPY_HW_MCU_NAME "ESP32S3"
 
-// The REPL is on the chip's own USB and on UART0, to which USB-to-serial bridges are connected.
+// The REPL is on the chip's own USB and on UART0, which boards connect to a USB-to-serial bridge.
 #define MICROPY_HW_ENABLE_UART_REPL (1)
 
-// /rom: the partition `romfs` (partitions.csv), from which weights are read in place.
+// /rom: the partition `romfs` (partitions.csv); weights are read from it in place.
 #define MICROPY_VFS_ROM (1)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// What MicroPython's qemu port lacks on a Cortex-M7 (QEMU's machine mps2-an500): time, an interrupt-driven
-// serial line (Ctrl-C reaches a busy program, an idle board sleeps), a heap whose size is set by QEMU's
-// command line, flash with a ROMFS, a working reset, and reports of faults. mpconfigboard.mk makes the linker
-// use the __wrap functions.
+// Adds to MicroPython's qemu port on a Cortex-M7 (QEMU's machine mps2-an500): time, an interrupt-driven
+// serial line (Ctrl-C reaches a busy program, an idle board sleeps), a heap size set on QEMU's command line,
+// flash with a ROMFS, a working reset, and reports of faults. mpconfigboard.mk makes the linker use the
+// __wrap functions.
 
 #include <string.h>
 
@@ -42,7 +42,7 @@
 #define UART_RX_INTERRUPT (1u << 1)
 #define UART_RX_IRQ (0)
 
-// The board's counters: one counts 10 ms, the other PRESCALE + 1 cycles.
+// The board's counters: one counts units of 10 ms, the other units of PRESCALE + 1 cycles.
 #define CLOCK_HZ (25000000)
 #define FPGAIO_CLK100HZ REGISTER(0x40028014)
 #define FPGAIO_COUNTER REGISTER(0x40028018)
@@ -145,7 +145,7 @@ int __wrap_mp_hal_stdin_rx_chr(void) {
             board_unlock(state);
             return byte;
         }
-        // Also wakes for an interrupt that became pending after the check above.
+        // Also wakes on an interrupt that became pending after the check above.
         sleep_until_interrupt();
         board_unlock(state);
     }

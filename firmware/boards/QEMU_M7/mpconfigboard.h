@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the FTerViT for MicroPython authors
 //
-// The port's configuration, and the board's additions: time, polling of standard input, a ROMFS in flash.
+// The port's configuration plus time, polling of standard input, and a ROMFS in flash.
 
 #include "mpconfigport.h"
 

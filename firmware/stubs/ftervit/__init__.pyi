@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Types of the package `ftervit`, for editors; what everything does stands in firmware/ftervit.
+"""Types of the package `ftervit`, for editors; firmware/ftervit documents each function.
 
 tests/firmware/test_stubs.py compares names and parameters with the package.
 """
@@ -28,7 +28,7 @@ __all__ = (
 
 _Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
 _Writable: TypeAlias = bytearray | memoryview | array[int]
-# Any layer may be replaced by something that is called the same way.
+# Any layer may be replaced by a callable with the same arguments.
 _Layer: TypeAlias = Callable[..., Any]
 
 class Image:
@@ -125,7 +125,9 @@ class PatchEmbed:
     def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d) -> None: ...
     @classmethod
     def load(cls, file: ModelFile, sizes: dict[str, Any]) -> Self: ...
-    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
+    def __call__(
+        self, picture: _Readable, out: _Writable | None = None, maps: Sequence[_Writable] = ()
+    ) -> _Writable: ...
 
 class TernaryHead:
     weight: _Readable
@@ -253,9 +255,11 @@ class VisionTransformer:
     logit_frac: int
     activation_bytes: int
     plan: Any
-    def __init__(self, file: ModelFile, sram: int | None = None, piece: int | None = None) -> None: ...
+    def __init__(
+        self, file: ModelFile, sram: int | None = None, piece: int | None = None, reserve: int | None = None
+    ) -> None: ...
     @classmethod
-    def load(cls, path: str, sram: int | None = None, piece: int | None = None) -> Self: ...
+    def load(cls, path: str, sram: int | None = None, piece: int | None = None, reserve: int | None = None) -> Self: ...
     def preprocess(self, image: Image) -> memoryview: ...
     def embed(self, picture: _Readable) -> memoryview: ...
     def __call__(self, picture: _Readable) -> memoryview: ...

@@ -5,8 +5,7 @@
 // talk to it. host_sim/boards/unix.py starts it as `raw_repl.run(raw)` on a raw terminal.
 //
 // The terminal behaves like a board's serial line. While a program runs, Ctrl-C interrupts it and '\n' is
-// sent as
-// "\r\n". At the prompt, and after micropython.kbd_intr(-1), all bytes pass unchanged in both directions.
+// sent as "\r\n". At the prompt, and after micropython.kbd_intr(-1), all bytes pass unchanged both ways.
 
 #include <signal.h>
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Stands for Espressif's QEMU in tests/host_sim/boards/test_esp32s3.py: its command line, and behind it the unix port.
+"""Stand-in for Espressif's QEMU in tests/host_sim/boards/test_esp32s3.py: its command line in front of the unix port.
 
-It takes the arguments that a real one needs and refuses others, finds the partition `romfs` in the image of flash, and
-serves those files at /rom. STAND_IN_PROGRAM: the unix port with our modules. STAND_IN_FAULT: "pie", a row `pie` of
-kernels that computes wrongly; "right pie", one that does not; "psram", "boot", "mute": it fails as its name says.
+It accepts the arguments that the real one needs and refuses others, finds the partition `romfs` in the flash image, and
+serves its files at /rom. STAND_IN_PROGRAM: the unix port with our modules. STAND_IN_FAULT: "pie", a backend `pie` that
+computes wrongly; "right pie", one that computes correctly; "psram", "boot" and "mute": startup faults.
 """
 
 import argparse
@@ -29,23 +29,23 @@ sys.path.append("/rom")
 del os, vfs
 __import__("raw_repl").run({raw})
 """
-ROWS = """
+BACKENDS = """
 import ternary
-class Rows:
-    row = "pie"
+class Backends:
+    active = "pie"
     def __getattr__(self, name):
         return getattr(self.module, name)
-    def use(self, row):
-        if row not in ("pie", "reference"):
-            raise ValueError("use: '%s' is not one of pie, reference" % row)
-        self.row = row
+    def use(self, name):
+        if name not in ("pie", "reference"):
+            raise ValueError("use: name is not one of pie, reference")
+        self.active = name
     def residual_add(self, stream, y, shift):
         self.module.residual_add(stream, y, shift)
-        if self.wrong and self.row == "pie":
+        if self.wrong and self.active == "pie":
             stream[0] += 1
-rows = Rows()
-rows.module, rows.wrong = ternary, {wrong}
-sys.modules["ternary"] = rows
+backends = Backends()
+backends.module, backends.wrong = ternary, {wrong}
+sys.modules["ternary"] = backends
 del ternary
 """
 EXIT_FRIENDLY, EXIT_RAW = 64, 65
@@ -128,10 +128,10 @@ def boot(root: Path) -> None:
     os.write(1, b"ESP-ROM:esp32s3-20210327\r\nI (24) boot: ESP-IDF v5.5.1 2nd stage bootloader\r\n")
     if fault == "boot":
         sys.exit(7)
-    # What comes before the UART is set up is lost.
+    # Input that arrives before the UART is set up is lost.
     time.sleep(0.3)
     termios.tcflush(0, termios.TCIFLUSH)
-    extra = ROWS.format(wrong=fault == "pie") if fault.endswith("pie") else ""
+    extra = BACKENDS.format(wrong=fault == "pie") if fault.endswith("pie") else ""
     while True:
         start = START.format(root=str(root), extra=extra, raw=raw)
         program = [os.environ["STAND_IN_PROGRAM"], "-X", "heapsize=8M", "-c", start]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The board in Espressif's QEMU, with a stand-in for that QEMU (stand_in_qemu.py) and for the firmware.
+"""The board in Espressif's QEMU, with stand-ins for that QEMU (stand_in_qemu.py) and for the firmware.
 
-What a real emulator does with the command line, these tests do not know; test_server.py runs on one that is on PATH.
+These tests do not show how a real emulator takes the command line; test_server.py runs on one if it is on PATH.
 """
 
 import os
@@ -17,7 +17,7 @@ from host_sim.boards import esp32s3, kinds
 from host_sim.boards.client import Board
 from host_sim.setup import esp32, partitions
 from host_sim.setup.romfs import build_image
-from host_sim.setup.shell import ROOT, Failure
+from host_sim.setup.shell import BUILD, ROOT, Failure
 
 STAND_IN = Path(__file__).with_name("stand_in_qemu.py")
 TABLE = ROOT / "firmware" / "boards" / "FTERVIT_S3_N16R8" / "partitions.csv"
@@ -37,7 +37,7 @@ def table_entries() -> bytes:
 
 @pytest.fixture
 def firmware(tmp_path):
-    """A firmware.bin as far as flash goes: bootloader, partition table, application."""
+    """A firmware.bin as it lies in flash: bootloader, partition table, application."""
     image = bytearray(b"\xff" * 0x10000)
     image[:4] = b"\xe9\3\2\x4f"
     entries = table_entries()
@@ -49,7 +49,7 @@ def firmware(tmp_path):
 
 @pytest.fixture
 def qemu(tmp_path, monkeypatch, program):
-    """The stand-in, behind a qemu-system-xtensa on PATH that does not know the chip."""
+    """The stand-in, after a qemu-system-xtensa on PATH that does not emulate the chip."""
     for folder, text in (
         ("debian", "#!/bin/sh\necho 'sim   sim machine (dc232b)'\n"),
         ("espressif", f"#!{sys.executable}\n{STAND_IN.read_text()}"),
@@ -72,7 +72,7 @@ def test_flash_image(firmware):
     assert len(image) == FLASH
     assert image[: firmware.stat().st_size] == firmware.read_bytes()
     assert image[0x300000 : 0x300000 + len(files)] == files
-    # All else is erased.
+    # The rest is erased.
     rest = image[firmware.stat().st_size : 0x300000] + image[0x300000 + len(files) :]
     assert rest.count(0xFF) == len(rest)
 
@@ -84,8 +84,8 @@ def test_tables_of_both_kinds_agree(firmware):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda image: b"\x7fELF" + image[4:], r"no firmware\.bin of an ESP32-S3: it must begin with byte 0xe9"),
-        (lambda image: b"", r"no firmware\.bin of an ESP32-S3"),
+        (lambda image: b"\x7fELF" + image[4:], r"not a firmware\.bin of an ESP32-S3: it must begin with byte 0xe9"),
+        (lambda image: b"", r"not a firmware\.bin of an ESP32-S3"),
         (lambda image: image[:0x8000], r"no partition table at 0x8000: is this an ESP32-S3's firmware\.bin\?"),
         (
             lambda image: image.replace(b"romfs", b"other"),
@@ -123,15 +123,15 @@ def test_the_emulator_that_knows_the_chip(qemu, monkeypatch):
     assert esp32s3.emulator() == f"{qemu}/espressif/qemu-system-xtensa"
     esp32s3.emulator.cache_clear()
     monkeypatch.setenv("PATH", f"{qemu}/debian")
-    with pytest.raises(Failure, match=rf"{qemu}/debian/qemu-system-xtensa has no machine esp32s3; ESP-IDF brings one"):
+    with pytest.raises(Failure, match=rf"{qemu}/debian/qemu-system-xtensa has no machine esp32s3; to install it"):
         esp32s3.emulator()
     monkeypatch.setenv("PATH", str(qemu))
-    with pytest.raises(Failure, match=r"no QEMU of Espressif's on PATH: there is no qemu-system-xtensa;"):
+    with pytest.raises(Failure, match=r"Espressif's QEMU is not on PATH: there is no qemu-system-xtensa;"):
         esp32s3.emulator()
 
 
 def serve(*arguments, seconds=60):
-    """Run `just board esp32s3 ...` until it has said its device or ended: (device, what it said, status)."""
+    """Run `just board esp32s3 ...` until it prints its device or ends: (device, output, status)."""
     command = [sys.executable, "-m", "host_sim.boards", "serve", "esp32s3", *map(str, arguments)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -146,17 +146,17 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
     flash = tmp_path / "flash"
     flash.mkdir()
     (flash / "mine.py").write_text("print('kept')\n")
-    before = set((esp32s3.BUILD / "board").glob("esp32s3-*"))
+    before = set((BUILD / "board").glob("esp32s3-*"))
     with Board(program=firmware, kind="esp32s3", flash=flash, unchecked=True) as board:
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
-        assert (result.returncode, result.stdout) == (0, "reference: the only row\n")
-    # QEMU's files are gone with it.
-    assert set((esp32s3.BUILD / "board").glob("esp32s3-*")) == before
+        assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
+    # QEMU's temporary files are removed.
+    assert set((BUILD / "board").glob("esp32s3-*")) == before
 
 
-def test_rows_that_agree(qemu, firmware, monkeypatch):
+def test_backends_that_agree(qemu, firmware, monkeypatch):
     monkeypatch.setenv("STAND_IN_FAULT", "right pie")
     device, said, status = serve(firmware)
     assert device.startswith("/dev/") and status == 0
@@ -165,7 +165,7 @@ def test_rows_that_agree(qemu, firmware, monkeypatch):
 
 
 def test_emulator_whose_pie_is_wrong(qemu, firmware, monkeypatch):
-    """The board is there all the same, behind a warning."""
+    """The board starts nevertheless, with a warning."""
     monkeypatch.setenv("STAND_IN_FAULT", "pie")
     device, said, status = serve(firmware)
     assert device.startswith("/dev/") and status == 0
@@ -183,7 +183,7 @@ def test_check_is_left_out(qemu, firmware, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ("psram", r"ended with status 1: it said nothing"),
+        ("psram", r"ended with status 1: no output"),
         ("boot", r"ended with status 7: 'I \(24\) boot: ESP-IDF v5\.5\.1 2nd stage bootloader'"),
     ],
 )
@@ -200,21 +200,19 @@ def test_emulator_without_a_prompt(qemu, firmware, monkeypatch, tmp_path):
     (tmp_path / "flash").mkdir()
     with esp32s3.flash_files(firmware, tmp_path / "flash") as (image, efuse):
         command = esp32s3.command(esp32s3.emulator(), image, efuse)
-        with pytest.raises(
-            Failure, match=r"^no prompt within 1 s of the start of qemu-system-xtensa: it said nothing$"
-        ):
+        with pytest.raises(Failure, match=r"^no prompt within 1 s of starting qemu-system-xtensa: no output$"):
             esp32s3.Emulator(command)
 
 
 def test_arguments_of_other_kinds(qemu, firmware):
-    assert "--heap 200K: the ESP32-S3's heap is what its memory leaves" in serve(firmware, "--heap", "200K")[1]
+    assert "--heap 200K: the ESP32-S3's heap size is not adjustable" in serve(firmware, "--heap", "200K")[1]
     command = [sys.executable, "-m", "host_sim.boards", "serve", "unix", firmware]
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 1 and f"error: {firmware}: a firmware is for kind esp32s3 only" in done.stderr
 
 
 def test_board_tests_run_on_it(qemu, firmware):
-    """With an emulator and a firmware, test_server.py has this kind, too."""
+    """With an emulator and a firmware, test_server.py also runs on this kind."""
     environment = os.environ | {"ESP32S3_FIRMWARE": str(firmware)}
     tests = [
         sys.executable,
@@ -231,5 +229,5 @@ def test_board_tests_run_on_it(qemu, firmware):
     assert int(re.search(r"\b(\d+) passed", done.stdout)[1]) >= 25
     environment["PATH"] = os.environ["PATH"].replace("/espressif:", "/nothing:")
     done = subprocess.run(tests, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "esp32s3: no QEMU of Espressif's on PATH" in done.stdout and "1 skipped" in done.stdout
+    assert "esp32s3: Espressif's QEMU is not on PATH" in done.stdout and "1 skipped" in done.stdout
     assert "passed" not in done.stdout

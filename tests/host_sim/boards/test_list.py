@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`just boards`: what boards say of themselves, and what is said of ports that say nothing."""
+"""`just boards`: the answers of boards, and the reasons given for ports that do not answer."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ MODEL = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 
 @pytest.fixture
 def running(monkeypatch, tmp_path):
-    """A folder of its own for what running boards leave there."""
+    """An empty folder for the files of running boards."""
     monkeypatch.setattr(boards, "RUNNING", tmp_path / "running")
     return tmp_path / "running"
 
@@ -45,7 +45,7 @@ def just_boards(monkeypatch, capsys):
 
 
 class Talker:
-    """A terminal with a program on the other end that writes the same bytes all the time, or none."""
+    """A terminal whose other end writes the same bytes all the time, or none."""
 
     def __init__(self, text: bytes):
         self.master, self.slave = os.openpty()
@@ -108,12 +108,12 @@ def test_firmware_without_the_module(own_board):
     own_board.mpremote("exec", WITHOUT_MODULE)
     answer = ask(own_board.path)
     assert "backends" not in answer
-    assert "no module ternary: this firmware runs no models" in boards.describe(answer)
+    assert "no module ternary: this firmware cannot run models" in boards.describe(answer)
 
 
 def test_firmware_from_before_backends_and_a_board_without_models():
     lines = boards.describe({"name": "micropython", "version": "1.25.0", "machine": "x", "backends": "", "models": []})
-    assert lines[1:] == ["ternary: an older one, flash this tree", "no model in /rom, /models or models"]
+    assert lines[1:] == ["ternary: an older version, flash this tree", "no model in /rom, /models or models"]
 
 
 def test_a_port_that_another_program_has_open(board):
@@ -124,7 +124,7 @@ def test_a_port_that_another_program_has_open(board):
 def test_a_running_program_is_left_alone(own_board):
     own_board.mpremote("exec", "--no-follow", "import time\nwhile True: time.sleep(0.01); open('t', 'w').close()")
     started = time.monotonic()
-    with pytest.raises(NoAnswer, match=r"no answer within 2 s: it runs a program \(--interrupt"):
+    with pytest.raises(NoAnswer, match=r"no answer within 2 s: it is running a program \(--interrupt"):
         ask(own_board.path)
     assert time.monotonic() - started < boards.SECONDS + 1
     before = (own_board.flash / "t").stat().st_mtime_ns
@@ -143,7 +143,7 @@ def test_what_is_no_board_ends_in_time(text):
 
 
 def test_a_port_that_is_not_there():
-    with pytest.raises(NoAnswer, match="there is no such port"):
+    with pytest.raises(NoAnswer, match="no such port"):
         ask("/dev/no-such-port")
 
 
@@ -164,7 +164,7 @@ def test_a_killed_board_is_forgotten(program):
         board.process.send_signal(signal.SIGKILL)
         board.process.wait()
         assert left.exists()
-        # An interpreter that was just being started holds the file until it runs.
+        # A child process inherits the locked file until it executes its program.
         deadline = time.monotonic() + 5
         while board.path in [port.device for port in boards.virtual_boards()]:
             assert time.monotonic() < deadline
@@ -179,11 +179,11 @@ def test_the_list(just_boards, running, own_board):
         lines = just_boards(ports=[other, usb]).splitlines()
     assert lines[:3] == [
         "/dev/no-such-port (USB JTAG)",
-        "    there is no such port",
+        "    no such port",
         f"{own_board.path} (virtual, unix port)",
     ]
     assert f"    model: /models/fashion_mnist.safetensors, {MODEL.stat().st_size:,} bytes" in lines
-    assert lines[-1] == "/dev/ttyS9 (not on USB): not asked, `just boards /dev/ttyS9` does"
+    assert lines[-1] == "/dev/ttyS9 (not on USB): not queried; to query it: just boards /dev/ttyS9"
     assert list(running.iterdir()) == []
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The virtual board, as mpremote and a terminal see it."""
+"""The virtual board as seen by mpremote and by a terminal."""
 
 import argparse
 import json
@@ -15,17 +15,17 @@ import pytest
 from host_sim.boards import __main__ as command_line
 from host_sim.boards import esp32s3, flash, kinds
 from host_sim.boards.client import Board
-from host_sim.setup.shell import Failure
+from host_sim.setup.shell import BUILD, Failure
 from tests.boards import Terminal, children, running, wait_until
 
 ALL_BYTES = bytes(range(256)) * 40
 
-# The flash of the other kind cannot be written to.
+# The flash of the other kinds is read-only.
 unix_only = pytest.mark.parametrize("kind", ["unix"], indirect=True, scope="module")
 
 
 def why_no_esp32s3() -> str:
-    """Why boards of kind esp32s3 cannot be tested here, or an empty string."""
+    """The reason why boards of kind esp32s3 cannot be tested here, or an empty string."""
     try:
         esp32s3.emulator()
         esp32s3.firmware()
@@ -39,7 +39,7 @@ ABSENT = {"esp32s3": why} if (why := why_no_esp32s3()) else {}
 
 @pytest.mark.parametrize("kind", ABSENT)
 def test_kind_that_cannot_be_tested(kind):
-    """Says so once, in place of all tests below."""
+    """Reports this once, instead of every test below."""
     pytest.skip(f"{kind}: {ABSENT[kind]}")
 
 
@@ -51,13 +51,13 @@ def kind(request) -> str:
 
 @pytest.fixture(scope="module")
 def program(kind) -> Path:
-    """What a board of this kind runs."""
+    """The firmware of this kind of board."""
     return kinds.firmware_of(kind)
 
 
 @pytest.fixture(scope="module")
 def board(kind, program):
-    """A board that the tests share: every mpremote command starts with a soft reset."""
+    """A board shared by the tests: every mpremote command starts with a soft reset."""
     with Board(program=program, kind=kind) as board:
         yield board
 
@@ -163,7 +163,7 @@ def test_flash_is_a_directory_of_its_own(board, script, tmp_path):
 
 
 def test_flash_starts_with_the_package(monkeypatch, tmp_path):
-    """As bytecode; older copies of its sources, which MicroPython would prefer, go away, and other files stay."""
+    """As bytecode; old source files, which MicroPython would prefer, are removed, and other files stay."""
     package, folder = tmp_path / "firmware" / "ftervit", tmp_path / "flash"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -257,7 +257,7 @@ def test_nothing_is_left_when_the_parent_dies(kind, program, tmp_path):
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
 def test_command_line_serves_until_interrupted(kind, program, before):
-    """Also as a shell's background job, which starts with SIGINT ignored."""
+    """Also as a background job of a shell, which starts with SIGINT ignored."""
     command = [sys.executable, "-m", "host_sim.boards", "serve", kind, "--program", program]
     start = {"preexec_fn": lambda: signal.signal(signal.SIGINT, before)}
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, **start) as server:
@@ -272,7 +272,7 @@ def test_command_line_serves_until_interrupted(kind, program, before):
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path, kind, program):
-    """Run the demo in a tree whose classify.py is the given text."""
+    """Run the demo in a tree with the given text as classify.py."""
     (tmp_path / "firmware").mkdir()
     monkeypatch.setattr(command_line, "ROOT", tmp_path)
     monkeypatch.setattr(command_line, "BUILD", tmp_path)
@@ -308,3 +308,23 @@ def test_a_board_ends_with_the_process_that_started_it(kind, program):
         (interpreter,) = children(server)
         parent.kill()
     assert wait_until(lambda: not running(server) and not running(interpreter))
+
+
+def copies() -> set[Path]:
+    """Copies of files that boards run from, of all kinds."""
+    return {path for path in [*(BUILD / "board").glob("*"), *BUILD.glob("qemu-*.romfs")] if path.suffix != ".json"}
+
+
+def test_copies_of_killed_servers_go_and_of_others_stay(kind, program):
+    with Board(program=program, kind=kind) as running:
+        before = copies()
+        with Board(program=program, kind=kind) as killed:
+            left = copies() - before
+            killed.process.kill()
+            killed.process.wait()
+            assert left and left <= copies()
+        with Board(program=program, kind=kind) as later:
+            assert not left & copies()
+            assert before <= copies()
+            for board in (running, later):
+                assert board.mpremote("eval", "6 * 7").stdout == "42\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`just bench-s3` on a network small enough for every run: its rows, their parts and the plan's limit."""
+"""`just bench-s3` on a small network: its rows, their parts and the plan's limit."""
 
 import pytest
 import ternary
@@ -14,7 +14,7 @@ KEYS = {"name", "macs", "cycles", "flash_cycles", "mac_per_cycle", "cores", "sec
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A file of a network with 65 tokens of 32 channels, whose activations take 50 KB."""
+    """A model file with 65 tokens of 32 channels; its activations take 50 KB."""
     sizes = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 4}
     path = tmp_path_factory.mktemp("bench") / "model.safetensors"
     export(calibrated(small("bench", img_size=32, channels=3, classes=4, **sizes)), path)
@@ -40,7 +40,7 @@ def test_a_row_has_what_readers_of_the_json_want(row):
     inside = modelled.cycles - modelled.external
     assert numbers["seconds"] == pytest.approx((inside / 1.6 + modelled.external) / CLOCK_HZ)
     assert numbers["seconds_bound"] < numbers["seconds"] < numbers["seconds_one_core"]
-    # Weights of so small a network stay in the cache.
+    # The weights of so small a network stay in the cache.
     assert numbers["seconds_without_preload"] >= numbers["seconds"]
 
 
@@ -51,11 +51,19 @@ def test_parts_add_up(row):
     assert run.parts["products of linear layers"] >= run.macs / 16 * 0.8
 
 
-def test_a_plan_that_the_chip_cannot_hold_is_refused(network):
-    with pytest.raises(MemoryError, match=r"need at least \d+ bytes, 4096 are given"):
-        bench.network_run(bench.TIMINGS["modelled"], network, 4096, 2)
-    assert "need at least" in bench.plan_of(network, 4096, 2)
-    assert "PSRAM" in bench.plan_of(network, 28 * 1024, 2)
+def test_plans(network, monkeypatch):
+    """A budget's, whose memory the simulated chip does not exceed, and by default the chip's, less 64 KB for others."""
+    assert " of 4096 bytes" in bench.plan_of(network, 4096, 2) and "PSRAM" in bench.plan_of(network, 28 * 1024, 2)
+    run = bench.network_run(bench.TIMINGS["modelled"], network, None, 2)
+    small = bench.network_run(bench.TIMINGS["modelled"], network, 4096, 2)
+    assert run.macs == small.macs and run.external < small.external
+    plan = bench.plan_of(network, None, 2)
+    assert "65536 bytes of SRAM stay free in one block" in plan and "for 2 cores" in plan
+    # What nobody leaves to others is noticed.
+    monkeypatch.setattr(bench, "FREE", (50_000, 40_000))
+    with pytest.raises(bench.Failure, match=r"a block of \d+ bytes is left to others, not of 65536"):
+        bench.network_run(bench.TIMINGS["modelled"], network, None, 2)
+    ternary.use("host")
 
 
 def test_the_table_names_targets_and_bounds(row):

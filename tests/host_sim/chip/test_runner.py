@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The module's operations on the simulated core: same results, checks and messages as on this machine, costs beside."""
+"""The module's operations on the simulated core: results, checks and messages as on this machine, and their costs."""
 
 import gc
 import os
@@ -30,13 +30,13 @@ print(runner.report())
 
 @pytest.fixture
 def runner():
-    """Operations run on the simulated core, and on this machine again afterwards."""
+    """Operations run on the simulated core, afterwards on this machine again."""
     yield ternary.use("lx7")
     ternary.use("host")
 
 
 def both(call):
-    """What a call gives on this machine and on the core."""
+    """Results of a call on this machine and on the core."""
     results = []
     for target in ("host", "lx7"):
         ternary.use(target)
@@ -122,7 +122,8 @@ def test_buffers_lie_where_a_board_has_them(runner):
 
 def test_the_arena_is_sram_and_ends(runner):
     gc.collect()
-    room = runner.arena.end - runner.arena.start
+    (arena,) = runner.arenas
+    room = arena.end - arena.start
     with pytest.raises(MemoryError, match=f"arena: no room for {room + 16} bytes"):
         ternary.arena(room + 16)
     for _ in range(5):
@@ -131,25 +132,49 @@ def test_the_arena_is_sram_and_ends(runner):
         block[0] = 1
         del block
         gc.collect()
-    assert not runner.arena.taken
+    assert not arena.taken
+
+
+def test_regions(runner):
+    """Arenas lie in regions, of which one keeps a block; what is not for the arena lies in PSRAM."""
+    regions = ternary.use("lx7", regions=(40_000, 20_000))
+    try:
+        assert ternary.internal() == [40_000, 20_000]
+        first, second = ternary.arena(12_000, "b", 25_000), ternary.arena(12_000, "b", 25_000)
+        assert ternary.internal() == [25_008, 8_000]
+        with pytest.raises(MemoryError, match="arena: no room for 12000 bytes with 25000 left in one block"):
+            ternary.arena(12_000, "b", 25_000)
+        third = ternary.arena(12_000)
+        assert ternary.internal() == [13_008, 8_000]
+        assert not {regions.place(view)[1] for view in (first, second, third)} - {None}
+        assert regions.place(ternary.heap(100, "B"))[0] % 16 == 0
+        assert regions.place(ternary.heap(100, "B"))[1].copied is None
+        del first, second, third
+        gc.collect()
+        assert ternary.internal() == [40_000, 20_000]
+        with pytest.raises(MemoryError, match="regions: 600000 bytes"):
+            ternary.use("lx7", regions=(600_000,))
+    finally:
+        ternary.use("host")
+        ternary.runner = runner
 
 
 @pytest.fixture
 def narrow(runner):
-    """The same with four pages each of flash and PSRAM."""
+    """A runner with four pages each of flash and PSRAM."""
     for space in runner.spaces.values():
         space.end = space.start + 4 * PAGE
     return runner
 
 
 def flipped(x, out):
-    """Calls lookup with a table that flips bits, and sees that it did."""
+    """Calls lookup with a table that flips bits, and checks the result."""
     ternary.lookup(x, bytes(range(255, -1, -1)), out)
     assert bytes(out) == bytes(255 - (n ^ 128) for n in x)
 
 
 def test_a_full_memory_gives_up_what_earlier_calls_left(narrow):
-    """Small buffers spread over all of PSRAM leave no room for two of two pages, nor for one."""
+    """Small buffers spread over all of PSRAM leave no room for a buffer of two pages."""
     left = [bytearray(16) for _ in range(4)]
     for buffer in left:
         flipped(b"\x01" * 16, buffer)
@@ -160,7 +185,7 @@ def test_a_full_memory_gives_up_what_earlier_calls_left(narrow):
 
 
 def test_a_call_that_cannot_fit_is_refused(narrow):
-    """Also where the second buffer would fit without the first, which the call needs as well."""
+    """Also if the second buffer would fit without the first, which the call needs, too."""
     x, big = bytearray(b"\x07" * (2 * PAGE + 1)), bytearray(2 * PAGE + 1)
     for _ in range(2):
         with pytest.raises(MemoryError, match=f"a buffer of {2 * PAGE + 1} bytes does not fit the chip's psram"):
@@ -185,7 +210,7 @@ def test_a_buffer_that_was_read_only_before(runner):
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(ValueError, match="use: 'moon' is not one of reference, host, lx7"):
+    with pytest.raises(ValueError, match="use: name is not one of reference, host, lx7"):
         ternary.use("moon")
 
 

@@ -6,10 +6,10 @@ blocks; each loads a2..a13 (and f0..f15, booleans, SAR) with values from a table
 appends all of them to a dump, which the program writes to standard output at its end. a14 points to a data block, a15
 to the dump.
 
-QEMU 7.2 translates code up to the next jump as a whole, and errs on two things within such a stretch: it holds the
-booleans in several places (BR, single ones, groups) that do not see each other's changes, and it takes shifts behind
-ssl for shifts by the low five bits of SAR. So there is a jump in front of what touches booleans, and behind what sets
-SAR; with them, QEMU gives what the manual says.
+QEMU 7.2 translates code up to the next jump as a block and has two errors within such a block: it keeps the booleans
+in several copies (BR, single ones, groups) that miss each other's changes, and after ssl it shifts by the low five
+bits of SAR. So there is a jump before instructions that use booleans, and after those that set SAR; with these jumps
+QEMU agrees with the manual.
 """
 
 import random
@@ -46,12 +46,12 @@ FLOATS = (
     0x33800000, 0xB3800001, 0x4B800001, 0x3FC00000, 0x40200000, 0xC0200000, 0x34000000, 0x0DA24260,
 )  # fmt: skip
 
-A_PLAIN = range(2, 14)  # what blocks change
+A_PLAIN = range(2, 14)  # registers that blocks change
 
 
 @dataclass
 class Writer:
-    """Collects a program's lines, and the mnemonics that it holds."""
+    """Collects a program's lines and mnemonics."""
 
     rng: random.Random
     lines: list[str] = field(default_factory=list)
@@ -70,12 +70,12 @@ class Writer:
         self.lines.append(f"    {text}")
 
     def emit_bytes(self, mnemonic: str, *values: int) -> None:
-        """Add an instruction that llvm-mc does not have."""
+        """Add an instruction that llvm-mc lacks."""
         self.mnemonics.add(mnemonic)
         self.lines.append(f"    .byte {', '.join(map(hex, isa.encode(mnemonic, *values)))}")
 
     def jump_on(self) -> None:
-        """A jump to what follows, where QEMU begins anew."""
+        """A jump to the next instruction, so that QEMU starts a new block."""
         target = self.label()
         self.lines += [f"    j {target}", f"{target}:"]
 
@@ -88,7 +88,7 @@ class Writer:
         self.emit(f"movi a{number}, {value - (value >> 31 << 32)}")
 
     def label(self) -> str:
-        """A name that is free."""
+        """An unused label."""
         self.labels += 1
         return f".Lp{self.labels}"
 
@@ -208,7 +208,7 @@ def alu(w: Writer) -> None:
 
 
 def divide(w: Writer) -> None:
-    """Division, by everything but 0; the quotient that 32 bits cannot hold."""
+    """Division by everything but 0; a quotient that overflows 32 bits."""
     for mnemonic in w.rng.sample(("quou", "quos", "remu", "rems"), 4):
         w.set(11, w.rng.choice((0x80000000, w.integer())))
         w.set(13, w.rng.choice((0xFFFFFFFF, 0x80000000, 1, w.integer() or 1)))
@@ -221,7 +221,7 @@ def divide(w: Writer) -> None:
 
 
 def booleans(w: Writer) -> None:
-    """Logic on booleans, on groups of them, and what depends on one."""
+    """Logic on booleans and groups of them, and instructions that depend on one."""
     for _ in range(6):
         mnemonic = w.rng.choice(("andb", "andbc", "orb", "orbc", "xorb", "any4", "all4", "any8", "all8"))
         if mnemonic[-1].isdigit():
@@ -289,7 +289,7 @@ BRANCHES = [
 
 
 def near_equal(w: Writer, parts: list[str]) -> None:
-    """Let what a branch compares differ by no more than 1, if it may be changed."""
+    """Make the operands of a branch differ by at most 1, if they may be changed."""
     first, second = parts[0], parts[1]
     if first in {f"a{n}" for n in A_PLAIN}:
         difference = w.rng.choice((-1, 0, 0, 1))
@@ -335,12 +335,12 @@ def branches(w: Writer) -> None:
     w.emit("movi.n a13, 0")
 
 
-# Branches and how far they reach; what lies between here and there is ill.
+# Branches and their reach; the space in between holds illegal instructions.
 REACH = {"beq": (127, 124), "bnei": (127, 124), "bltz": (2047, 2044), "beqz": (2047, 2044), "bnez.n": (63, 0)}
 
 
 def far(w: Writer) -> None:
-    """A branch about as far as it goes, forward or backward."""
+    """A branch over about its whole reach, forward or backward."""
     mnemonic, (forward, backward) = w.rng.choice(list(REACH.items()))
     here, back, end = w.label(), w.label(), w.label()
     operands = {"beq": "a2, a3", "bnei": "a4, 7"}.get(mnemonic, f"a{w.a()}")
@@ -364,7 +364,7 @@ def far(w: Writer) -> None:
 
 
 def loops(w: Writer) -> None:
-    """Zero-overhead loops: few rounds, none, left early; bodies that end in instructions of each size."""
+    """Zero-overhead loops: few iterations, none, left early; bodies that end in instructions of each size."""
     for _ in range(3):
         mnemonic, end, count = w.rng.choice(("loop", "loopnez", "loopgtz")), w.label(), w.rng.randrange(-2, 6)
         if mnemonic == "loop" or (mnemonic == "loopnez" and count < 0):
@@ -386,7 +386,7 @@ def loops(w: Writer) -> None:
 
 
 def endless(w: Writer) -> None:
-    """loop takes 0 for 2**32 rounds and negative numbers for as many as they are unsigned: leave it early."""
+    """A loop count of 0 means 2**32 iterations, and a negative count is unsigned: leave the loop early."""
     end = w.label()
     w.emit(f"movi.n a12, {w.rng.randrange(1, 6)}")
     w.emit(f"movi a13, {w.rng.randrange(-2, 1)}")
@@ -418,7 +418,7 @@ def nested(w: Writer) -> None:
 
 
 def ends_in_branch(w: Writer) -> None:
-    """The last instruction of the body is a branch, taken after some rounds."""
+    """The last instruction of the body is a branch, taken after some iterations."""
     end, out = w.label(), w.label()
     w.emit(f"movi.n a12, {w.rng.randrange(1, 8)}")
     w.emit("movi.n a13, 4")
@@ -431,7 +431,7 @@ def ends_in_branch(w: Writer) -> None:
 
 
 def by_hand(w: Writer) -> None:
-    """Loop registers written one by one; a jump to the end of the body is no end of a round."""
+    """Loop registers written one by one; a jump to the end of the body does not end an iteration."""
     start, end = w.label(), w.label()
     w.emit(f"movi a13, {start}")
     w.emit("wsr.lbeg a13")
@@ -452,7 +452,7 @@ SYNCS = ("nop", "nop.n", "isync", "rsync", "esync", "dsync", "memw", "extw")
 
 
 def system(w: Writer) -> None:
-    """Special registers, turned windows, atomic accesses, and what does nothing that shows."""
+    """Special registers, rotated windows, atomic accesses, and instructions without visible effect."""
     for _ in range(4):
         w.emit(w.rng.choice(SYNCS))
         w.any(w.rng.choice(("add", "xor", "addi.n")))
@@ -504,7 +504,7 @@ def conversions(w: Writer) -> None:
 
 
 def conversion_flags(w: Writer) -> None:
-    """FSR after floats to integers, in a3..a8. Beside invalid no other flag counts: QEMU scales in float first."""
+    """FSR after floats to integers, in a3..a8. Only the flag invalid is compared: QEMU scales in float first."""
     for number in range(3, 9):
         done = w.label()
         w.emit("movi.n a13, 0")
@@ -528,7 +528,7 @@ def calls(w: Writer) -> None:
     w.emit(f"call{size} recurse{size}" if w.rng.random() < 0.5 else f"movi a{size}, recurse{size}")
     if w.lines[-1].strip().startswith("movi"):
         w.emit(f"callx{size} a{size}")
-    # The callee's window lies over ours: what it used is gone.
+    # The callee's window overlaps ours: the registers that it used have changed.
     w.emit({4: "mov.n a2, a6", 8: "mov.n a2, a10", 12: "mov.n a2, a14"}[size])
     w.emit("l32i a14, a1, 16")
     w.emit("l32i a15, a1, 20")
@@ -635,7 +635,7 @@ recurse12:
     retw
 """
 
-# What a block is made of, and how many a program has.
+# Kinds of blocks, and how many of each a program has.
 GROUPS: dict[str, tuple[Block, int]] = {
     "arithmetic": (alu, 400),
     "division": (divide, 150),
@@ -672,7 +672,7 @@ DUMP_ROW = 4 * (12 + 2 + 16)
 
 
 def random_table(rng: random.Random, blocks: int, special: float) -> str:
-    """Start values of all blocks: floats (this share of them from FLOATS), booleans, SAR, a2..a13."""
+    """Initial values of all blocks: floats (this share of them from FLOATS), booleans, SAR, a2..a13."""
     rows = []
     for number in range(blocks):
         values = [rng.choice(FLOATS) if rng.random() < special else rng.getrandbits(32) for _ in range(16)]
@@ -683,7 +683,7 @@ def random_table(rng: random.Random, blocks: int, special: float) -> str:
 
 
 def random_program(group: str, seed: int) -> tuple[str, set[str]]:
-    """Source of a program, and the mnemonics that it exercises."""
+    """A program's source, and the mnemonics that it tests."""
     block, count = GROUPS[group]
     rng = random.Random(f"{group} {seed}")
     w = Writer(rng)

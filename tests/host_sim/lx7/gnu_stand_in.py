@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A stand-in for Espressif's GNU as where there is none: llvm-mc and our macros, behind the refusals of the real one.
+"""A stand-in for Espressif's GNU as where there is none: llvm-mc and our macros, with the refusals of the real one.
 
     gnu_stand_in.py --llvm-mc PROGRAM --macros FILE [--wrong MNEMONIC ...] [--strict MNEMONIC ...] -o OUTPUT SOURCE
 
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Places of the operands that are written, where there are several in one file of registers.
+# Positions of written operands, for instructions that write several registers of one file.
 DESTINATIONS = (
     (r"ee\.v(adds|subs|max|min)\.s(8|16|32)\.ld\.incp|ee\.vmul\.[su](8|16)\.ld\.incp|ee\.cmul\.s16\.ld\.incp", (0, 2)),
     (r"ee\.vmulas\..*\.qup|ee\.src\.q\.ld\.[ix]p", (0, -2)),
@@ -26,7 +26,7 @@ DESTINATIONS = (
     (r"ee\.fft\.ams\.s16\.ld\..*", (0, 2, 3)),
     (r"ee\.fft\.ams\.s16\.st\.incp", (2, 3)),
 )
-# Special registers of the simulated core: number, and the instructions that have it.
+# Special registers of the simulated core: number, and the instructions that accept it.
 SPECIAL = {
     "lbeg": 0, "lend": 1, "lcount": 2, "sar": 3, "br": 4, "scompare1": 12, "windowbase": 72, "windowstart": 73,
     "epc1": 177, "depc": 192, "excsave1": 209, "cpenable": 224, "ps": 230, "vecbase": 231, "exccause": 232,
@@ -34,7 +34,7 @@ SPECIAL = {
 }  # fmt: skip
 READ_ONLY = {"prid": 235}
 ACCESS = {"rsr": 0x030000, "wsr": 0x130000, "xsr": 0x610000}
-# What llvm-mc lacks or refuses, as 24-bit words of the ISA manual: opcode, and where operands go.
+# Instructions that llvm-mc lacks or refuses, as 24-bit words of the ISA manual: opcode, and positions of operands.
 WORDS = {
     "ssa8b": (0x403000, (8,)), "l32ai": (0x00B002, (4, 8, 16)), "s32ri": (0x00F002, (4, 8, 16)),
     "simcall": (0x005100, ()), "rsil": (0x006000, (4, 8)), "break": (0x004000, (8, 4)),
@@ -47,12 +47,12 @@ def operands_of(text: str) -> list[str]:
 
 
 def number(operand: str) -> int:
-    """Of a register or an immediate."""
+    """The number of a register or an immediate."""
     return int(operand.lstrip("abfq"))
 
 
 def refusal(mnemonic: str, operands: list[str]) -> str | None:
-    """What GNU as says of a line that it refuses."""
+    """GNU as's error for a line that it refuses."""
     if mnemonic in ("any4", "all4", "any8", "all8") and number(operands[1]) % int(mnemonic[-1]) != 0:
         return "register number out of range"
     if mnemonic == "extui" and number(operands[2]) + number(operands[3]) > 32:
@@ -69,7 +69,7 @@ def refusal(mnemonic: str, operands: list[str]) -> str | None:
 
 
 def for_llvm(mnemonic: str, operands: list[str], line: str) -> str:
-    """The line as llvm-mc assembles it."""
+    """The line in a form that llvm-mc accepts."""
     word = None
     if mnemonic[:4] in ("rsr.", "wsr.", "xsr."):
         word = ACCESS[mnemonic[:3]] | (SPECIAL | READ_ONLY)[mnemonic[4:]] << 8 | number(operands[0]) << 4

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every PIE instruction of the ESP32-S3 a second time, slowly and obviously, from the written reference alone.
+"""A second implementation of every PIE instruction of the ESP32-S3, slow and simple, from the written reference alone.
 
-Nothing here knows the simulator's table or its C core, so the two agree only by both following the reference.
+It uses neither the simulator's table nor its C core, so the two agree only if both follow the reference.
 A row names an instruction, its operands in assembly order and its parts; parts read the OLD state only and write
 each destination once, so their order does not matter. All sums, shifts and clamps are Python integers.
 

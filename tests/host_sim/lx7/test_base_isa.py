@@ -35,7 +35,7 @@ def build(source: str, folder) -> Program:
 
 
 def on_qemu(program: Program) -> bytes:
-    """What the program writes on QEMU, which ends with the program's status: 0, or 128 + EXCCAUSE."""
+    """The program's output on QEMU, which ends with the program's status: 0, or 128 + EXCCAUSE."""
     command = [QEMU, "-M", "sim", "-cpu", "de233_fpu", "-nographic", "-monitor", "none", "-semihosting"]
     done = subprocess.run(
         [*command, "-kernel", program.path], stdin=subprocess.DEVNULL, capture_output=True, timeout=120
@@ -45,7 +45,7 @@ def on_qemu(program: Program) -> bytes:
 
 
 def on_core(program: Program) -> bytes:
-    """What the program writes on the core."""
+    """The program's output on the core."""
     machine = Machine()
     machine.map(CODE, bytearray(0x80000), "sram", executable=True)
     machine.map(DATA, bytearray(DATA_SIZE), "sram")

@@ -13,6 +13,6 @@ CASES, SEED = (10_000, 2) if "LX7_LIBRARY" in os.environ else (2_000, 1)
 def test_nothing_crashes(tmp_path):
     outcomes = fuzz(CASES, SEED, toolchain.build_kernels(), tmp_path)
     assert outcomes.ended + outcomes.stopped + outcomes.refused + outcomes.loaded == CASES
-    # Random programs get somewhere, and damaged files are both refused and taken.
+    # Random programs run for a while, and some damaged files are refused, others accepted.
     assert outcomes.instructions > 10 * CASES
     assert min(outcomes.stopped, outcomes.refused, outcomes.loaded) > CASES / 500

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`just lx7 check-toolchain`: what it samples, and what it says of assemblers, with a stand-in for GNU as."""
+"""`just lx7 check-toolchain`: its samples, and its reports about assemblers, with a stand-in for GNU as."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ from host_sim.lx7.isa import gnu
 from host_sim.setup.shell import Failure
 from tests.host_sim.lx7 import gnu_stand_in
 
-# Lines that GNU as 2.40, configured for the ESP32-S3 by Espressif, took or refused.
+# Lines that GNU as 2.40, configured for the ESP32-S3 by Espressif, accepted or refused.
 TAKEN = [
     "any4 b3, b12",
     "all8 b5, b8",
@@ -94,7 +94,7 @@ def test_what_gnu_as_refuses(line):
 
 
 def test_every_bit_of_every_operand_is_sampled():
-    """Set in one sample and clear in another, where GNU as leaves the choice."""
+    """Set in one sample and clear in another, unless GNU as accepts only one value."""
     without = []
     for i in isa.instructions().values():
         samples = gnu.samples(i)
@@ -125,7 +125,7 @@ def test_an_assembler_that_agrees(assembler):
 
 
 def test_an_assembler_that_differs_or_refuses_more(assembler):
-    """Neither stops the comparison: each line is told, and the rest compared all the same."""
+    """Neither stops the comparison: each such line is reported, and the rest is still compared."""
     wrong, strict = ["ssa8b", "add.n", "ee.andq"], ["ee.bitrev", "min"]
     differences, _ = toolchain.compare_with_assembler(assembler("--wrong", *wrong, "--strict", *strict))
     assert {line.split()[0] for line in differences if "refused" not in line} == set(wrong)
@@ -137,7 +137,7 @@ def test_an_assembler_that_differs_or_refuses_more(assembler):
 
 
 def test_an_assembler_that_does_not_work(tmp_path):
-    """What it says is passed on, in one line."""
+    """Its error is passed on in one line."""
     broken = tmp_path / "broken-as"
     broken.write_text("#!/bin/sh\necho 'Error: no licence' >&2\nexit 3\n")
     broken.chmod(0o755)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table of instructions: against encodings as printed, llvm-mc's own base ISA, and the core's decoder."""
+"""The instruction table compared with printed encodings, llvm-mc's base ISA, and the core's decoder."""
 
 import itertools
 import random
@@ -32,7 +32,7 @@ PRINTED = {
     "ee.zero.qacc": "250844",
     "wur.sar_byte a9": "f30d90",
     "wsr.sar a0": "130300",
-    # What has an encoding alone: words of Espressif's LLVM.
+    # Instructions with an encoding only: words from Espressif's LLVM.
     "ee.cmul.s16 q3, q6, q2, 3": "9e9634",
     "ee.cmul.s16.ld.incp q2, a7, q5, q1, q4, 2": "e1056e7e",
     "ee.cmul.s16.st.incp q7, a11, q1, q5, q2, 3": "e47153bf",
@@ -54,7 +54,7 @@ PRINTED = {
     "wur.gpio_out a0": "f30c00",
     "ee.ldf.64.ip f6, f5, a1, 488": "e05f651e",
     "ee.stf.64.ip f3, f6, a10, -848": "e26536af",
-    # Each bit of the immediate alone, by GNU as 2.40 in Espressif's configuration of the chip.
+    # Single bits of the immediate, assembled by GNU as 2.40 in Espressif's configuration of the chip.
     "ee.ldf.64.ip f1, f2, a3, 0": "e020143e",
     "ee.ldf.64.ip f10, f5, a9, 8": "e050a59e",
     "ee.ldf.64.ip f10, f5, a9, 16": "e050a49f",
@@ -76,7 +76,7 @@ PRINTED = {
     "ee.stf.64.ip f10, f5, a9, -1024": "e250a69e",
     "ee.stf.64.ip f0, f15, a0, -8": "e3ff070f",
 }
-# What llvm-mc does not know, or only with options that clang does not offer here.
+# Instructions that llvm-mc lacks, or accepts only with options that clang does not offer here.
 UNKNOWN_TO_LLVM = {"ssa8b", "l32ai", "s32ri", "simcall", "rsil", "break", "break.n", "rsr", "wsr", "xsr"}
 FEATURES = "windowed loop mul32 mul32high mul16 fp bool density sext nsa minmax div32 clamps s32c1i threadptr"
 
@@ -181,7 +181,7 @@ def test_the_core_decodes_as_python_does():
 
 
 def assembled(lines: list[str], folder) -> bytes:
-    """What llvm-mc makes of lines behind the macros."""
+    """The bytes that llvm-mc makes of lines after the macros."""
     source, output, code = folder / "all.s", folder / "all.o", folder / "all.bin"
     source.write_text(generate.pie_macros() + ".text\n" + "\n".join(lines) + "\n")
     llvm_mc = next(filter(None, (shutil.which(f"llvm-mc-{n}") for n in range(40, 21, -1))))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The contract of mpy_module/pie/*.S (kernels.h): where code lies and how its loops are built, what memory it touches,
-what it computes on whole vectors, and how many instructions the inner loop takes."""
+"""The contract of mpy_module/pie/*.S (kernels.h): placement of code, form of loops, memory accesses, results on whole
+vectors, and instructions of the inner loop."""
 
 import re
 import struct
@@ -71,7 +71,7 @@ def test_every_kernel_is_in_the_section_that_esp_idf_puts_into_iram():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_hardware_loops_are_as_the_chip_wants_them(name, listings):
-    """At most 256 bytes, begun within an aligned word, ended by an instruction that goes on to the next, not nested."""
+    """At most 256 bytes, first instruction within an aligned word, last instruction not a jump, not nested."""
     code = listings[name]
     addresses = sorted(code)
     for pc, decoded in code.items():
@@ -91,7 +91,7 @@ def test_there_are_loops_to_look_at(listings):
 
 
 class Core:
-    """A core whose buffers lie each in memory of exactly their size: an access beside them ends the run."""
+    """A core with every buffer in memory of exactly its size: an access outside ends the run."""
 
     def __init__(self, program):
         self.machine = Machine()
@@ -132,7 +132,7 @@ def i16(rng, *shape):
 
 
 def strided(values, stride):
-    """Rows `stride` bytes apart, without anything behind the last one."""
+    """Rows `stride` bytes apart, with nothing after the last one."""
     rows = np.full((len(values), stride), 99, np.int8)
     rows[:, : values.shape[1]] = values
     return rows.reshape(-1)[: (len(values) - 1) * stride + values.shape[1]]
@@ -253,7 +253,7 @@ def check_widen(core, rng, size):
 
 
 def check_lookup(core, rng, size):
-    """Also with the part of a table alone that x reaches."""
+    """Also with only the part of the table that x uses."""
     table = i8(rng, 256)
     for flip, low, high in ((0, 0, 255), (128, 0, 255), (128, 28, 178), (0, 0, 0), (128, 255, 255), (255, 3, 90)):
         index = rng.integers(low, high + 1, 16 * size).astype(np.uint8)
@@ -350,7 +350,7 @@ def test_an_access_beside_a_buffer_would_be_seen(program):
 @pytest.mark.parametrize("name", ["pie_linear", "pie_scores", "pie_values"])
 @pytest.mark.parametrize("groups", [4, 5])
 def test_the_inner_loop_takes_17_cycles_for_256_products(name, groups, program):
-    """What two groups more cost, operands in SRAM; an instruction a cycle."""
+    """The cost of two more groups, operands in SRAM; one instruction per cycle."""
     rows, depth = 8, 16 * (groups + 20)
     totals = []
     for count in (groups, groups + 20):

@@ -18,7 +18,7 @@ LANE = (1 << 20) - 1
 
 @pytest.fixture(scope="module")
 def machine() -> Machine:
-    """A core with nothing but its own memory."""
+    """A core with only its own memory."""
     return Machine()
 
 
@@ -38,7 +38,7 @@ def set_state(machine: Machine, state: State) -> None:
 
 
 def get_state(machine: Machine) -> State:
-    """The core's registers as the oracle has them."""
+    """The core's registers in the oracle's form."""
     registers = machine.registers
     halves = [sum((int(lane) & LANE) << 20 * n for n, lane in enumerate(registers.qacc[i : i + 8])) for i in (0, 8)]
     return State(
@@ -98,7 +98,7 @@ def test_instruction(machine, mnemonic):
         assert not difference, f"case {case}: {operands}: {difference}"
 
 
-# What manual, assembler tables and emulators read differently, as the simulator takes it (README).
+# Cases where manual, assembler tables and emulators differ, as the simulator decides them (docs/simulator.md).
 
 FIRST, SECOND, LOADED = (bytes(range(start, start + 16)) for start in (0x10, 0x40, 0x80))
 DATA = 0x3FC90000
@@ -152,7 +152,7 @@ def test_relu_of_halfwords_stops_at_shifts_that_nobody_measured(machine, mnemoni
 
 
 def test_sources_are_read_before_anything_is_written(machine):
-    """qs0 of .qup and src.q forms takes the window of what qs0 and qs1 held, whatever else names them."""
+    """qs0 of .qup and src.q forms gets the window of the old qs0 and qs1, even if other operands name them."""
     window, rotated = FIRST[5:] + SECOND[:5], FIRST[5:] + FIRST[:5]
     q, a = {1: FIRST, 2: SECOND}, {4: DATA}
     qup = "ee.vmulas.s8.accx.ld.ip.qup"
@@ -188,7 +188,7 @@ def test_two_destinations_in_one_register_stop(machine, line):
 
 @pytest.mark.parametrize("instruction", [i for i in PIE if not i.executed], ids=lambda i: i.mnemonic)
 def test_what_has_an_encoding_alone_stops_by_its_name(machine, instruction):
-    """With CPENABLE set or clear, and nothing is changed."""
+    """With CPENABLE set or clear, and without changing anything."""
     fields = [(3 * k + 1) % operand.count for k, operand in enumerate(instruction.operands)]
     values = [o.value(field) for o, field in zip(instruction.operands, fields, strict=True)]
     for cpenable in (0xFF, 0):

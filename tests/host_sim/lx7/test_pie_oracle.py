@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The second implementation of PIE against values that the written reference prints or that follow by hand."""
+"""The second implementation of PIE compared with values printed in the written reference or computed by hand."""
 
 from itertools import combinations
 
@@ -392,7 +392,7 @@ def test_fused_stores_store_the_old_register():
 
 
 def test_qup_shifts_old_registers_and_loads():
-    """qs1 may be the loaded register and qs0 a factor: the MAC and the window use what was there before."""
+    """qs1 may be the loaded register and qs0 a factor: MAC and window use the old values."""
     first, second = bytes(range(16)), bytes(range(16, 32))
     state = with_q(first, second, a=[0, BASE + 32] + [0] * 14, sar_byte=3)
     run("ee.vmulas.s8.accx.ld.ip.qup q1, a1, 16, q0, q0, q0, q1", state)

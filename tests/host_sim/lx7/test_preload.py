@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The data cache's manual preload: registers, time that it hides, the bus that it shares."""
+"""The data cache's manual preload: registers, hidden time, and sharing of the bus."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_a_preload_costs_the_core_nothing():
     machine = preload(work(5 * READ), 2)
     assert machine.totals.external == 0
     assert machine.totals.lines_read["flash"] == machine.totals.lines_preloaded["flash"] == 2
-    # Of four lines, what has begun by the end counts.
+    # Of four lines, those begun before the end are counted.
     assert preload(work(READ + 10), 4).totals.lines_preloaded["flash"] == 2
 
 
@@ -68,7 +68,7 @@ def test_enough_work_hides_all_of_it():
 def test_less_work_hides_as_much_as_it_takes(hidden):
     count = 4
     waited = preload([*work(hidden), *every_line(count)], count).totals.stalls["cache"]
-    # The loads themselves take a cycle each, of which what comes before the last one hides some, too.
+    # Each load takes a cycle, and the loads before the last one hide some time, too.
     assert count * READ - hidden - count <= waited <= count * READ - hidden
 
 
@@ -88,7 +88,7 @@ def test_a_miss_waits_for_the_line_on_its_way_and_goes_before_those_to_come():
     # As the first arrives, the second would begin.
     totals = preload([*work(READ - 1), *loads(other)], 3).totals
     assert totals.stalls["cache"] == READ
-    # What comes behind it is late by as much: the second line begins when the miss is served.
+    # Later lines are delayed by as much: the second line begins when the miss is served.
     totals = preload([*work(99), *loads(other), *work(200), *loads(LINE)], 3).totals
     assert totals.stalls["cache"] == (READ - 100) + READ + (READ - 201)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cycle model against published measurements, and the table made of both."""
+"""The cycle model compared with published measurements, and the table of both."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_a_broken_promise_is_named():
 
 
 def test_a_stall_that_the_model_lacked_would_be_seen():
-    """Of 16 cycles a loop, 15 dependent pairs make 30: the figures are not those of an empty loop."""
+    """15 dependent pairs turn 16 cycles per iteration into 30: the figures are not those of an empty loop."""
     chain = [("ld.qr", 2, 2, 0), ("ee.andq", 3, 2, 4)] * 8
     totals = hardware_loop(chain, 100, a2=0x3FC88000).totals
     assert totals.stalls["data"] == 800

@@ -14,7 +14,7 @@ SMALL = Cache(size=8 * 16 * 2, line=16, ways=8)  # two sets
 
 
 def run(lines, timing=None, at=CODE, **registers) -> Machine:
-    """Run a sequence, then leave; PSRAM and flash are there."""
+    """Run a sequence with PSRAM and flash mapped, then exit."""
     machine = Machine(timing)
     machine.map(PSRAM, bytearray(1 << 16), "psram")
     machine.map(FLASH, bytes(1 << 16), "flash", writable=False)
@@ -35,7 +35,7 @@ def run(lines, timing=None, at=CODE, **registers) -> Machine:
 
 
 def loads(*offsets) -> list:
-    """l32i of a2 + offset for each, into registers that nobody reads."""
+    """l32i of a2 + each offset, into unused registers."""
     return [("l32i", 4 + n % 8, 2, offset) for n, offset in enumerate(offsets)]
 
 
@@ -61,7 +61,7 @@ def test_eight_ways_hold_eight_lines_of_a_set_and_the_oldest_leaves():
     timing = Timing(data_cache=SMALL)
     same_set = [32 * n for n in range(9)]
     assert run(loads(*same_set[:8], *same_set[:8]), timing, a2=PSRAM).totals.lines_read["psram"] == 8
-    # The ninth takes the place of the first, which was used longest ago, and so on around.
+    # The ninth line replaces the least recently used one, the first, and so on.
     assert run(loads(*same_set, same_set[0], same_set[1]), timing, a2=PSRAM).totals.lines_read["psram"] == 11
     # A line used again stays.
     kept = [*same_set[:8], same_set[0], same_set[8], same_set[0]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C and assembly to programs, what programs say of themselves, and how faults are told."""
+"""Building programs from C and assembly, their symbols and lines, and reports of faults."""
 
 import shutil
 
@@ -175,7 +175,7 @@ def test_segments_outside_the_chip_are_refused(program):
 
 
 def test_macros_and_blocks_keep_their_ends():
-    """.begin and .end go, as llvm-mc has none; what only begins like them stays."""
+    """.begin and .end are removed, as llvm-mc lacks them; directives that only start alike stay."""
     source = """
     .begin literal_prefix
     .end literal_prefix
@@ -224,7 +224,7 @@ counted:
 
 
 def test_loops_in_macros(tmp_path):
-    """Each invocation is aligned on its own; lines go on behind the macro."""
+    """Each invocation is aligned separately; line numbers continue after the macro."""
     (tmp_path / "macros.S").write_text(COUNTED)
     machine = Machine()
     machine.load(Program.load(toolchain.build([tmp_path / "macros.S"], tmp_path / "macros.elf")))
@@ -278,7 +278,7 @@ def test_the_kernels_build_and_export_their_operations():
 
 
 def test_no_code_is_of_line_0():
-    """Compilers give line 0 to code of no line; it is told as that of the line before."""
+    """Compilers give line 0 to code without a line; it is reported with the previous line."""
     program = Program.load(toolchain.build_kernels())
     assert program.lines and all(place is None or place[1] > 0 for _, place in program.lines)
 
@@ -297,3 +297,41 @@ def test_lines_name_the_right_file(version, tmp_path, monkeypatch):
     places = {program.line_at(pc) for pc in range(symbol.address, symbol.address + symbol.size)}
     assert {(name.rpartition("/")[2], line) for name, line in places} >= {("whole.c", 4), ("part.h", 2)}
     assert not {line for name, line in places if name.endswith("part.h")} - {1, 2, 3}
+
+
+@pytest.mark.parametrize("moment", ["half of the list of dependencies", "an object and not yet its age"])
+def test_a_killed_compilation_is_done_again(tmp_path, monkeypatch, moment):
+    """By a kill while clang writes, or just before the object is done: it is no older than what it was made from."""
+    source, header = tmp_path / "main.c", tmp_path / "value.h"
+    source.write_text('#include "value.h"\nint main(void) { return VALUE; }\n')
+    header.write_text("#define VALUE 1\n")
+
+    def returned() -> int | None:
+        machine = Machine()
+        machine.load(Program.load(toolchain.build([source], tmp_path / "main.elf")))
+        assert machine.run(limit=10**6)
+        return machine.exit_status
+
+    assert returned() == 1
+    header.write_text("#define VALUE 2\n")
+    run_shown = toolchain.run_shown
+
+    def killed(command, what, log):
+        if what.startswith("compiling") and moment.startswith("half"):
+            listing = command[command.index("-MF") + 1]
+            listing.write_text(listing.read_text().partition(str(header))[0])
+            raise KeyboardInterrupt
+        run_shown(command, what, log)
+        if what.startswith("compiling"):
+            header.write_text("#define VALUE 3\n")  # by an editor, meanwhile
+
+    def killed_before_its_age(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toolchain, "run_shown", killed)
+    if moment.startswith("an object"):
+        monkeypatch.setattr(toolchain.os, "utime", killed_before_its_age)
+    with pytest.raises(KeyboardInterrupt):
+        returned()
+    monkeypatch.undo()
+    assert returned() == (2 if moment.startswith("half") else 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A repository root and a PATH of the test's own."""
+"""A temporary repository root and a temporary PATH."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from host_sim.setup import apt, environment, shell
 
 @pytest.fixture
 def tree(monkeypatch, tmp_path):
-    """A repository root of the test's own."""
+    """A temporary repository root."""
     for name, path in (("ROOT", ""), ("BUILD", "build"), ("LOGS", "build/log"), ("VENV", ".venv")):
         for module in (apt, environment, shell):
             if hasattr(module, name):
@@ -18,7 +18,7 @@ def tree(monkeypatch, tmp_path):
 
 @pytest.fixture
 def tools(monkeypatch, tmp_path):
-    """A PATH that holds only the scripts given to the returned function."""
+    """A PATH with only the scripts given to the returned function."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))

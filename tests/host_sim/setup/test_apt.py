@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""System packages: what is missing, and how it is installed."""
+"""System packages: finding missing ones and installing them."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_missing_venv_module(monkeypatch, tree):
 
 @pytest.fixture
 def llvm(tools):
-    """Make the tools of one version of LLVM, with the targets that llvm-mc names."""
+    """Create the tools of one LLVM version, with the targets that llvm-mc lists."""
 
     def make(version: int, *targets: str) -> None:
         tools(f"clang-{version}", "exit 0")
@@ -90,7 +90,7 @@ def test_packages_for_the_board_in_qemu(tools):
     assert packages < set(apt.missing_packages("qemu").values())
     assert packages < set(apt.missing_packages("test").values())
     assert not packages & set(apt.missing_packages("demo").values())
-    # A compiler without headers is what apt leaves without its recommendations.
+    # Without recommended packages, apt installs a compiler without headers.
     tools("arm-none-eabi-gcc", "exit 1")
     tools("qemu-system-arm", "exit 0")
     assert packages & set(apt.missing_packages("qemu").values()) == {"libnewlib-arm-none-eabi"}

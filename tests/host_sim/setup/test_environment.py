@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The virtual environment and its packages: what is locked is what comes, from where pip is told to look."""
+"""The virtual environment: locked packages are installed, from the indexes that pip is configured with."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from host_sim.setup import environment
 from host_sim.setup.shell import ROOT, Failure
@@ -30,7 +32,10 @@ def test_everything_is_locked_but_torch():
             if group.startswith("torch"):
                 assert re.fullmatch(r"torch(vision)?==[\d.]+", name)
             else:
-                assert "--hash=sha256:" in environment.locked(name)
+                wanted = Requirement(name)
+                entry = environment.locked(wanted.name)
+                assert "--hash=sha256:" in entry
+                assert re.match(r"[^=]+==(\S+)", entry)[1] in wanted.specifier
     lock = (ROOT / environment.LOCK).read_text()
     entries = [entry for entry in re.split(r"\n(?=\S)", lock) if not entry.startswith("#")]
     assert len(entries) > 60
@@ -103,7 +108,7 @@ def test_no_cache_without_a_home(monkeypatch):
 
 
 class Offers:
-    """A folder of wheels, pip's only source, for a tree with a virtual environment of its own."""
+    """A folder of wheels, pip's only source, for a tree with its own virtual environment."""
 
     def __init__(self, root: Path):
         self.root, self.folder = root, root / "wheels"
@@ -127,13 +132,13 @@ class Offers:
         (self.root / environment.LOCK).write_text("".join(lines))
 
     def installed(self) -> set[str]:
-        """What the virtual environment holds, as NAME-VERSION."""
+        """Packages in the virtual environment, as NAME-VERSION."""
         return {path.name.removesuffix(".dist-info") for path in (self.root / ".venv").rglob("*.dist-info")}
 
 
 @pytest.fixture
 def offers(tree, monkeypatch):
-    """The tree of a test, with uv in its virtual environment and no way to the network."""
+    """The tree of a test, with uv in its virtual environment and no network access."""
     if not UV.exists():
         pytest.skip("no uv in .venv: `just test` installs it")
     subprocess.run([UV, "--quiet", "venv", tree / ".venv"], check=True)
@@ -170,7 +175,9 @@ def test_another_file_than_the_locked_one_is_refused(offers, broken):
     lines = {"one": offers.wheel("one", "1.0", "two"), "two": offers.wheel("two", "1.0")}
     offers.lock(*lines.values())
     offers.wheel(broken, "1.0", *(["two"] if broken == "one" else []), "one")
-    with pytest.raises(Failure, match=r"\(light\) failed: a package is not the one that requirements.lock names"):
+    with pytest.raises(
+        Failure, match=r"\(light\) failed: a package is does not match its hash in requirements.lock names"
+    ):
         environment.install(["light"])
     assert not offers.installed()
 
@@ -220,3 +227,86 @@ def test_uv_comes_with_its_locked_hashes(tree, monkeypatch):
     (tree / environment.LOCK).write_text("two==2\n")
     with pytest.raises(Failure, match=r"requirements.lock has no uv"):
         environment.install_uv()
+
+
+def test_an_interrupted_installation_starts_anew(offers, monkeypatch):
+    """uv takes a package for installed as soon as its name and version stand there."""
+    offers.lock(offers.wheel("one", "1.0"))
+    uv, venv, real = UV, environment.VENV, environment.run
+    monkeypatch.setitem(environment.GROUPS, "demo", ("light",))
+    monkeypatch.setattr(environment, "missing_packages", lambda task: {})
+
+    def link_uv() -> None:
+        if not (venv / "bin" / "uv").exists():
+            (venv / "bin" / "uv").symlink_to(uv)
+
+    def killed(command, what, *rest, **options):
+        if "install" not in command:
+            return real(command, what, *rest, **options)
+        [packages] = venv.glob("lib/*/site-packages")
+        (packages / "one-1.0.dist-info").mkdir()
+        (packages / "one-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: one\nVersion: 1.0\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "install_uv", link_uv)
+    monkeypatch.setattr(environment, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        environment.prepare("demo")
+    monkeypatch.setattr(environment, "run", real)
+    environment.prepare("demo")
+    assert [path.name for path in venv.rglob("one.py")] == ["one.py"]
+    before = (venv / "made-by").stat().st_mtime_ns
+    environment.prepare("demo")
+    assert (venv / "made-by").stat().st_mtime_ns == before
+
+
+def test_an_installation_that_fails_keeps_what_is_there(offers, monkeypatch):
+    offers.lock(offers.wheel("one", "1.0", "two"))
+    with pytest.raises(Failure):
+        environment.install(["light"])
+    (environment.VENV / "mine").touch()
+    offers.lock(offers.wheel("one", "1.0", "two"), offers.wheel("two", "1.0"))
+    environment.install(["light"])
+    assert offers.installed() == {"one-1.0", "two-1.0"}
+    assert (environment.VENV / "mine").exists()
+
+
+def test_a_half_made_venv_is_made_anew(tree, monkeypatch):
+    """Python is there early, its pip late."""
+    real, made = environment.run, []
+
+    def killed(command, *_, **__):
+        (environment.VENV / "bin").mkdir(parents=True)
+        environment.python().symlink_to(sys.executable)
+        (environment.VENV / "rest").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(environment, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        environment.make_venv()
+    monkeypatch.setattr(environment, "run", lambda command, *rest, **options: made.append(command))
+    environment.make_venv()
+    assert len(made) == 1
+    assert not (environment.VENV / "rest").exists()
+    monkeypatch.setattr(environment, "run", real)
+
+
+@pytest.mark.parametrize("character", [*"'$;(#%& "])
+def test_a_checkout_at_a_path_that_tools_do_not_take(tmp_path, character):
+    """Refused before anything is asked of the network, or made."""
+    checkout = tmp_path / f"my{character}project"
+    (checkout / "host_sim").mkdir(parents=True)
+    (checkout / "host_sim" / "__init__.py").touch()
+    shutil.copytree(ROOT / "host_sim" / "setup", checkout / "host_sim" / "setup")
+    command = [sys.executable, "-m", "host_sim.setup.environment", "demo"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    name = "a space" if character == " " else ascii(character)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: the path of this checkout has {name} in it, which make and compilers do not")
+    assert [path.name for path in checkout.iterdir()] == ["host_sim"]
+
+
+@pytest.mark.parametrize("name", ["/home/me/FTerViT-for-MicroPython_2.0", "/srv/a+b@c", "/home/m\u00fcller/\u6771"])
+def test_paths_that_tools_take(name):
+    environment.check_path(Path(name), "this checkout")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Checks of a linked firmware, on ELF files of our own sources: clang compiles them, Debian's ld links them.
+"""Checks of linked firmware, on ELF files of our own sources: clang compiles them, Debian's ld links them.
 
-Stand-ins take the place of what ESP-IDF adds: headers (tests/firmware/idf), a linker script with its addresses, and
-its allocator, a function that lies in flash as ESP-IDF's does.
+Stand-ins replace ESP-IDF's parts: headers (tests/firmware/idf), a linker script with its addresses, and its allocator,
+a function in flash as in ESP-IDF.
 """
 
 import json
@@ -25,6 +25,9 @@ ALLOCATOR = """
 #include <stddef.h>
 #include <stdint.h>
 void *heap_caps_aligned_alloc(size_t alignment, size_t size, uint32_t caps) { return (void *)(size + caps); }
+void *heap_caps_malloc(size_t size, uint32_t caps) { return (void *)(size + caps); }
+void heap_caps_free(void *memory) {}
+void heap_caps_walk(uint32_t caps, void *walker, void *data) {}
 size_t heap_caps_get_largest_free_block(uint32_t caps) { return caps; }
 """
 SCRIPT = """
@@ -48,7 +51,7 @@ EXECUTABLE, COMPONENT = "CMakeFiles/micropython.elf.dir", "esp-idf/main/CMakeFil
 
 
 class Firmware:
-    """A build folder as ESP-IDF leaves it; what a test changes in `commands` counts after `write`."""
+    """A build folder as ESP-IDF leaves it; changes of `commands` take effect with `write`."""
 
     def __init__(self, folder: Path, linked):
         self.folder, self.elf = folder, folder / "micropython.elf"
@@ -84,13 +87,13 @@ class Firmware:
         with pytest.raises(Failure) as caught:
             self.check()
         first, *rest = str(caught.value).splitlines()
-        assert first == f"{self.elf}: not the firmware that was measured:"
+        assert first == f"{self.elf}: not built as the simulated kernels are:"
         return [line.strip() for line in rest]
 
 
 @pytest.fixture(scope="module")
 def linked(program):
-    """How the firmware compiles a source of the module that it links."""
+    """The options with which the firmware compiles a linked source of the module."""
     return esp32_port.linked_options()
 
 
@@ -120,7 +123,7 @@ def firmware(linked):
 
 @pytest.fixture(scope="module")
 def link(tmp_path_factory):
-    """Link objects with the kernels in some memory; what is not there lies at 0."""
+    """Link objects with the kernels in some memory; undefined symbols are at 0."""
 
     def link_all(objects, kernels="iram", options=()):
         folder = tmp_path_factory.mktemp("firmware")
@@ -140,7 +143,7 @@ def good_folder(objects, link):
 
 @pytest.fixture
 def good(good_folder, firmware):
-    """A firmware as it should be."""
+    """A correct firmware."""
     return firmware(good_folder)
 
 
@@ -153,13 +156,13 @@ def test_good_firmware(good):
 
 
 def test_kernels_are_all_there_are(good):
-    """What the check looks for are the global functions of the assembly's objects."""
+    """The check looks for all global functions of the assembly's objects."""
     image = esp32_check.Image(good.elf)
     assert {f.name for f in image.functions if f.address in esp32_check.IRAM} == set(esp32_check.kernel_names())
 
 
 def test_unoptimized_copy_that_is_linked(good):
-    """As MicroPython 1.26 and 1.27 build it: the component has ESP-IDF's options, the executable none."""
+    """As built by MicroPython 1.26 and 1.27: the component has ESP-IDF's options, the executable none."""
     good.copy_of(EXECUTABLE, lambda options: [o for o in options if o[:2] in ("-D", "-W", "-m")])
     [problem] = good.problems()
     assert problem.startswith("options of the linked copy: no -O, so -O0 (attention.c, ")
@@ -172,7 +175,7 @@ def test_copy_that_is_not_linked_does_not_matter(good):
 
 
 def test_only_one_copy(good):
-    """A port that compiles a module once has it in its component."""
+    """A port that compiles a module once compiles it in its component."""
     good.commands = {key: options for key, options in good.commands.items() if key[0] == COMPONENT}
     good.check()
     good.copy_of(COMPONENT, lambda options: [*options, "-Os"])
@@ -197,7 +200,7 @@ def test_wrong_options(good, change, text):
 
 
 def test_other_ways_to_write_options(good):
-    """Separate words, values, files of options, and a definition of the module's own."""
+    """Separate words, values, option files, and a definition of the module."""
     (good.folder / "options").write_text("-O0 -ffunction-sections -fdata-sections -D TERNARY_ESP32=1\n")
     extra = ["@options", "-O3", "-D", "TERNARY_PIE=1", "-DTERNARY_PARALLEL_FREERTOS"]
     good.copy_of(EXECUTABLE, lambda options: extra)
@@ -230,7 +233,7 @@ def test_arena_is_found_however_it_is_compiled(objects, link, optimize, firmware
 
 
 def test_arena_elsewhere(objects, link, firmware):
-    """An arena that takes its memory from another allocator."""
+    """An arena that uses another allocator."""
     built = firmware(link(objects(lambda options: [*options, "-Dheap_caps_aligned_alloc=elsewhere"]).values()))
     [problem] = built.problems()
     assert problem == ("arena: nothing of modternary.c refers to heap_caps_aligned_alloc: arenas would lie in PSRAM")
@@ -244,7 +247,7 @@ def test_arena_elsewhere(objects, link, firmware):
     ],
 )
 def test_copies_that_do_not_compile(objects, change, why):
-    """The two faults that there were: neither options nor definitions in the copy that is linked."""
+    """Two faults at once: the linked copy has neither the options nor the definitions."""
     with pytest.raises(Failure, match=why):
         objects(change)
 

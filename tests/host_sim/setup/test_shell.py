@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tools that fail, and errors of one line."""
+"""Failing tools and one-line errors."""
 
 import errno
 from pathlib import Path
@@ -23,7 +23,10 @@ def test_missing_tool(tree, tools):
         ("Err:1 Temporary failure resolving 'mirror.example'", "network"),
         ("error: Request failed after 3 retries\n  cause: Failed to fetch: `https://index.example/x/`", "network"),
         ("error: Packages were unavailable because the network was disabled.", "network"),
-        ("error: Failed to download `x==1`\n  cause: Hash mismatch for `x==1`", "not the one that requirements.lock"),
+        (
+            "error: Failed to download `x==1`\n  cause: Hash mismatch for `x==1`",
+            "does not match its hash in requirements.lock",
+        ),
         ("fatal: unable to access: Could not resolve host: example", "network"),
         ("x.c:3:1: error: expected ';'", "x.c:3:1: error: expected ';'"),
         ("", "sh stopped with status 3"),

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What `trainer inspect` counts, against counts of the trits that went into the file and of the file's bytes."""
 
+import contextlib
 import json
+import random
+import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -166,6 +170,115 @@ def test_files_that_are_no_model(tmp_path):
     save_file({"weight": np.zeros(4, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(TrainerError, match="metadata format is not ftervit"):
         inspect(tmp_path / "other.safetensors")
+
+
+# Hostile files.
+
+DEEP = "[" * 3000 + "]" * 3000
+VALUES = ("null", "true", "-1", "0", "1.5", "NaN", "Infinity", "1e999", "65535", "9" * 19, "9" * 5000, "[]", "{}", '""')
+VALUES += ('"token"', '"a\\nb"', '"\\ud800"', "[[1]]", "[1,2,3,4]", "[1,2,3,4,5,6,7,8,9]", '{"frac":3}', "[null]", DEEP)
+DTYPES = ("U8", "I8", "I16", "I32", "BOOL", "F16", "BF16", "F8_E4M3", "F64", "U64", "X")
+
+
+def spots(value, place=()):
+    """The places of all values within one from JSON."""
+    yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from spots(inner, (*place, key))
+
+
+def replaced(value, place, text):
+    """JSON of `value` with `text` at a place, which need not be JSON."""
+    if not place:
+        return text
+    inside = {
+        key: replaced(inner, place[1:], text) if key == place[0] else json.dumps(inner)
+        for key, inner in (value.items() if isinstance(value, dict) else enumerate(value))
+    }
+    if isinstance(value, list):
+        return "[" + ",".join(inside.values()) + "]"
+    return "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in inside.items()) + "}"
+
+
+def mutated_text(generator, text):
+    """JSON text with one value replaced, or some characters."""
+    if generator.random() < 0.8:
+        value = json.loads(text)
+        return replaced(value, generator.choice(list(spots(value))), generator.choice(VALUES))
+    at, end = sorted(generator.randrange(len(text) + 1) for _ in range(2))
+    return text[:at] + generator.choice(VALUES) + text[min(end, at + 8) :]
+
+
+def mutated(generator, content):
+    """A model file with one to three things changed in its header or data, and the right CRC."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
+    metadata = header.pop("__metadata__")
+    for _ in range(generator.randrange(1, 4)):
+        name, kind = generator.choice(list(header)), generator.randrange(8)
+        if kind < 4:
+            key = generator.choice(("architecture", "shapes", "shapes", "scales", "labels", "preprocessing"))
+            with contextlib.suppress(ValueError, KeyError, RecursionError):
+                metadata[key] = mutated_text(generator, metadata[key])
+        elif kind == 4:
+            metadata.pop(generator.choice(list(metadata)))
+        elif kind == 5:
+            entry = header.pop(name)
+            header[generator.choice(("x\ny", "\u20ac", "head.weight", "", "x" * 3000))] = entry
+        elif kind == 6:
+            header[name]["dtype"] = generator.choice(DTYPES)
+            if generator.random() < 0.7:
+                size = header[name]["data_offsets"][1] - header[name]["data_offsets"][0]
+                width = {"U8": 1, "I8": 1, "BOOL": 1, "F8_E4M3": 1, "I32": 4, "F64": 8, "U64": 8}
+                header[name]["shape"] = [size // width.get(header[name]["dtype"], 2)]
+        else:
+            data[generator.randrange(len(data))] = generator.randrange(256)
+    metadata["crc32"] = "00000000"
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % 16)
+    whole = struct.pack("<Q", len(text)) + text + bytes(data)
+    return whole.replace(b'"crc32":"00000000"', b'"crc32":"%08x"' % zlib.crc32(whole), 1)
+
+
+def test_hostile_files_are_tables_or_one_line(path, tmp_path, capsys, monkeypatch):
+    """With the right CRC; whatever else is refused, nothing is a traceback."""
+    generator, content, target = random.Random(14), path.read_bytes(), tmp_path / "hostile.safetensors"
+    monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(target)])
+    counts = {0: 0, 1: 0}
+    for number in range(700):
+        target.write_bytes(mutated(generator, content))
+        try:
+            status = main()
+        except Exception as error:
+            raise AssertionError(f"file {number}: {error!r}") from error
+        counts[status] += 1
+        said = capsys.readouterr()
+        if status:
+            assert said.err.startswith(f"trainer: {target}: ")
+            assert said.err.count("\n") == 1
+            assert len(said.err) < 2500
+        else:
+            assert "the shipped reader" in said.out
+    assert min(counts.values()) > 70
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("architecture", "[]", "architecture: must be a JSON object"),
+        ("architecture", "{}", "architecture img_size: None is not a whole number"),
+        ("architecture", DEEP, "architecture: not valid JSON"),
+        ("shapes", "[]", "shapes: must be a JSON object"),
+        ("shapes", '{"head.weight":[1e9]}', "shapes: 'head.weight' must be a list of at most 8 whole numbers"),
+        ("shapes", '{"head.weight":[3,[22]]}', "shapes: 'head.weight' must be a list of at most 8 whole numbers"),
+        ("shapes", '{"head.weight":[99999,99999]}', "shapes: 'head.weight' is [99999, 99999], more than the"),
+    ],
+)
+def test_hostile_metadata_is_named(exporter, tmp_path, key, value, words):
+    metadata = {**exporter.metadata(), key: value}
+    with pytest.raises(TrainerError, match=re.escape(f"odd.safetensors: {words}")):
+        inspect(write(exporter.tensors, metadata, tmp_path / "odd.safetensors"))
 
 
 def test_command(path, capsys, monkeypatch):

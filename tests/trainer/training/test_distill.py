@@ -3,11 +3,14 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.runs import PIXELS, data, settings, tiny_recipe, tiny_student, tiny_teacher
 from tests.tiny import images
 from trainer.config import DistillationSettings
@@ -207,6 +210,68 @@ def test_a_table_killed_before_it_was_marked_empty_is_started_anew(tmp_path):
     assert np.load(tmp_path / "table.npy").any(2).all()
 
 
+def damaged_tables(path):
+    """What may stand in place of an unfinished table of shape [9, 70, 3], all of it unusable."""
+    np.lib.format.open_memmap(path, "w+", np.float16, (9, 70, 3)).flush()
+    whole = path.read_bytes()
+    for content in (b"", whole[:100], whole[:-1], b"x" * len(whole)):
+        path.write_bytes(content)
+        yield
+    for shape, kind in (((9, 70, 4), np.float16), ((9, 71, 3), np.float16), ((9, 70, 3), np.float32)):
+        np.lib.format.open_memmap(path, "w+", kind, shape).flush()
+        yield
+
+
+def test_a_damaged_unfinished_table_is_started_anew(tmp_path):
+    teacher, pictures = tiny_teacher(), data(70, 1)
+    expected = teacher_table(tmp_path / "whole.npy", teacher, pictures).logits
+    for _ in damaged_tables(tmp_path / "table.unfinished.npy"):
+        assert np.array_equal(teacher_table(tmp_path / "table.npy", teacher, pictures).logits, expected)
+        (tmp_path / "table.npy").unlink()
+
+
+def test_a_row_that_is_written_in_part_is_computed_again(tmp_path):
+    """A kill may come while numpy copies: the last number of a variant tells that it is whole."""
+    teacher, pictures = tiny_teacher(), data(70, 1)
+    part = np.lib.format.open_memmap(tmp_path / "table.unfinished.npy", "w+", np.float16, (9, 70, 3))
+    part[:] = np.nan
+    part[:, -1, 0] = 0
+    part.flush()
+    table = teacher_table(tmp_path / "table.npy", teacher, pictures)
+    assert np.array_equal(table.logits, teacher_table(tmp_path / "whole.npy", teacher, pictures).logits)
+
+
+def test_a_full_disk_is_an_error_before_pages_are_written(tmp_path, monkeypatch):
+    """Written through a map, they would end the process by SIGBUS."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        teacher_table(tmp_path / "table.npy", tiny_teacher(), data(70, 1))
+    assert not (tmp_path / "table.unfinished.npy").exists()
+    monkeypatch.undo()
+    teacher_table(tmp_path / "table.npy", tiny_teacher(), data(70, 1))
+
+
+SAME_TABLE = """
+import sys
+from pathlib import Path
+from tests.trainer.training.test_distill import data, teacher_table, tiny_teacher
+teacher_table(Path(sys.argv[1]), tiny_teacher(), data(70, 1))
+"""
+
+
+def test_two_trainings_may_want_the_same_table(tmp_path):
+    command = [sys.executable, "-c", SAME_TABLE, tmp_path / "table.npy"]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert not np.isnan(np.load(tmp_path / "table.npy")).any()
+
+
 def test_tables_are_named_by_teacher_data_and_pictures(tmp_path):
     teacher, pictures = tiny_teacher(), data(70, 1)
     plain = settings().data
@@ -259,7 +324,8 @@ def test_a_saved_teacher_is_used_and_one_that_is_missing_trained(tmp_path):
     teacher, progress = prepare_teacher(recipe)
     assert len(progress.log) == 1
     save_weights(teacher, path, teacher.description())
-    again, none = prepare_teacher(recipe)
+    (tmp_path / "other").mkdir()
+    again, none = prepare_teacher(teacher_settings(tmp_path / "other", f"teacher.checkpoint={path}"))
     assert none is None
     assert again.blueprint == teacher.blueprint
     assert torch.equal(again.net.conv1.weight, teacher.net.conv1.weight.half().float())

@@ -346,9 +346,41 @@ def test_a_half_written_checkpoint_never_replaces_a_good_one(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainerError, match=r"state\.pt: cannot be written \(No space left on device\)$"):
         save_state({"epoch": 2}, path)
     assert load_if_present(path) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "model file", "table"])
+def test_a_file_that_does_not_fit_is_named(tmp_path, command):
+    """A limit on the size of files answers as a full disk does, in the middle of a real write."""
+    code = {
+        "checkpoint": "save_state({'weight': torch.zeros(100_000)}, folder / 'state.pt')",
+        "model file": "save_weights(torch.nn.Linear(300, 300), folder / 'x.safetensors', {'teacher': '1'})",
+        "table": "teacher_table(folder / 'x.npy', None, data(70, 1, 20))",
+    }[command]
+    lines = (
+        "import resource, sys, torch",
+        "from pathlib import Path",
+        "from tests.runs import data",
+        "from trainer.errors import TrainerError",
+        "from trainer.training.checkpoint import save_state, save_weights",
+        "from trainer.training.distill import teacher_table",
+        "folder = Path(sys.argv[1])",
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))",
+        "try:",
+        f"    {code}",
+        "except TrainerError as error:",
+        "    print(error)",
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(lines), tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    name = {"checkpoint": "state.pt", "model file": "x.safetensors", "table": "x.npy"}[command]
+    assert result.stdout == f"{tmp_path / name}: cannot be written (File too large)\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_half_written_file_beside_a_good_one_is_no_harm(tmp_path):
@@ -418,7 +450,7 @@ def test_a_checkpoint_holds_all_that_resume_takes(tmp_path):
     recipe, student, task = supervised(tmp_path, "student.ema=0.5")
     progress = recipe.fit("student", recipe.config.student, student, task)
     state = load_if_present(tmp_path / "student.pt")
-    assert set(state) == {"model", "optimizer", "ema", "progress"}
+    assert set(state) == {"model", "optimizer", "ema", "progress", "made_for"}
     assert state["progress"]["best"] == progress.best
 
 

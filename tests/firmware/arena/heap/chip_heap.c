@@ -304,6 +304,20 @@ size_t heap_caps_get_minimum_free_size(uint32_t caps) {
     return sum;
 }
 
+// A walker that returns false has seen enough of a region.
+void heap_caps_walk(uint32_t caps, heap_caps_walker_cb_t walker_func, void *user_data) {
+    for (size_t i = 0; i < chip_heap_regions(); i++) {
+        const region *r = &regions[i];
+        walker_heap_into_t heap = {(intptr_t)r->memory, (intptr_t)(r->memory + r->end)};
+        bool more = (r->caps & caps) == caps;
+        for (size_t j = 0; more && j < r->count; j++) {
+            const block *b = &r->blocks[j];
+            more = walker_func(heap, (walker_block_info_t){r->memory + b->offset, b->size, b->state != FREE},
+                               user_data);
+        }
+    }
+}
+
 size_t heap_caps_get_largest_free_block(uint32_t caps) {
     size_t largest = 0;
     for (size_t i = 0; i < chip_heap_regions(); i++) {

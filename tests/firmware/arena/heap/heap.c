@@ -46,7 +46,14 @@ static mp_obj_t heap_regions(void) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(heap_regions_obj, heap_regions);
 
-// Adds a region of so many bytes: for what needs more than the chip has.
+// Forgets all regions. Nobody may have a block.
+static mp_obj_t heap_clear(void) {
+    chip_heap_clear();
+    return mp_const_none;
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(heap_clear_obj, heap_clear);
+
+// Adds a region of so many bytes, in one block but for its header; returns whether there is room for it.
 static mp_obj_t heap_add(mp_obj_t size) {
     size_t bytes = (size_t)mp_obj_get_int(size);
     return mp_obj_new_bool(chip_heap_add(bytes, bytes - 4, INTERNAL) == 0);
@@ -86,6 +93,7 @@ static const mp_rom_map_elem_t heap_globals_table[] = {
     {MP_ROM_QSTR(MP_QSTR_largest), MP_ROM_PTR(&heap_largest_obj)},
     {MP_ROM_QSTR(MP_QSTR_free), MP_ROM_PTR(&heap_free_obj)},
     {MP_ROM_QSTR(MP_QSTR_regions), MP_ROM_PTR(&heap_regions_obj)},
+    {MP_ROM_QSTR(MP_QSTR_clear), MP_ROM_PTR(&heap_clear_obj)},
     {MP_ROM_QSTR(MP_QSTR_add), MP_ROM_PTR(&heap_add_obj)},
     {MP_ROM_QSTR(MP_QSTR_take), MP_ROM_PTR(&heap_take_obj)},
     {MP_ROM_QSTR(MP_QSTR_give), MP_ROM_PTR(&heap_give_obj)},

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Sizes of a network and their limits (SPEC 10.4), and what follows: shapes between convolutions and of tensors."""
+
+SIZES = (
+    "img_size",
+    "in_chans",
+    "patch_size",
+    "patch_stride",
+    "patch_padding",
+    "num_classes",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "mlp_hidden",
+)
+STAGE = "patch_embed.backbone.%d"  # timm's name of a stage of the stem
+MAX_STAGES = 8
+# The kernels' limits; a test compares them with mpy_module/ternary.h.
+MAX_PICTURE = 4096  # SPEC 3.1
+MAX_IN_FEATURES = 4032  # SPEC 4
+MAX_TOKENS = 2048  # SPEC 7
+MAX_HEAD_WIDTH = 1024  # SPEC 7.1
+MAX_PREFETCH = 8192  # bytes
+# Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
+SCALES = {
+    "residual_shift": (0, 8),  # SPEC 5.1
+    "gain": (16384, 32767),  # SPEC 6
+    "gain_shift": (0, 15),
+    "beta": (0, 32639),
+    "score_shift": (0, 15),  # SPEC 7.1
+    "value_gain": (-1, 6),  # SPEC 7.5
+    "frac": (-64, 64),  # no kernel reads it
+}
+# The same for the integers of `preprocessing` (SPEC 3.5).
+PREPROCESSING = {"multiplier": (0, (1 << 22) - 1), "offset": (-(1 << 30), (1 << 30) - 1)}
+
+
+def whole(value, low, high=65535):
+    """Whether a value from JSON is a whole number from low to high."""
+    return type(value) is int and low <= value <= high
+
+
+def convolutions(sizes):
+    """(field, kernel, stride, padding, channels out) of each convolution of an architecture, in order (SPEC 10.4)."""
+    found = [
+        ("stem %d" % i, kernel, stride, padding, channels)
+        for i, (channels, kernel, stride, padding) in enumerate(sizes["stem"])
+    ]
+    patch = (sizes["patch_size"], sizes["patch_stride"], sizes["patch_padding"])
+    return found + [("patch_size",) + patch + (sizes["embed_dim"],)]
+
+
+def grids(sizes):
+    """(side, channels) of the int8 picture and of what each convolution of an architecture makes of it (SPEC 4.6)."""
+    side, channels = sizes["img_size"], sizes["in_chans"]
+    found = [(side, channels)]
+    for _, kernel, stride, padding, channels in convolutions(sizes):
+        side = max(0, (side + 2 * padding - kernel) // stride + 1)
+        found.append((side, channels))
+    return found
+
+
+def stem_problem(sizes):
+    """`architecture_problem` of the stem alone, before anything is computed with it."""
+    stem = sizes.get("stem")
+    if type(stem) is not list or len(stem) > MAX_STAGES:
+        return "architecture stem", "must be a list of at most %d convolutions" % MAX_STAGES
+    for stage in stem:
+        if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or 0 in stage[:3]:
+            why = "%s is not [channels, kernel, stride, padding], 1 to 65535 each, padding from 0"
+            return "architecture stem", why % (stage,)
+    return None
+
+
+def convolution_problem(sizes):
+    """`architecture_problem` of stem and patch embedding (SPEC 4.6)."""
+    shapes = grids(sizes)
+    for i, (field, kernel, stride, padding, _) in enumerate(convolutions(sizes)):
+        field = "architecture " + field
+        if not 1 <= stride <= kernel:
+            return field, "stride %d, must be 1 to the kernel's %d" % (stride, kernel)
+        if padding >= kernel:
+            return field, "padding %d, must be below the kernel's %d" % (padding, kernel)
+        inputs = kernel * kernel * shapes[i][1]
+        if inputs > MAX_IN_FEATURES:
+            return field + ", values of a patch", "%d, at most %d" % (inputs, MAX_IN_FEATURES)
+        side, new_side = shapes[i][0], shapes[i + 1][0]
+        if not new_side:
+            return field, "kernel %d does not fit a picture of %d" % (kernel, side)
+        if new_side > MAX_PICTURE:
+            return field, "makes a picture of %d, at most %d" % (new_side, MAX_PICTURE)
+    return None
+
+
+def architecture_problem(sizes):
+    """What is wrong with the metadata `architecture` as (field, why), or None (SPEC 10.4)."""
+    if type(sizes) is not dict:
+        return "architecture", "must be a JSON object"
+    for key in SIZES:
+        low = 0 if key == "patch_padding" else 1
+        if not whole(sizes.get(key), low):
+            return "architecture " + key, "%s is not a whole number from %d to 65535" % (sizes.get(key), low)
+    if type(sizes.get("name")) is not str:
+        return "architecture name", "must be a text"
+    if sizes.get("pool") != "token":
+        return "architecture pool", "%s, only 'token' is known" % sizes.get("pool")
+    if sizes["in_chans"] not in (1, 3):
+        return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
+    if sizes["img_size"] > MAX_PICTURE:
+        return "architecture img_size", "%d, at most %d" % (sizes["img_size"], MAX_PICTURE)
+    problem = stem_problem(sizes) or convolution_problem(sizes)
+    if problem:
+        return problem
+    if sizes["embed_dim"] % sizes["num_heads"]:
+        return "architecture num_heads", "embed_dim must be a multiple of it"
+    for field, value, limit in (
+        ("patch_size, tokens", 1 + grids(sizes)[-1][0] ** 2, MAX_TOKENS),
+        ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
+        ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
+        ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),
+    ):
+        if value > limit:
+            return "architecture " + field, "%d, at most %d" % (value, limit)
+    return None
+
+
+def padded(size):
+    """`size` rounded up to a multiple of 16."""
+    return (size + 15) // 16 * 16
+
+
+def packed_shape(shape):
+    """Stored shape of trits with the logical shape [N, K] (SPEC 2.6) or [D] (SPEC 2.7)."""
+    if len(shape) == 2:
+        return [(shape[0] + 15) // 16, (shape[1] + 4) // 5, 16]
+    return [((shape[0] + 15) // 16 + 4) // 5, 16]
+
+
+def product(shape):
+    """Number of elements of a shape."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""A board's copies of files, under build/board: they go away with the process that made them, however it ends.
+
+Each is a folder with two entries: FILES, what the board runs from, and LOCK, which its process holds.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from host_sim.setup import shell
+
+LOCK, FILES = "lock", "files"
+PREFIXES = ("esp32s3-", "flash-", "qemu-")
+
+
+@contextlib.contextmanager
+def copies(prefix: str) -> Iterator[Path]:
+    """An empty folder while the block lasts. What killed processes left of theirs is removed first.
+
+    prefix: of the folder's name, one of PREFIXES.
+    """
+    assert prefix in PREFIXES
+    board = shell.BUILD / "board"
+    board.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with shell.lock("board"):  # nobody sweeps a folder whose lock is not yet held
+            sweep(board)
+            folder = Path(tempfile.mkdtemp(dir=board, prefix=prefix))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            # Linux frees the lock with the process, and children do not inherit it.
+            fcntl.flock(stack.enter_context(open(folder / LOCK, "w")), fcntl.LOCK_EX)
+        files = folder / FILES
+        files.mkdir()
+        yield files
+
+
+def sweep(board: Path) -> None:
+    """Remove the copies whose process has ended."""
+    for folder in (path for prefix in PREFIXES for path in board.glob(f"{prefix}*")):
+        try:
+            with open(folder / LOCK, "r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The lock goes last: what is half removed is found again.
+                shutil.rmtree(folder / FILES, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        except FileNotFoundError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # its process ended before it made the lock, or it is not one of ours
