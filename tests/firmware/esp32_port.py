@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from host_sim.boards import unix
 from host_sim.setup import esp32
 from host_sim.setup.shell import BUILD, ROOT, lock
@@ -115,6 +117,9 @@ def configure(
     options: CMake's; kconfig: lines of an sdkconfig that count after the board's; variables: the environment's.
     """
     tree = tree or unix.source()
+    # Since 1.29 CMake runs the manifest, which takes packages of that submodule.
+    if (tree / "py" / "manifest.cmake").exists() and not (tree / "lib" / "micropython-lib" / "micropython").exists():
+        pytest.skip(f"{tree} lacks its submodule lib/micropython-lib")
     build = folder / "build"
     options += (f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={esp32.MODULES}")
     options += (f"-DMICROPY_DIR={complete(tree, folder / 'micropython')}", f"-DSTAND_IN_KCONFIG={';'.join(kconfig)}")
