@@ -23,10 +23,6 @@ try:
     from uctypes import addressof
 except ImportError:
     addressof = None
-try:
-    from mmap import ACCESS_READ, mmap
-except ImportError:
-    mmap = None  # type: ignore[assignment,misc]
 
 ROM = "/rom/"  # where MicroPython mounts the ROM file system of a board
 FORMAT = "ftervit"
@@ -81,8 +77,7 @@ def aligned(view):
 
 
 def map_file(path):
-    """The bytes of a file: in place where the file system can (ROMFS, and on CPython all do) and they lie on a multiple
-    of 16, else a copy."""
+    """The bytes of a file: in place where the file system can (ROMFS) and they lie on a multiple of 16, else a copy."""
     with open_named(path) as file:
         try:
             data = memoryview(file)
@@ -94,8 +89,12 @@ def map_file(path):
         file.seek(0)
         if not 0 < size <= LARGEST_FILE:
             raise ValueError("%s: size: %d bytes, a model file has 1 to %d" % (path, size, LARGEST_FILE))
-        if mmap is not None:
-            return memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
+        if addressof is None:
+            # CPython. Not mapped: a file that is cut while it is mapped ends the process by SIGBUS.
+            data = memoryview(file.read(size))
+            if len(data) != size:
+                raise OSError("%s: read less than its %d bytes" % (path, size))
+            return data
         check_room(size, path)
         try:
             data = ternary.heap(size, "B")

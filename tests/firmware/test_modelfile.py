@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The reader of the model file: good files, damaged files on host and board, random damage."""
 
+import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 
 import ftervit
 import pytest
 from ftervit import architecture, modelfile
 
+from tests.conftest import ROOT
 from tests.firmware.damage import DAMAGES, STEM_DAMAGES, split, with_crc
 
+SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 BOARD_SCRIPT = """
 import os
 from ftervit import VisionTransformer
@@ -136,3 +142,25 @@ def test_what_the_current_directory_lacks_is_looked_for_in_rom(monkeypatch, tmp_
     for name in ("none", "/model", "/none"):
         with pytest.raises(FileNotFoundError, match=f"{name} cannot be opened$"):
             modelfile.open_named(name)
+
+
+@pytest.fixture
+def shipped_copy(tmp_path):
+    """A copy of the shipped model."""
+    return shutil.copy(SHIPPED, tmp_path / "model.safetensors")
+
+
+def test_a_file_that_is_cut_while_it_is_open(shipped_copy):
+    """A mapped file would end the process by SIGBUS."""
+    code = (
+        "import os, sys; from ftervit.modelfile import map_file; data = map_file(sys.argv[1]);"
+        "os.truncate(sys.argv[1], 0); print(len(bytes(data)))"
+    )
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("firmware", "host_sim"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, shipped_copy],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{SHIPPED.stat().st_size}\n"), done.stderr
