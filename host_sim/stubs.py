@@ -39,16 +39,17 @@ def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryv
     MemoryError names the bytes that there is no room for.
     """
 
-def cores(count: int | None = None, /) -> int:
-    """Cores that operations share their work between, from now on `count` if there are as many; returns their number.
+def cores(count: int = ..., /) -> int:
+    """Cores that operations share their work between; with a count, sets it first, to the nearest number that there is.
 
-    Results do not depend on it.
+    Results do not depend on it. A call that has begun keeps the cores that it began with. TypeError if count is no int,
+    ValueError if it does not fit 32 bits.
     """
 
 def use(name: str, /) -> None:
     """Compute with a backend from now on: "reference", and "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError lists the backends of this build.
+    A call that has begun keeps its backend. TypeError if name is no str; ValueError lists the backends of this build.
     """
 '''
 
