@@ -260,14 +260,15 @@ def heap(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryvi
 def internal() -> list[int] | None:
     """Largest free block of each region of internal memory, in bytes; None where arenas lie in MicroPython's heap."""
 
-def cores(count: int | None = None, /) -> int:
-    """Number of cores that operations use; with `count`, sets it first if the chip has that many.
+def cores(count: int = ..., /) -> int:
+    """Number of cores that operations use; with a count, sets it first, to the nearest number that there is.
 
-    Results do not depend on it.
+    Results do not depend on it. A call that has begun keeps the cores that it began with. TypeError if count is no int,
+    ValueError if it does not fit 32 bits.
     """
 
 def use(name: str, /) -> None:
     """Select the backend: "reference", or "pie" on an ESP32-S3; both give the same bits.
 
-    ValueError for any other name lists the backends of this build.
+    A call that has begun keeps its backend. TypeError if name is no str; ValueError lists the backends of this build.
     """
