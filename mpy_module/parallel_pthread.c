@@ -13,6 +13,7 @@
 #define _POSIX_C_SOURCE 200809L // sigset_t and pthread_sigmask under -std=c99
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "parallel.h"
@@ -20,7 +21,7 @@
 // How a thread received signals and cancellation before both were blocked.
 typedef struct {
     sigset_t signals;
-    int cancellation;
+    int cancel_type, cancel_state;
 } shield;
 
 // Held from ternary_worker_give to ternary_worker_wait; protects these variables.
@@ -42,12 +43,15 @@ static shield block(void) {
     shield before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before.signals); // first: a handler may jump out in between
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancellation);
+    // The type, too: glibc's handler of a cancellation that is under way looks at it, and not at the state.
+    pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &before.cancel_type);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before.cancel_state);
     return before;
 }
 
 static void restore(shield before) {
-    pthread_setcancelstate(before.cancellation, NULL);
+    pthread_setcancelstate(before.cancel_state, NULL);
+    pthread_setcanceltype(before.cancel_type, NULL);
     pthread_sigmask(SIG_SETMASK, &before.signals, NULL);
 }
 
@@ -127,11 +131,26 @@ bool ternary_worker_give(ternary_work work, void *context) {
     return false;
 }
 
+// Some versions of glibc cancel a thread in pthread_cond_wait although it has disabled that: it leaves with
+// `lock` and `turn` held, and the worker busy.
+static void leave(void *unused) {
+    (void)unused;
+    while (pending) {
+        pthread_mutex_unlock(&lock);
+        sched_yield();
+        pthread_mutex_lock(&lock);
+    }
+    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
+}
+
 void ternary_worker_wait(void) {
     pthread_mutex_lock(&lock);
+    pthread_cleanup_push(leave, NULL);
     while (pending) {
         pthread_cond_wait(&told_caller, &lock);
     }
+    pthread_cleanup_pop(0);
     pthread_mutex_unlock(&lock);
     shield before = holder;
     pthread_mutex_unlock(&turn);

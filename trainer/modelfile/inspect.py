@@ -287,15 +287,17 @@ def parsed(path: Path, metadata: dict[str, str], key: str) -> Any:
 
 def tensor_of(path: Path, name: str, stored: np.ndarray, shapes: dict[str, Any]) -> Tensor:
     """A stored array with the logical shape that the metadata gives it; TrainerError for one that it cannot have."""
-    reader, shape = import_ftervit().modelfile, shapes.get(name, list(stored.shape))
+    architecture, shape = import_ftervit().architecture, shapes.get(name, list(stored.shape))
     field = f"{path}: shapes: '{name[:80]}'"
     require(
-        isinstance(shape, list) and len(shape) <= LARGEST_RANK and all(reader.whole(size, 0, MOST) for size in shape),
+        isinstance(shape, list)
+        and len(shape) <= LARGEST_RANK
+        and all(architecture.whole(size, 0, MOST) for size in shape),
         f"{field} must be a list of at most {LARGEST_RANK} whole numbers",
     )
     tensor = Tensor(name, shape, stored)
     require(
-        tensor.packed or reader.product(shape) <= stored.size,
+        tensor.packed or architecture.product(shape) <= stored.size,
         f"{field} is {shape}, more than the {stored.size} elements stored",
     )
     return tensor
@@ -324,7 +326,7 @@ def checked_architecture(path: Path, metadata: dict[str, str]) -> dict[str, Any]
     architecture = parsed(path, metadata, "architecture")
     try:
         sizes = completed(architecture) if isinstance(architecture, dict) else architecture
-        problem = import_ftervit().modelfile.architecture_problem(sizes)
+        problem = import_ftervit().architecture.architecture_problem(sizes)
     except RecursionError:
         problem = ("architecture", "nested too deep")
     if problem:

@@ -248,7 +248,7 @@ def test_a_full_disk_is_an_error_before_pages_are_written(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainerError, match=r"table\.npy: cannot be written \(No space left"):
         teacher_table(tmp_path / "table.npy", tiny_teacher(), data(70, 1))
     assert not (tmp_path / "table.unfinished.npy").exists()
     monkeypatch.undo()
