@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Pictures: PGM and PPM files, the way from pixels to the network's int8, and a look at them in a terminal."""
+"""Pictures: PGM and PPM files, cameras' frames, the way from pixels to the network's int8, a look in a terminal."""
 
 import ternary
 
+ENOSPC = 28  # MicroPython's errno lacks it
 LONGEST_WORD = 5  # digits of a number in the header, enough for MAX_PICTURE
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
+# Orders of bytes in frames by the numbers of SPEC 3.2: RGB565 as Python names byte orders, YUV422 by its codes.
+RGB565_ORDERS = "big", "little", "big-bgr", "little-bgr"
+YUV422_ORDERS = "yuyv", "uyvy", "yvyu", "vyuy"
+RGB888_ORDERS = "rgb", "bgr"
 
 
 class Image:
@@ -16,19 +21,58 @@ class Image:
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
 
     @classmethod
-    def from_rgb565(cls, pixels, width, height):
-        """A colour Image of a camera's frame: two bytes a pixel, RGB565, high byte first (SPEC 3.2); copied.
+    def from_rgb565(cls, pixels, width, height, order="big"):
+        """A colour Image of a camera's RGB565 frame, two bytes a pixel (SPEC 3.2); copied.
 
+        order: "big" (high byte first), "little", "big-bgr" or "little-bgr" (red and blue exchanged).
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
         """
-        from ftervit.modelfile import check_room
-
-        if len(pixels) != 2 * width * height:
-            raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
-        check_room(3 * width * height, "frame of %d x %d" % (width, height))
-        out = ternary.heap(3 * width * height, "B")
-        ternary.rgb565(pixels, out)
+        number = _order(order, RGB565_ORDERS)
+        out = _frame(pixels, width, height, 2, "RGB565")
+        ternary.rgb565(pixels, number, out)
         return cls(out, width, height, 3)
+
+    @classmethod
+    def from_yuv422(cls, pixels, width, height, order="yuyv"):
+        """The same of a YUV422 frame, four bytes for two pixels; order: "yuyv", "uyvy", "yvyu" or "vyuy"."""
+        number = _order(order, YUV422_ORDERS)
+        if width % 2:
+            raise ValueError("width: %d, YUV422 needs an even one" % width)
+        out = _frame(pixels, width, height, 2, "YUV422")
+        ternary.yuv422(pixels, number, out)
+        return cls(out, width, height, 3)
+
+    @classmethod
+    def from_rgb888(cls, pixels, width, height, order="rgb"):
+        """The same of an RGB888 frame, three bytes a pixel; order: "rgb", used in place, or "bgr", copied."""
+        if _order(order, RGB888_ORDERS) == 0:
+            return cls(pixels, width, height, 3)
+        out = _frame(pixels, width, height, 3, "RGB888")
+        ternary.bgr888(pixels, out)
+        return cls(out, width, height, 3)
+
+    def save(self, path):
+        """Write a binary PGM (grey) or PPM (colour) file, which read_image reads.
+
+        Raises OSError that names the file; one that cannot be written whole is removed.
+        """
+        magic = "P5" if self.channels == 1 else "P6"
+        header = ("%s\n%d %d\n255\n" % (magic, self.width, self.height)).encode()
+        try:
+            file = open(path, "wb")
+        except OSError as error:
+            raise OSError(error.errno, "%s cannot be written" % path)
+        try:
+            with file:
+                for part in (header, self.pixels):
+                    if file.write(part) != len(part):
+                        raise OSError(ENOSPC, "no room")
+        except OSError as error:
+            from os import remove
+
+            remove(path)
+            needed = len(header) + len(self.pixels)
+            raise OSError(error.errno, "%s cannot be written, it needs %d bytes" % (path, needed))
 
     def square(self, size, channels):
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
@@ -58,8 +102,25 @@ class Image:
             print(bytes(text[row * size : (row + 1) * size]).decode())
 
 
+def _order(order, orders):
+    """The number of a name; a ValueError lists all names."""
+    if order not in orders:
+        raise ValueError("order: %r, must be one of %s" % (order, ", ".join(orders)))
+    return orders.index(order)
+
+
+def _frame(pixels, width, height, size, name):
+    """Room for a colour picture, for a frame of `size` bytes a pixel."""
+    from ftervit.modelfile import check_room
+
+    if len(pixels) != size * width * height:
+        raise ValueError("pixels: %d bytes, %s needs %d" % (len(pixels), name, size * width * height))
+    check_room(3 * width * height, "frame of %d x %d" % (width, height))
+    return ternary.heap(3 * width * height, "B")
+
+
 def _token(file, path):
-    """The next word of a PNM header; comments are skipped."""
+    """The next word of a PNM header, and the white space that ends it; comments are skipped."""
     word = b""
     while True:
         byte = file.read(1)
@@ -68,7 +129,7 @@ def _token(file, path):
                 byte = file.read(1)
         if byte in (b" ", b"\t", b"\n", b"\r", b""):
             if word:
-                return word
+                return word, byte
             if not byte:
                 raise ValueError("%s: header ends early" % path)
         elif len(word) == LONGEST_WORD:
@@ -78,30 +139,45 @@ def _token(file, path):
 
 
 def read_image(path):
-    """Read a binary PGM (P5) or PPM (P6) with 8 bits per value.
+    """Read a binary PGM (P5) or PPM (P6) with 8 bits per value; one byte of white space ends the header, as in Netpbm.
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
-    from ftervit.architecture import MAX_PICTURE
-    from ftervit.modelfile import check_room, open_named
+    from ftervit.modelfile import open_named
 
     with open_named(path) as file:
-        magic = file.read(2)
-        if magic not in (b"P5", b"P6"):
-            raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
-        words = [_token(file, path) for _ in range(3)]
-        for name, word in zip(("width", "height", "maximum"), words):
-            if not word.isdigit():
-                raise ValueError("%s: %s %s is not a number" % (path, name, word))
-        width, height, maximum = (int(word) for word in words)
-        if maximum != 255:
-            raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
-        if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
-            raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
-        channels = 1 if magic == b"P5" else 3
-        check_room(width * height * channels, path)
-        pixels = ternary.heap(width * height * channels, "B")
-        count = file.readinto(pixels)
-        if count != len(pixels):
-            raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))
+        try:
+            return _read(file, path)
+        except OSError as error:
+            # A folder opens on some file systems.
+            raise OSError(error.errno, "%s cannot be read" % path)
+
+
+def _read(file, path):
+    from ftervit.architecture import MAX_PICTURE
+    from ftervit.modelfile import check_room
+
+    magic = file.read(2)
+    if magic not in (b"P5", b"P6"):
+        raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
+    words = []
+    for name in ("width", "height", "maximum"):
+        word, ending = _token(file, path)
+        if not word.isdigit():
+            raise ValueError("%s: %s %s is not a number" % (path, name, word))
+        words.append(int(word))
+    width, height, maximum = words
+    if maximum != 255:
+        raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
+    if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
+        raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
+    channels = 1 if magic == b"P5" else 3
+    check_room(width * height * channels, path)
+    pixels = ternary.heap(width * height * channels, "B")
+    count = file.readinto(pixels)
+    if count != len(pixels):
+        raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))
+    # The line feed is a pixel, as in Netpbm, unless there is one byte too many: then the header ends with CR LF.
+    if ending == b"\r" and pixels[0] == 10 and file.read(1):
+        raise ValueError("%s: CR LF after the header, where one byte of white space must stand" % path)
     return Image(pixels, width, height, channels)
