@@ -2,8 +2,8 @@
 # Classifies the pictures in images/ with the newest model in models/: mpremote connect PORT run firmware/classify.py
 # Other ones: change MODEL, a model file, or PICTURES, a PGM or PPM file or a list of them; or, without editing,
 #     mpremote connect PORT exec "MODEL = 'models/pets.safetensors'; PICTURES = ['cat.ppm']" run firmware/classify.py
-# Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm" or
-# "7_sneaker.pgm" gives the right class: by label, or by its number from 0 in the labels' order.
+# Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm",
+# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order.
 # The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
 # To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")
@@ -18,7 +18,7 @@ from ftervit import VisionTransformer, read_image
 MODEL = globals().get("MODEL")
 PICTURES = globals().get("PICTURES")
 PLACES = "", "/rom/"
-ENDINGS = {"models": (".safetensors",), "images": (".pgm", ".ppm")}
+ENDINGS = {"models": (".safetensors",), "images": (".pgm", ".ppm", ".jpg", ".jpeg")}
 BAR = 30  # characters of the bar at 100 %
 
 
@@ -58,14 +58,17 @@ def as_people_sort(text):
 
 
 def right_class(path, labels):
-    """The label that a picture's name begins with, or None.
+    """The label that is the name of a picture's folder, or that its own name begins with, or None.
 
     The longest that fits, also behind a number as in "7_sneaker.pgm"; else the number says which, from 0, in the
     labels' order. Labels that are sorted as texts, as those of class folders are, count in the order in which people
     sort.
     """
     labels = list(labels)
-    stem = path.split("/")[-1].rsplit(".", 1)[0]
+    *folders, name = path.split("/")
+    if folders and folders[-1] in labels:
+        return folders[-1]
+    stem = name.rsplit(".", 1)[0]
     number = stem.split("_")[0]
     names = [plain(stem)]
     digits = len(stem) - len(stem.lstrip("0123456789"))
@@ -124,16 +127,30 @@ def missing(what, folder):
     print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
 
 
-def load():
-    """MODEL or the newest model; None after printing why there is none."""
-    path = MODEL
-    if not path:
-        models, _ = found("models")
-        if not models:
-            return missing("model (.safetensors)", "models")
-        path = newest(models)
-        if len(models) > 1:
-            print("the newest of %d models in models/; MODEL chooses another" % len(models))
+def chosen_model():
+    """MODEL or the newest model; None after printing that there is none."""
+    if MODEL:
+        return MODEL
+    models, _ = found("models")
+    if not models:
+        return missing("model (.safetensors)", "models")
+    if len(models) > 1:
+        print("the newest of %d models in models/; MODEL chooses another" % len(models))
+    return newest(models)
+
+
+def chosen_pictures():
+    """PICTURES or those in images/; None after printing that there are none."""
+    if PICTURES:
+        return [PICTURES] if isinstance(PICTURES, str) else PICTURES
+    pictures, others = found("images")
+    for path in others:
+        print("left out: %s: no name of a picture, which ends with %s" % (path, ", ".join(ENDINGS["images"])))
+    return pictures or missing("pictures (.pgm, .ppm)", "images")
+
+
+def load(path):
+    """The model; None after printing why it cannot be loaded."""
     before = ram_used()
     try:
         model = VisionTransformer.load(path)
@@ -149,16 +166,11 @@ def load():
 
 def main():
     """Load the model, classify all pictures and count correct results."""
-    model = load()
-    if model is None:
-        return None
-    pictures = [PICTURES] if isinstance(PICTURES, str) else PICTURES
-    if not pictures:
-        pictures, others = found("images")
-        for path in others:
-            print("left out: %s: no name of a picture, which ends with %s" % (path, " or ".join(ENDINGS["images"])))
-        if not pictures:
-            return missing("pictures (.pgm, .ppm)", "images")
+    path = chosen_model()
+    pictures = path and chosen_pictures()
+    model = pictures and load(path)
+    if not model:
+        return
     right = known = 0
     for path in pictures:
         print()

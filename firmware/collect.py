@@ -22,32 +22,31 @@ ENDINGS = ".pgm", ".ppm"
 
 
 class Folder:
-    """A class's pictures: 0001.ppm and so on; numbers of deleted ones come back only at the end."""
+    """A class's pictures: SESSION-0001.ppm and so on, so that copies of two sessions never have the same name."""
 
-    def __init__(self, label):
+    def __init__(self, label, session):
         self.label, self.path = label, FOLDER + "/" + label
         for path in (FOLDER, self.path):
             try:
                 os.stat(path)
             except OSError:
                 os.mkdir(path)
-        names = [name for name in os.listdir(self.path) if name.endswith(ENDINGS)]
-        numbers = [int(name[:-4]) for name in names if name[:-4].isdigit()]
-        self.count, self.last = len(names), max(numbers + [0])
+        self.count = len([name for name in os.listdir(self.path) if name.endswith(ENDINGS)])
+        self.session, self.taken = session, 0
 
     def add(self, image):
         """Store an Image; returns its path."""
-        path = "%s/%04d%s" % (self.path, self.last + 1, ENDINGS[image.channels == 3])
+        path = "%s/%s-%04d%s" % (self.path, self.session, self.taken + 1, ENDINGS[image.channels == 3])
         image.save(path)
         self.count += 1
-        self.last += 1
+        self.taken += 1
         return path
 
     def remove(self, path):
         """Delete the picture that was added last."""
         os.remove(path)
         self.count -= 1
-        self.last -= 1
+        self.taken -= 1
 
 
 def room_for(path):
@@ -114,7 +113,8 @@ def pictures(*labels, grey=False, key=lambda: sys.stdin.read(1), **settings):
     except CameraError as error:
         return print("collect: %s" % error)
     try:
-        folders = [Folder(label) for label in labels]
+        session = "".join(["%02x" % byte for byte in os.urandom(3)])
+        folders = [Folder(label, session) for label in labels]
         for pressed, folder in zip(KEYS, folders):
             print("%s: %s (%d)" % (pressed, folder.label, folder.count))
         print("space: look, u: delete the last, q: end")

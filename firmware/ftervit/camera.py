@@ -3,7 +3,8 @@
 
 from time import sleep
 
-from ftervit.image import RGB565_ORDERS, RGB888_ORDERS, YUV422_ORDERS, Image
+from ftervit.frames import RGB565_ORDERS, RGB888_ORDERS, YUV422_ORDERS
+from ftervit.image import Image
 
 TRIES = 10  # bad frames in a row that end it
 PAUSE = 0.1  # seconds after a bad frame

@@ -3,13 +3,8 @@
 
 import ternary
 
-ENOSPC = 28  # MicroPython's errno lacks it
 LONGEST_WORD = 5  # digits of a number in the header, enough for MAX_PICTURE
 RAMP = b" .,:;-~+=*o%#@"  # dark to light
-# Orders of bytes in frames by the numbers of SPEC 3.2: RGB565 as Python names byte orders, YUV422 by its codes.
-RGB565_ORDERS = "big", "little", "big-bgr", "little-bgr"
-YUV422_ORDERS = "yuyv", "uyvy", "yvyu", "vyuy"
-RGB888_ORDERS = "rgb", "bgr"
 
 
 class Image:
@@ -20,6 +15,8 @@ class Image:
             raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
 
+    # What few need takes no memory of the others: it is imported when it is called.
+
     @classmethod
     def from_rgb565(cls, pixels, width, height, order="big"):
         """A colour Image of a camera's RGB565 frame, two bytes a pixel (SPEC 3.2); copied.
@@ -27,52 +24,32 @@ class Image:
         order: "big" (high byte first), "little", "big-bgr" or "little-bgr" (red and blue exchanged).
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
         """
-        number = _order(order, RGB565_ORDERS)
-        out = _frame(pixels, width, height, 2, "RGB565")
-        ternary.rgb565(pixels, number, out)
-        return cls(out, width, height, 3)
+        from ftervit.frames import rgb565
+
+        return cls(rgb565(pixels, width, height, order), width, height, 3)
 
     @classmethod
     def from_yuv422(cls, pixels, width, height, order="yuyv"):
         """The same of a YUV422 frame, four bytes for two pixels; order: "yuyv", "uyvy", "yvyu" or "vyuy"."""
-        number = _order(order, YUV422_ORDERS)
-        if width % 2:
-            raise ValueError("width: %d, YUV422 needs an even one" % width)
-        out = _frame(pixels, width, height, 2, "YUV422")
-        ternary.yuv422(pixels, number, out)
-        return cls(out, width, height, 3)
+        from ftervit.frames import yuv422
+
+        return cls(yuv422(pixels, width, height, order), width, height, 3)
 
     @classmethod
     def from_rgb888(cls, pixels, width, height, order="rgb"):
         """The same of an RGB888 frame, three bytes a pixel; order: "rgb", used in place, or "bgr", copied."""
-        if _order(order, RGB888_ORDERS) == 0:
-            return cls(pixels, width, height, 3)
-        out = _frame(pixels, width, height, 3, "RGB888")
-        ternary.bgr888(pixels, out)
-        return cls(out, width, height, 3)
+        from ftervit.frames import rgb888
+
+        return cls(rgb888(pixels, width, height, order), width, height, 3)
 
     def save(self, path):
         """Write a binary PGM (grey) or PPM (colour) file, which read_image reads.
 
         Raises OSError that names the file; one that cannot be written whole is removed.
         """
-        magic = "P5" if self.channels == 1 else "P6"
-        header = ("%s\n%d %d\n255\n" % (magic, self.width, self.height)).encode()
-        try:
-            file = open(path, "wb")
-        except OSError as error:
-            raise OSError(error.errno, "%s cannot be written" % path)
-        try:
-            with file:
-                for part in (header, self.pixels):
-                    if file.write(part) != len(part):
-                        raise OSError(ENOSPC, "no room")
-        except OSError as error:
-            from os import remove
+        from ftervit.frames import save
 
-            remove(path)
-            needed = len(header) + len(self.pixels)
-            raise OSError(error.errno, "%s cannot be written, it needs %d bytes" % (path, needed))
+        save(self, path)
 
     def square(self, size, channels):
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
@@ -100,23 +77,6 @@ class Image:
         # A character is about twice as high as wide: every second row.
         for row in range(0, size, 2):
             print(bytes(text[row * size : (row + 1) * size]).decode())
-
-
-def _order(order, orders):
-    """The number of a name; a ValueError lists all names."""
-    if order not in orders:
-        raise ValueError("order: %r, must be one of %s" % (order, ", ".join(orders)))
-    return orders.index(order)
-
-
-def _frame(pixels, width, height, size, name):
-    """Room for a colour picture, for a frame of `size` bytes a pixel."""
-    from ftervit.modelfile import check_room
-
-    if len(pixels) != size * width * height:
-        raise ValueError("pixels: %d bytes, %s needs %d" % (len(pixels), name, size * width * height))
-    check_room(3 * width * height, "frame of %d x %d" % (width, height))
-    return ternary.heap(3 * width * height, "B")
 
 
 def _token(file, path):
@@ -158,6 +118,8 @@ def _read(file, path):
     from ftervit.modelfile import check_room
 
     magic = file.read(2)
+    if magic == b"\xff\xd8":
+        raise ValueError("%s: a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it" % path)
     if magic not in (b"P5", b"P6"):
         raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
     words = []
