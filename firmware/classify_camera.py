@@ -4,7 +4,7 @@
 # arguments of the module's Camera, such as {"data_pins": [..8..], "pclk_pin": 13, ...}) if the firmware does not know
 # your board's pins. SIZE: a name of FrameSize; the middle square of the frame is used.
 # Wrong colours: set TEST = True, run once, and set ORDER to the line that is right. FORMAT: "RGB565", "YUV422",
-# "RGB888" or "GRAYSCALE"; None: grey for a grey model, otherwise RGB565.
+# "RGB888", "JPEG" (decoded by the chip's ROM) or "GRAYSCALE"; None: grey for a grey model, otherwise RGB565.
 # INVERT: exchange light and dark; the shipped model was trained on bright clothes on black, unlike a shoe on paper.
 # Needs firmware with the module of github.com/cnadler86/micropython-camera-API, and PSRAM. To act on the result,
 # change `seen` below.

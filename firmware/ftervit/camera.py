@@ -43,7 +43,7 @@ BOARDS = {
     },
 }
 # Formats of frames by the module's names, with the orders of their bytes, the usual one first.
-FORMATS = {"RGB565": RGB565_ORDERS, "YUV422": YUV422_ORDERS, "RGB888": RGB888_ORDERS, "GRAYSCALE": ("",)}
+FORMATS = {"RGB565": RGB565_ORDERS, "YUV422": YUV422_ORDERS, "RGB888": RGB888_ORDERS, "GRAYSCALE": ("",), "JPEG": ("",)}
 BARS = "white yellow cyan green magenta red blue black".split()  # of a sensor's test picture
 COLOURS = "black blue green cyan red magenta yellow white".split()  # by 4 red + 2 green + blue
 
@@ -76,7 +76,7 @@ class Camera:
         settings = dict(BOARDS[board]) if board else {}
         settings.update(pins or {})
         try:
-            from camera import Camera, FrameSize, PixelFormat
+            from camera import Camera, FrameSize, PixelFormat  # type: ignore[import-not-found]
         except ImportError:
             raise CameraError(
                 "this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR"
@@ -110,6 +110,8 @@ class Camera:
 
     def to_image(self, frame, order):
         """A frame as an Image, read in this order; ValueError if it has another number of bytes than its size needs."""
+        if self.format == "JPEG":
+            return Image.from_jpeg(frame)
         width, height = self._camera.get_pixel_width(), self._camera.get_pixel_height()
         if self.format == "GRAYSCALE":
             return Image(frame, width, height, 1)
@@ -125,8 +127,8 @@ class Camera:
         Returns the order that gives the usual bars, None if none does: then a person judges. A sensor without a test
         picture shows what is before it.
         """
-        if self.format == "GRAYSCALE":
-            raise CameraError("format: GRAYSCALE has no order to test")
+        if len(FORMATS[self.format]) == 1:
+            raise CameraError("format: %s has no order to test" % self.format)
         bars = self._colour_bars(True)
         try:
             self.image()  # began before the bars

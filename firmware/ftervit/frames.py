@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Cameras' frames as pixels of an Image, and Images as files; Image's methods say what these functions do."""
+"""Cameras' frames and JPEGs as pixels of an Image, and Images as files; Image's methods say what these functions do."""
 
 from os import remove
 
 import ternary
 
+from ftervit.architecture import MAX_PICTURE
 from ftervit.modelfile import check_room
 
 # Orders of bytes by the numbers of SPEC 3.2: RGB565 as Python names byte orders, YUV422 by its codes.
 RGB565_ORDERS = "big", "little", "big-bgr", "little-bgr"
 YUV422_ORDERS = "yuyv", "uyvy", "yvyu", "vyuy"
 RGB888_ORDERS = "rgb", "bgr"
+JPEG_WORK = 3100  # bytes, as in mpy_module/jpeg.h
 ENOSPC = 28  # MicroPython's errno lacks it
 
 
@@ -54,6 +56,51 @@ def rgb888(pixels, width, height, order):
     out = _room(pixels, width, height, 3, "RGB888")
     ternary.bgr888(pixels, out)
     return out
+
+
+def _with_rom(data):
+    """By TJpgDec, which is in an ESP32-S3's ROM; ImportError or NotImplementedError where it is not."""
+    from ternary_jpeg import decode, size  # type: ignore[import-not-found]
+
+    work = ternary.heap(JPEG_WORK, "B")
+    try:
+        width, height = size(data, work)
+        _check_sides(width, height)
+        check_room(3 * width * height, "JPEG of %d x %d" % (width, height))
+        out = ternary.heap(3 * width * height, "B")
+        decode(data, work, out)
+    except ValueError as error:
+        raise ValueError("no whole baseline JPEG in colour (%s)" % error)
+    return out, width, height
+
+
+def _with_pillow(data):
+    """By Pillow, on CPython."""
+    from io import BytesIO
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+            _check_sides(*image.size)
+            return image.convert("RGB").tobytes(), image.size[0], image.size[1]
+    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+        raise ValueError("no whole JPEG (%s)" % error)
+
+
+def _check_sides(width, height):
+    if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
+        raise ValueError("%d x %d pixels, sides must be 1 to %d" % (width, height, MAX_PICTURE))
+
+
+def jpeg(data):
+    """A JPEG -> (uint8 [height, width, 3], width, height), as it lies in the file, whatever EXIF says of turning it."""
+    for decode in (_with_rom, _with_pillow):
+        try:
+            return decode(data)
+        except (ImportError, NotImplementedError):
+            pass
+    raise ValueError("a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it")
 
 
 def save(image, path):

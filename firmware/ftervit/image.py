@@ -42,6 +42,17 @@ class Image:
 
         return cls(rgb888(pixels, width, height, order), width, height, 3)
 
+    @classmethod
+    def from_jpeg(cls, data):
+        """The same of a JPEG: by the ROM of an ESP32-S3, which takes baseline JPEGs in colour, or by Pillow on CPython.
+
+        Decoders differ by a level here and there. Raises ValueError where there is none, or for a damaged JPEG.
+        """
+        from ftervit.frames import jpeg
+
+        pixels, width, height = jpeg(data)
+        return cls(pixels, width, height, 3)
+
     def save(self, path):
         """Write a binary PGM (grey) or PPM (colour) file, which read_image reads.
 
@@ -100,6 +111,7 @@ def _token(file, path):
 
 def read_image(path):
     """Read a binary PGM (P5) or PPM (P6) with 8 bits per value; one byte of white space ends the header, as in Netpbm.
+    A JPEG is read as by Image.from_jpeg.
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
@@ -119,7 +131,13 @@ def _read(file, path):
 
     magic = file.read(2)
     if magic == b"\xff\xd8":
-        raise ValueError("%s: a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it" % path)
+        size = file.seek(0, 2)
+        check_room(size, path)
+        file.seek(0)
+        try:
+            return Image.from_jpeg(file.read())
+        except ValueError as error:
+            raise ValueError("%s: %s" % (path, error))
     if magic not in (b"P5", b"P6"):
         raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
     words = []

@@ -143,7 +143,7 @@ class Labels:
         return str(self._text[start : self._ends[index]], "utf-8")
 
     def __eq__(self, other):
-        return isinstance(other, (list, Labels)) and list(self) == list(other)  # type: ignore[call-overload]
+        return isinstance(other, (list, Labels)) and list(self) == list(other)  # type: ignore[call-overload, arg-type]
 
     def index(self, label):
         """The number of a label; ValueError if there is none."""

@@ -177,7 +177,7 @@ def test_a_camera_that_does_not_start(own_board, tmp_path, constants, words):
     ("constants", "words"),
     [
         ({"BOARD": "ESP32"}, "board: 'ESP32', must be one of ESP32S3_EYE, FREENOVE_ESP32S3_CAM, M5STACK_CORES3, XIAO_"),
-        ({"FORMAT": "RAW"}, "format: 'RAW', must be one of GRAYSCALE, RGB565, RGB888, YUV422"),
+        ({"FORMAT": "RAW"}, "format: 'RAW', must be one of GRAYSCALE, JPEG, RGB565, RGB888, YUV422"),
         ({"FORMAT": "RGB565", "ORDER": "bgr"}, "order: 'bgr', must be one of big, big-bgr, little, little-bgr"),
         ({"MODEL": "models/none.safetensors"}, "models/none.safetensors cannot be opened"),
         ({"TEST": True, "FORMAT": "GRAYSCALE"}, "format: GRAYSCALE has no order to test"),

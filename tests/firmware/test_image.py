@@ -2,6 +2,7 @@
 """PGM and PPM files, and the way from a picture to the network's int8."""
 
 import re
+import shutil
 from array import array
 
 import ftervit
@@ -34,7 +35,7 @@ def test_comments_and_white_space(tmp_path):
     [
         (b"", b"", "P5 or P6"),
         (b"P2\n1 1\n255\n", b"0", "P5 or P6"),
-        (b"\xff\xd8\xff", b"", ": a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it"),
+        (b"\xff\xd8\xff", b"", ": no whole JPEG (cannot identify image file"),
         (b"\x89PNG", b"", "P5 or P6"),
         (b"P5\n1", b"", "header ends early"),
         (b"P5\n1 # no end", b"", "header ends early"),
@@ -207,3 +208,71 @@ def test_a_folder_is_no_picture(board):
     script = "import os, ftervit\nos.mkdir('x.pgm')\ntry: ftervit.read_image('x.pgm')\n"
     script += "except OSError as error: print(error)\nfinally: os.rmdir('x.pgm')"
     assert re.fullmatch(r"\[Errno 21\] .*x\.pgm is a folder\s*", board.mpremote("exec", script).stdout)
+
+
+def jpeg_file(tmp_path, mode="RGB", **options):
+    path = tmp_path / "x.jpg"
+    pixels = np.random.default_rng(4).integers(0, 256, (3, 5, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    PIL.Image.fromarray(pixels).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_on_cpython_is_pillows(tmp_path, mode):
+    path = jpeg_file(tmp_path, mode)
+    image = ftervit.read_image(str(path))
+    assert (image.width, image.height, image.channels) == (40, 24, 3)
+    with PIL.Image.open(path) as other:
+        assert bytes(image.pixels) == other.convert("RGB").tobytes()
+
+
+def test_a_cut_jpeg(tmp_path):
+    path = jpeg_file(tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"x\.jpg: no whole JPEG \("):
+        ftervit.read_image(str(path))
+
+
+def test_jpeg_where_nothing_decodes_it(own_board, tmp_path):
+    shutil.copy(jpeg_file(tmp_path), own_board.flash / "x.jpg")
+    script = "import ftervit\ntry: ftervit.read_image('x.jpg')\nexcept ValueError as error: print(error)"
+    line = "x.jpg: a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it\n"
+    assert own_board.mpremote("exec", script).stdout == line
+
+
+ROM = """
+def size(data, work):
+    assert len(work) == 3100
+    if bytes(data[-2:]) != b"\\xff\\xd9":
+        raise ValueError("TJpgDec: error 2")
+    return {size}
+def decode(data, work, out):
+    for i in range(len(out)):
+        out[i] = i % 251
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((40, 24), "40 24 3 True"), ((5000, 24), "x.jpg: no whole baseline JPEG in colour (5000 x 24 pixels, sides must")],
+)
+def test_jpeg_of_a_rom_is_used(own_board, tmp_path, size, said):
+    """With a stand-in for the module ternary_jpeg: what is asked of it, and what becomes of its pixels."""
+    shutil.copy(jpeg_file(tmp_path), own_board.flash / "x.jpg")
+    (own_board.flash / "cut.jpg").write_bytes(jpeg_file(tmp_path).read_bytes()[:-2])
+    (own_board.flash / "rom.py").write_text(ROM.format(size=size))
+    script = """
+import rom, sys
+sys.modules["ternary_jpeg"] = rom
+from ftervit import read_image
+for name in ("x.jpg", "cut.jpg"):
+    try:
+        image = read_image(name)
+        right = bytes(image.pixels) == bytes([i % 251 for i in range(2880)])
+        print(image.width, image.height, image.channels, right)
+    except ValueError as error:
+        print(error)
+"""
+    lines = own_board.mpremote("exec", script).stdout.splitlines()
+    assert lines[0].startswith(said)
+    assert lines[1] == "cut.jpg: no whole baseline JPEG in colour (TJpgDec: error 2)"
