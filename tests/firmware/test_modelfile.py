@@ -15,8 +15,9 @@ import pytest
 from ftervit import architecture, modelfile
 
 from host_sim.boards.client import Board
+from host_sim.fuzz.modelfiles import split, with_crc
 from tests.conftest import ROOT
-from tests.firmware.damage import DAMAGES, HOSTILE, STEM_DAMAGES, metadata, split, with_crc
+from tests.firmware.damage import DAMAGES, HOSTILE, STEM_DAMAGES, metadata
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 BOARD_SCRIPT = """
