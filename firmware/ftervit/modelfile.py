@@ -18,7 +18,7 @@ from ftervit.architecture import (
     padded,
     product,
 )
-from ftervit.strictjson import COMMA, Scanner, parse, shown
+from ftervit.strictjson import COMMA, LONGEST_LIST, Scanner, parse, shown
 
 try:
     from uctypes import addressof
@@ -306,7 +306,7 @@ class ModelFile:
         if digits != stored:
             self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, digits))
 
-    def _json(self, key, longest=3):
+    def _json(self, key, longest=LONGEST_LIST):
         """The JSON of a metadata value; longest: items of a list that is not within another."""
         try:
             return parse(self._metadata.pop(key), key, self.refuse, longest)

@@ -3,29 +3,9 @@
 
 import json
 import re
-import zlib
 from collections.abc import Callable
 
-Header = dict[str, object]
-
-
-def with_crc(content: bytes) -> bytes:
-    """The same file with a correct crc32 (SPEC 10.4)."""
-    content = re.sub(rb'"crc32":"[0-9a-f]{8}"', b'"crc32":"00000000"', content, count=1)
-    return content.replace(b'"crc32":"00000000"', b'"crc32":"%08x"' % zlib.crc32(content), 1)
-
-
-def assemble(header: Header | bytes, data: bytes) -> bytes:
-    """A file made of a header and data, with a correct crc32."""
-    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % 16)
-    return with_crc(len(text).to_bytes(8, "little") + text + data)
-
-
-def split(content: bytes) -> tuple[Header, bytes]:
-    """Header and data of a file."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
+from host_sim.fuzz.modelfiles import Header, assemble, split, with_crc
 
 
 def edited(change: Callable[[Header], None]) -> Callable[[bytes], bytes]:

@@ -15,8 +15,9 @@ import pytest
 from ftervit import architecture, modelfile
 
 from host_sim.boards.client import Board
+from host_sim.fuzz.modelfiles import split, with_crc
 from tests.conftest import ROOT
-from tests.firmware.damage import DAMAGES, HOSTILE, STEM_DAMAGES, metadata, split, with_crc
+from tests.firmware.damage import DAMAGES, HOSTILE, STEM_DAMAGES, metadata
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 BOARD_SCRIPT = """
@@ -89,7 +90,7 @@ def test_the_board_says_the_same(damaged, board_with_files):
         assert int(milliseconds) < 1000 * AT_ONCE, line
 
 
-LABELS = ["\U0001f600 caf\u00e9", '"\\/\b\f\n\r\t', "\u20ac\uffff\U0010ffff", "", "x" * 2000, "\x00\x1f\x7f", "7"]
+LABELS = ["\U0001f600 \u00e9\u00e9", '"\\/\b\f\n\r\t', "\u20ac\uffff\U0010ffff", "", "x" * 2000, "\x00\x1f\x7f", "7"]
 
 
 LIKE_A_LIST = """

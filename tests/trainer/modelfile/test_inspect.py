@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What `trainer inspect` counts, against counts of the trits that went into the file and of the file's bytes."""
 
-import contextlib
 import json
 import random
 import re
 import struct
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
 
+from host_sim.fuzz.modelfiles import DEEP, mutated
 from tests.conftest import ROOT
 from trainer.cli import main
 from trainer.errors import TrainerError
@@ -173,72 +172,6 @@ def test_files_that_are_no_model(tmp_path):
 
 
 # Hostile files.
-
-DEEP = "[" * 3000 + "]" * 3000
-VALUES = ("null", "true", "-1", "0", "1.5", "NaN", "Infinity", "1e999", "65535", "9" * 19, "9" * 5000, "[]", "{}", '""')
-VALUES += ('"token"', '"a\\nb"', '"\\ud800"', "[[1]]", "[1,2,3,4]", "[1,2,3,4,5,6,7,8,9]", '{"frac":3}', "[null]", DEEP)
-DTYPES = ("U8", "I8", "I16", "I32", "BOOL", "F16", "BF16", "F8_E4M3", "F64", "U64", "X")
-
-
-def spots(value, place=()):
-    """The places of all values within one from JSON."""
-    yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from spots(inner, (*place, key))
-
-
-def replaced(value, place, text):
-    """JSON of `value` with `text` at a place, which need not be JSON."""
-    if not place:
-        return text
-    inside = {
-        key: replaced(inner, place[1:], text) if key == place[0] else json.dumps(inner)
-        for key, inner in (value.items() if isinstance(value, dict) else enumerate(value))
-    }
-    if isinstance(value, list):
-        return "[" + ",".join(inside.values()) + "]"
-    return "{" + ",".join(f"{json.dumps(key)}:{text}" for key, text in inside.items()) + "}"
-
-
-def mutated_text(generator, text):
-    """JSON text with one value replaced, or some characters."""
-    if generator.random() < 0.8:
-        value = json.loads(text)
-        return replaced(value, generator.choice(list(spots(value))), generator.choice(VALUES))
-    at, end = sorted(generator.randrange(len(text) + 1) for _ in range(2))
-    return text[:at] + generator.choice(VALUES) + text[min(end, at + 8) :]
-
-
-def mutated(generator, content):
-    """A model file with one to three things changed in its header or data, and the right CRC."""
-    (length,) = struct.unpack("<Q", content[:8])
-    header, data = json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
-    metadata = header.pop("__metadata__")
-    for _ in range(generator.randrange(1, 4)):
-        name, kind = generator.choice(list(header)), generator.randrange(8)
-        if kind < 4:
-            key = generator.choice(("architecture", "shapes", "shapes", "scales", "labels", "preprocessing"))
-            with contextlib.suppress(ValueError, KeyError, RecursionError):
-                metadata[key] = mutated_text(generator, metadata[key])
-        elif kind == 4:
-            metadata.pop(generator.choice(list(metadata)))
-        elif kind == 5:
-            entry = header.pop(name)
-            header[generator.choice(("x\ny", "\u20ac", "head.weight", "", "x" * 3000))] = entry
-        elif kind == 6:
-            header[name]["dtype"] = generator.choice(DTYPES)
-            if generator.random() < 0.7:
-                size = header[name]["data_offsets"][1] - header[name]["data_offsets"][0]
-                width = {"U8": 1, "I8": 1, "BOOL": 1, "F8_E4M3": 1, "I32": 4, "F64": 8, "U64": 8}
-                header[name]["shape"] = [size // width.get(header[name]["dtype"], 2)]
-        else:
-            data[generator.randrange(len(data))] = generator.randrange(256)
-    metadata["crc32"] = "00000000"
-    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % 16)
-    whole = struct.pack("<Q", len(text)) + text + bytes(data)
-    return whole.replace(b'"crc32":"00000000"', b'"crc32":"%08x"' % zlib.crc32(whole), 1)
 
 
 def test_hostile_files_are_tables_or_one_line(path, tmp_path, capsys, monkeypatch):
