@@ -3,8 +3,8 @@
 
 Buffers are bytes-like: int8 activations [rows, features], the int16 residual stream as typecode "h". Every layer can
 be called on its own: without `out` it allocates its result, or works in place where its docstring says so. Containers
-call each of their parts as part(x, out), always with a buffer `out`; a part of your own may fill it or ignore it, and
-returns what it has made, of the same size.
+call each of their parts as part(x, out); a part of your own may fill `out` or ignore it, and returns what it has made,
+of the same size. In a model `out` is always a buffer.
 """
 
 import ternary
@@ -17,32 +17,35 @@ class Scratch:
     work: the buffers of the model's plan (plan.Work), from which all of it then comes; None without a plan.
     """
 
-    def __init__(self):
-        self.work = None  # type: ignore[var-annotated]
-        self._buffer = self._patches = b""  # type: memoryview | bytes
+    # Of the class: what an object does not have takes no memory.
+    work = None  # type: typing.Any
+    _buffer = _patches = b""  # type: memoryview | bytes
 
     def get(self, size):
         """At least `size` bytes, 16-byte aligned, with any content; fewer if more cores are in use than the plan is
         for: operations then use fewer cores."""
+        work = self.work
+        if work is not None:
+            enough = len(work.scratch) >= size or ternary.cores() > work.cores
+            return work.scratch if enough else ternary.arena(size)
         if len(self._buffer) < size:
-            if self.work is not None:
-                return self._buffer if ternary.cores() > self.work.cores else ternary.arena(size)
             self._buffer = b""  # freed first, and still a buffer if the next line fails
             self._buffer = ternary.arena(size)
         return self._buffer
 
     def patches(self, size):
         """The same for a convolution's patches, which are there at the same time."""
+        work = self.work
+        if work is not None:
+            return work.patches if len(work.patches) >= size else ternary.arena(size)
         if len(self._patches) < size:
-            if self.work is not None:
-                return ternary.arena(size)
             self._patches = b""
             self._patches = ternary.arena(size)
         return self._patches
 
-    def use(self, buffer, patches=b"", work=None):
-        """Take this memory from now on; with `work`, what it lacks is allocated for one call and not kept."""
-        self.work, self._buffer, self._patches = work, buffer, patches
+    def use(self, work, buffer=b""):
+        """Take a plan's memory from now on, and what it lacks for one call at a time; without a plan, this buffer."""
+        self.work, self._buffer = work, buffer
 
 
 def rows_of(x, features):
@@ -227,16 +230,15 @@ class TernaryBitConv2d:
 
 
 class ConvAct:
-    """One stage of the stem: a convolution and its activation (SPEC 9.1); out_bytes: of the picture that it makes."""
+    """One stage of the stem: a convolution and its activation (SPEC 9.1)."""
 
     def __init__(self, conv, act):
         self.conv, self.act = conv, act
-        self.out_bytes = conv.out_bytes()
 
     def __call__(self, picture, out=None):
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
-        if out is None:
-            out = ternary.arena(self.out_bytes)
+        if out is None and isinstance(self.conv, TernaryBitConv2d):  # of a function nobody knows the size
+            out = ternary.arena(self.conv.out_bytes())
         made = self.conv(picture, out)
         return self.act(made, made)
 
@@ -249,7 +251,7 @@ class PatchEmbed:
 
     def __init__(self, backbone, proj, scratch=None):
         self.backbone, self.proj, self.scratch = backbone, proj, scratch or Scratch()
-        self._made = [stage.out_bytes for stage in backbone] + [proj.out_bytes()]
+        self.convolutions = [stage.conv for stage in backbone] + [proj]  # as they were, whatever replaces them
 
     @classmethod
     def load(cls, file, sizes, scratch=None):
@@ -273,11 +275,14 @@ class PatchEmbed:
         work = self.scratch.work
         maps = () if work is None else work.maps
         for i, stage in enumerate(self.backbone):
-            # A function makes as much as the stage that it replaces.
-            size = stage.out_bytes if isinstance(stage, ConvAct) else self._made[min(i, len(self._made) - 1)]
+            # A part of your own makes as much as the one that it replaces.
+            conv = getattr(stage, "conv", None)
+            if not isinstance(conv, TernaryBitConv2d):
+                conv = self.convolutions[min(i, len(self.convolutions) - 1)]
+            size = conv.out_bytes()
             planned = i % 2 < len(maps) and len(maps[i % 2]) >= size
             picture = stage(picture, maps[i % 2][:size] if planned else ternary.arena(size))
-        return self.proj(picture, ternary.arena(self._made[-1]) if out is None else out)
+        return self.proj(picture, ternary.arena(self.convolutions[-1].out_bytes()) if out is None else out)
 
 
 class TernaryHead:

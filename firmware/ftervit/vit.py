@@ -11,8 +11,11 @@ from ftervit.layers import Block, PatchEmbed, Scratch, TernaryHead, TernaryLayer
 
 try:
     from _thread import allocate_lock
+
+    # Held while a thread looks at a model's mark and sets it, never longer.
+    TAKING = allocate_lock()
 except ImportError:  # a board without threads
-    allocate_lock = None  # type: ignore[assignment]
+    TAKING = None  # type: ignore[assignment]
 
 ROOM = "activations and picture"
 
@@ -25,6 +28,8 @@ class VisionTransformer:
     RuntimeError.
     """
 
+    _mark = (False,)  # type: tuple | list
+
     def __init__(self, file, sram=None, piece=None, reserve=None):
         from ftervit.plan import Plan
 
@@ -33,9 +38,8 @@ class VisionTransformer:
         self.plan = Plan(sizes, *limits)
         # Before anything is made, and once more in _allocate, when layers are.
         self._with_fewer_patches(self._check_room)
-        self._lock, self._mark = allocate_lock and allocate_lock(), [False]
         self._scratch = scratch = Scratch()
-        scratch.use(ternary.heap(self.plan.scratch))  # for the layers' first calls
+        scratch.use(None, ternary.heap(self.plan.scratch))  # for the layers' first calls
         self.labels = file.labels
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
@@ -45,7 +49,7 @@ class VisionTransformer:
         self.multiplier = array("i", file.preprocessing["multiplier"])
         self.offset = array("i", file.preprocessing["offset"])
         self.patch_embed = PatchEmbed.load(file, sizes, scratch)
-        self._convolutions = [stage.conv for stage in self.patch_embed.backbone] + [self.patch_embed.proj]
+        self._convolutions = self.patch_embed.convolutions
         self.cls_token = file.tensor("cls_token", "I8", [width])
         self.pos_embed = file.tensor("pos_embed", "I8", [self.tokens - 1, width])
         branches = ("cls_token", "patch_embed.proj", "pos_embed")
@@ -99,7 +103,7 @@ class VisionTransformer:
         plan = self.plan
         for conv, rows in zip(self._convolutions, plan.patch_rows):
             conv.patch_rows = rows
-        self._scratch.use(b"")  # not the scratch of the layers' first calls
+        self._scratch.use(None)  # not the scratch of the layers' first calls
         self._check_room()
         try:
             work = Work(plan)
@@ -111,7 +115,7 @@ class VisionTransformer:
             needed = plan.activation_bytes()
             pieces = needed, sorted([plan.patch_bytes] + [size for size in plan.pieces if size]), free
             raise MemoryError("activations: need %d bytes in pieces of %s, %d are free, but scattered" % pieces)
-        self._scratch.use(work.scratch, work.patches, work)  # type: ignore[attr-defined]
+        self._scratch.use(work)
 
     def _try_picture(self):
         """Take for a moment what a picture needs: there may be enough, but scattered."""
@@ -126,7 +130,7 @@ class VisionTransformer:
             from ftervit.plan import Plan
 
             work = None
-            self._scratch.use(b"")
+            self._scratch.use(None)
             gc.collect()
             self.plan = Plan(self.plan.sizes, *self._limits)
             self._with_fewer_patches(self._allocate)
@@ -137,10 +141,10 @@ class VisionTransformer:
         """function(picture), refused with RuntimeError while the model computes already."""
         mark = [True]
         try:
-            if self._lock is None:
+            if TAKING is None:
                 self._take(mark)
             else:
-                with self._lock:
+                with TAKING:
                     self._take(mark)
             return function(picture)
         finally:
