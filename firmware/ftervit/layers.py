@@ -175,15 +175,16 @@ class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
     linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes; patch_rows:
-    rows of patches that are cut out at a time.
+    rows of patches that are cut out at a time, all of them if there are fewer.
     """
+
+    patch_rows = 1 << 20  # of the class: most plans need no other number, which would take memory
 
     def __init__(self, linear, side, channels, kernel, stride, padding, scratch=None):
         self.linear, self.side, self.channels = linear, side, channels
         self.scratch = scratch or Scratch()
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.out_features = linear.out_features
-        self.patch_rows = self.new_side
 
     @property
     def new_side(self):
@@ -199,7 +200,7 @@ class TernaryBitConv2d:
 
     def patch_bytes(self):
         """Bytes of the patches that are cut out at a time, side by side."""
-        return self.patch_rows * self.new_side * self.kernel * self.kernel * self.channels
+        return min(self.patch_rows, self.new_side) * self.new_side * self.kernel * self.kernel * self.channels
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""

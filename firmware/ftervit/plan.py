@@ -233,4 +233,4 @@ class Work:
             if view is None:
                 view = ternary.heap(size, "h" if name == "stream" else "b")
             setattr(self, name, view[offset:end])
-        self.maps = [getattr(self, name) for name in ("map0", "map1") if name in plan.places]
+        self.maps = tuple(getattr(self, name) for name in ("map0", "map1") if name in plan.places)

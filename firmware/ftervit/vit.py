@@ -102,7 +102,8 @@ class VisionTransformer:
 
         plan = self.plan
         for conv, rows in zip(self._convolutions, plan.patch_rows):
-            conv.patch_rows = rows
+            if rows != min(conv.patch_rows, conv.new_side):
+                conv.patch_rows = rows
         self._scratch.use(None)  # not the scratch of the layers' first calls
         self._check_room()
         try:

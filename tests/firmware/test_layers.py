@@ -3,8 +3,10 @@
 
 import functools
 import weakref
+from array import array
 
 import ftervit
+import numpy as np
 import pytest
 import ternary
 from ftervit import layers
@@ -48,7 +50,7 @@ def parts(model):
     for block in model.blocks:
         for name in ("norm1", "attn", "norm2", "mlp"):
             yield vars(block), name
-        yield from ((vars(block.attn), "qkv"), (vars(block.attn), "proj"))
+        yield from ((vars(block.attn), "qkv"), (vars(block.attn), "softmax"), (vars(block.attn), "proj"))
         yield from ((vars(block.mlp), "fc1"), (vars(block.mlp), "act"), (vars(block.mlp), "fc2"))
     yield from ((vars(model), "norm"), (vars(model), "head"))
 
@@ -67,6 +69,86 @@ def test_every_part_can_be_a_function(name, request):
     for owner, name in list(parts(model)):
         owner[name] = own_buffer(owner[name])
     assert list(model(picture)) == expected
+
+
+IN_PLACE = {"act", "softmax"}
+
+
+def address(buffer):
+    """Where a buffer begins and ends."""
+    begin = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+    return begin, begin + memoryview(buffer).nbytes
+
+
+@pytest.mark.parametrize("limits", [{}, {"sram": 0}, {"sram": 6000}])
+@pytest.mark.parametrize("name", ["odd_model", "stem_model"])
+def test_every_part_is_called_with_x_and_out(name, limits, request):
+    """A plain function of two arguments in the place of each part, one at a time, which fills `out`."""
+    model = ftervit.VisionTransformer.load(str(request.getfixturevalue(name)), **limits)
+    picture = some_picture(model)
+    expected = list(model(picture))
+    blocks = [(model.blocks, index) for index in range(len(model.blocks))]
+    for owner, key in [*parts(model), *blocks]:
+        part, calls = owner[key], []
+
+        def function(x, out, part=part, calls=calls):
+            # What follows compares sizes and places alone: the buffers are used again.
+            calls.append((memoryview(x).nbytes, memoryview(out), address(x), address(out)))
+            made = part(bytearray(x)) if calls[-1][2] == calls[-1][3] and owner is not model.blocks else part(x)
+            if owner is model.blocks:
+                assert made is x
+                return made
+            assert memoryview(made).nbytes == memoryview(out).nbytes, key
+            memoryview(out).cast("B")[:] = bytes(made)
+            return out
+
+        owner[key] = function
+        assert list(model(picture)) == expected, key
+        assert calls, key
+        for size, out, (begin, end), (start, stop) in calls:
+            assert not out.readonly and out.format == {"head": "i"}.get(key, "h" if owner is model.blocks else "b")
+            if owner is model.blocks or key in IN_PLACE:
+                assert (begin, end) == (start, stop) and size == out.nbytes, key
+            else:
+                assert end <= start or stop <= begin, key
+        owner[key] = part
+    assert list(model(picture)) == expected
+
+
+def test_parts_in_each_others_places(odd_model):
+    """An Mlp as attention and attention as an Mlp, within a plan and by hand."""
+    for limits in ({}, {"sram": 0}, {"sram": 6000}):
+        model = ftervit.VisionTransformer.load(str(odd_model), **limits)
+        picture = some_picture(model)
+        block = model.blocks[1]
+        block.attn = block.mlp
+        stream = array("h", model.embed(picture))
+        model.blocks[0](stream)
+        x = bytes(block.mlp(block.norm1(stream)))
+        ternary.residual_add(stream, x, block.attn_shift)
+        ternary.residual_add(stream, bytes(block.mlp(block.norm2(stream))), block.mlp_shift)
+        for other in model.blocks[2:]:
+            other(stream)
+        head = list(model.head(model.norm(memoryview(stream)[: model.embed_dim])))
+        assert list(model(picture)) == head
+        block.mlp = model.blocks[0].attn
+        assert len(model(picture)) == len(model.labels)
+
+
+def test_a_subclass_with_a_call_of_its_own_is_never_bypassed(model, picture):
+    expected, calls = list(model(picture)), []
+    for block in model.blocks:
+        for name in ("attn", "mlp"):
+            part = getattr(block, name)
+
+            class Watched(type(part)):
+                def __call__(self, x, out=None):
+                    calls.append(type(self).__mro__[1])
+                    return super().__call__(x, out)
+
+            part.__class__ = Watched
+    assert list(model(picture)) == expected
+    assert calls == [ftervit.Attention, ftervit.Mlp] * len(model.blocks)
 
 
 def test_a_part_that_fills_out_is_used(stem_model):
