@@ -18,7 +18,7 @@ class Scratch:
     """
 
     # Of the class: what an object does not have takes no memory.
-    work = None  # type: typing.Any
+    work = None
     _buffer = _patches = b""  # type: memoryview | bytes
 
     def get(self, size):
@@ -503,7 +503,7 @@ class Mlp:
         """x, out: int8 [tokens, width], out may be x."""
         size, work = rows_of(x, self.width) * self.hidden, self.scratch.work
         planned = work is not None and len(work.hidden) >= size
-        hidden = self.fc1(x, work.hidden[:size] if planned else ternary.arena(size))
+        hidden = self.fc1(x, work.hidden[:size] if planned else ternary.arena(size))  # type: ignore[union-attr]
         prefetch(self.fc2)
         return self.fc2(self.act(hidden, hidden), ternary.arena(len(x)) if out is None else out)
 

@@ -186,7 +186,7 @@ class VisionTransformer:
         x, width = self._embed(picture), self.embed_dim
         for block in self.blocks:
             x = block(x, x)
-        x = self.norm(x[:width], self._scratch.work.branch[:width])
+        x = self.norm(x[:width], self._scratch.work.branch[:width])  # type: ignore[union-attr]
         outputs = getattr(self.head, "out_features", self.plan.sizes["num_classes"])
         return self.head(x, ternary.heap(4 * outputs, "i"))  # read by Python, not by layers
 
