@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tests of the kernels, their binding, the simulated core, the chip's heap and models in threads under AddressSanitizer and UBSan.
+"""Tests under AddressSanitizer and UBSan: kernels, their binding, simulated core, chip heap, models in threads.
 
 python -m tests.sanitize [ARGS]      build the sanitized library, see that it catches faults, run pytest ARGS
 """
