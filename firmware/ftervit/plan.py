@@ -34,12 +34,14 @@ class Plan:
     def __init__(self, sizes, sram=None, piece=None, reserve=None, free=None):
         # Keys that JSON made would stay on the heap with the plan.
         self.sizes = {key: sizes[key] for key in SIZES + ("stem",)}
-        self.cores = ternary.cores()
         free = ternary.internal() if free is None else free
         self.apart = free is not None  # from MicroPython's heap
         self.tokens = 1 + grids(sizes)[-1][0] ** 2
         self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
-        self.scratch = self._scratch()
+        self.cores = 0
+        while self.cores != ternary.cores():  # another thread may set them between two measures
+            self.cores = ternary.cores()
+            self.scratch = self._scratch()
         if free is None and sram is None and piece is None:
             self._all_at_once()
         else:
@@ -210,10 +212,10 @@ class Work:
     """
 
     def __init__(self, plan):
-        self.rows, self.whole = plan.rows, plan.whole
+        self.cores, self.rows, self.whole = plan.cores, plan.rows, plan.whole
         self.width, self.hidden_width = plan.width, plan.hidden
         # All memory now, the largest first, while it is least fragmented.
-        self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else None
+        self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else b""
         pieces = {}
         stream = plan.places["stream"][0]
         for size, number in sorted([(-size, number) for number, size in enumerate(plan.pieces) if size]):
@@ -231,4 +233,4 @@ class Work:
             if view is None:
                 view = ternary.heap(size, "h" if name == "stream" else "b")
             setattr(self, name, view[offset:end])
-        self.maps = [getattr(self, name) for name in ("map0", "map1") if name in plan.places]
+        self.maps = tuple(getattr(self, name) for name in ("map0", "map1") if name in plan.places)

@@ -209,11 +209,9 @@ def breakdown(runner, before: dict) -> dict[str, float]:
 def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run:
     """A forward pass of a network on a new simulated chip."""
     ternary, bench = firmware()
-    from ftervit import VisionTransformer, layers
+    from ftervit import VisionTransformer
     from ftervit.plan import RESERVE
 
-    for scratch in (layers.scratch, layers.patch_scratch):
-        scratch.use(b"")  # its buffer belongs to the previous chip
     limits = {} if sram is None else {"sram": sram, "piece": PIECE}
     runner = ternary.use("lx7", timing=timing, **(limits or {"regions": FREE}))
     ternary.cores(cores)

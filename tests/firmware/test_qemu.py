@@ -41,17 +41,14 @@ with open("{name}.bin", "rb") as file:
 HEAP = """
 import gc
 from ftervit import VisionTransformer
-from ftervit.layers import patch_scratch, scratch
 def used():
     gc.collect()
     return gc.mem_alloc()
 for name in {names}:
-    scratch.use(b"")
-    patch_scratch.use(b"")
     before = used()
     model = VisionTransformer.load("models/%s.safetensors" % name)
     after = used()
-    activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+    activations, patches = sum(model.plan.pieces), model.plan.patch_bytes
     print("heap", name, after - before - activations - patches, activations, patches)
     del model
 """

@@ -33,7 +33,6 @@ SCRIPT = """
 import gc, time
 from binascii import crc32
 from ftervit import Image, VisionTransformer
-from ftervit.layers import patch_scratch, scratch
 def used():
     gc.collect()
     return gc.mem_alloc()
@@ -41,7 +40,7 @@ def since(start):
     return time.ticks_diff(time.ticks_ms(), start) / 1000
 start, before = time.ticks_ms(), used()
 model = VisionTransformer.load("models/{name}")
-activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+activations, patches = sum(model.plan.pieces), model.plan.patch_bytes
 beside = used() - before - activations - patches
 print("loaded in %.1f s; heap: %d bytes beside %d of activations and %d of patches"
     % (since(start), beside, activations, patches))
@@ -52,7 +51,7 @@ start = time.ticks_ms()
 x = model.embed(picture)
 print("sum", crc32(x))
 for block in model.blocks:
-    x = block(x, model._work)
+    x = block(x)
     print("sum", crc32(x))
 logits = model.head(model.norm(x[: model.embed_dim]))
 print("picture in %.1f s, %d bytes of heap in use" % (since(start), used()))
@@ -96,7 +95,7 @@ def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
     x = model.embed(model.preprocess(Image(pixels, side, side, CHANNELS)))
     sums = [crc32(x)]
     for block in model.blocks:
-        x = block(x, model._work)
+        x = block(x)
         sums.append(crc32(x))
     return sums, list(model.head(model.norm(x[: model.embed_dim])))
 
