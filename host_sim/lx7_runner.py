@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The operations of mpy_module on the simulated core, for `ternary.use("lx7")`.
+"""The operations of mpy_module on the simulated core (host_sim/lx7), for `ternary.use("lx7")`.
 
 The kernels are compiled for the chip. Buffers are placed as on a board: memory from `ternary.arena` in SRAM, read-only
 buffers (model files) in flash, all others in PSRAM. Cycles are counted per operation.

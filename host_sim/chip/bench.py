@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from host_sim.chip.runner import AFTER_BOOT
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.lx7_runner import AFTER_BOOT
 from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
