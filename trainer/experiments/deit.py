@@ -19,6 +19,7 @@ from pathlib import Path
 
 from host_sim.boards import unix
 from host_sim.boards.client import Board, stream
+from host_sim.boards.kinds import HEAP
 from host_sim.boards.qemu import firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
@@ -103,7 +104,7 @@ def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
 
 def on_board(kind: str, side: int, pixels: bytes) -> str:
     """What the script prints on a board that holds the file."""
-    program, heap = (firmware(), {}) if kind == "qemu" else (unix.firmware(), {"heap": UNIX_HEAP})
+    program, heap = (firmware(), HEAP) if kind == "qemu" else (unix.firmware(), UNIX_HEAP)
     file = file_of(side)
     with tempfile.TemporaryDirectory() as folder:
         flash, script = Path(folder) / "flash", Path(folder) / "script.py"
@@ -111,7 +112,7 @@ def on_board(kind: str, side: int, pixels: bytes) -> str:
         (flash / "models" / file.name).write_bytes(file.read_bytes())
         (flash / "picture.bin").write_bytes(pixels)
         script.write_text(SCRIPT.format(name=file.name, side=side, channels=CHANNELS))
-        with Board(kind=kind, program=program, flash=flash, **heap) as board:
+        with Board(kind=kind, program=program, flash=flash, heap=heap) as board:
             status, output = stream(board.command("run", script))
     if status:
         raise Failure("the script failed on the board: its output stands above")

@@ -3,8 +3,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
@@ -19,10 +20,10 @@ from trainer.model.vit import ModelSettings, create_timm
 @register_model
 def small_resnet(
     pretrained: bool = False,
-    layers: tuple = (1, 1, 1, 1),
-    channels: tuple = (32, 64, 96, 128),
+    layers: Sequence[int] = (1, 1, 1, 1),
+    channels: Sequence[int] = (32, 64, 96, 128),
     stem_stride: int = 1,
-    **arguments,
+    **arguments: Any,
 ) -> ResNet:
     """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one as told.
 

@@ -54,6 +54,7 @@ class TeacherTable(LiveTeacher):
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
         """Logits float32 [batch, classes] of the pictures that `keys` names; `images` gives the device alone."""
+        assert self.keys is not None, "DistillationTask sets the keys of a batch first"
         picture, variant = np.divmod(self.keys.numpy(), len(self.logits))
         return torch.from_numpy(self.logits[variant, picture].astype(np.float32)).to(images.device)
 
@@ -170,6 +171,7 @@ class DistillationTask(LogitDistillationTask):
             (student,) = self.students
             # Cleared: a student that holds them cannot be deep-copied.
             features, student.features = student.features, None
+            assert features is not None and self.teacher.pooled is not None, "both forward passes keep their features"
             result["feature_loss"] = similarity_loss(features.float(), self.teacher.pooled.float())
             result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]
         return result
