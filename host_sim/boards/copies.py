@@ -5,7 +5,6 @@ Each is a folder with two entries: FILES, what the board runs from, and LOCK, wh
 """
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,8 +30,8 @@ def copies(prefix: str) -> Iterator[Path]:
             sweep(board)
             folder = Path(tempfile.mkdtemp(dir=board, prefix=prefix))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            # Linux frees the lock with the process, and children do not inherit it.
-            fcntl.flock(stack.enter_context(open(folder / LOCK, "w")), fcntl.LOCK_EX)
+            # QEMU and the like must not keep the lock of a killed board.
+            stack.enter_context(shell.hold(folder / LOCK, tools=False))
         files = folder / FILES
         files.mkdir()
         yield files
@@ -42,13 +41,11 @@ def sweep(board: Path) -> None:
     """Remove the copies whose process has ended."""
     for folder in (path for prefix in PREFIXES for path in board.glob(f"{prefix}*")):
         try:
-            with open(folder / LOCK, "r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The lock goes last: what is half removed is found again.
-                shutil.rmtree(folder / FILES, ignore_errors=True)
-                shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
+            with shell.idle(folder / LOCK) as ended:
+                if ended:
+                    # The lock goes last: what is half removed is found again.
+                    shutil.rmtree(folder / FILES, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # its process ended before it made the lock, or it is not one of ours

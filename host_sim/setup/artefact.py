@@ -7,14 +7,13 @@ standard library alone is used: .venv is made with it.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from host_sim.setup.shell import ToolFailure, hold, same_file
+from host_sim.setup.shell import ToolFailure, hold, released
 
 MARKER = "unfinished"
 SETTINGS = "made-with"
@@ -50,16 +49,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 def interrupted(folder: Path) -> bool:
     """Whether a folder was left unfinished; waits while another process, or a tool that it left, changes it."""
-    marker = folder / MARKER
-    while True:
-        try:
-            file = open(marker)  # noqa: SIM115
-        except FileNotFoundError:
-            return False
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if same_file(file.fileno(), marker):
-                return True
+    return released(folder / MARKER)
 
 
 def empty(folder: Path) -> None:

@@ -55,6 +55,7 @@ def locked(directory: Path) -> Iterator[None]:
         raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
     with file:
         try:
+            # Not flock, as in host_sim: forked workers would inherit that and keep it after a kill of this process.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
