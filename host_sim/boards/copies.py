@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A board's copies of files, under build/board: they go away with the process that made them, however it ends.
+"""A board's copies of files, under build/board: they are removed after the process that made them ends, even by a kill.
 
 Each is a folder with two entries: FILES, what the board runs from, and LOCK, which its process holds.
 """
@@ -18,7 +18,7 @@ PREFIXES = ("esp32s3-", "flash-", "qemu-")
 
 @contextlib.contextmanager
 def copies(prefix: str) -> Iterator[Path]:
-    """An empty folder while the block lasts. What killed processes left of theirs is removed first.
+    """An empty folder while the block lasts. The copies of killed processes are removed first.
 
     prefix: of the folder's name, one of PREFIXES.
     """
@@ -26,11 +26,11 @@ def copies(prefix: str) -> Iterator[Path]:
     board = shell.BUILD / "board"
     board.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        with shell.lock("board"):  # nobody sweeps a folder whose lock is not yet held
+        with shell.lock("board"):  # no other process sweeps a folder before its lock is held
             sweep(board)
             folder = Path(tempfile.mkdtemp(dir=board, prefix=prefix))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            # QEMU and the like must not keep the lock of a killed board.
+            # An emulator must not keep the lock of a killed board.
             stack.enter_context(shell.hold(folder / LOCK, tools=False))
         files = folder / FILES
         files.mkdir()
@@ -43,7 +43,7 @@ def sweep(board: Path) -> None:
         try:
             with shell.idle(folder / LOCK) as ended:
                 if ended:
-                    # The lock goes last: what is half removed is found again.
+                    # The lock file is removed last, so that a half-removed folder is found again.
                     shutil.rmtree(folder / FILES, ignore_errors=True)
                     shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:

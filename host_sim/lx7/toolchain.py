@@ -176,7 +176,7 @@ def compiled(source: Path, options: Options) -> Path:
     if not source.is_file():
         raise Failure(f"{shown(source)}: no such file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # It goes before its list of dependencies is written anew: an old object beside half a list would pass for good.
+    # Removed before the dependency file is rewritten: an old object beside half of that file would count as up to date.
     path.unlink(missing_ok=True)
     start = time.time()
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
@@ -236,7 +236,7 @@ def contents(path: Path) -> tuple[Mapping[str, Place], Mapping[str, bytes]]:
 
 def library(options: Options) -> Path:
     """The archive of the runtime library."""
-    # It does not depend on macros and a program's definitions.
+    # The library does not depend on macros or on a program's definitions.
     options = Options(optimize="-O2 -fno-builtin", without=options.without)
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")

@@ -65,7 +65,7 @@ def empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Mark a folder as unfinished while the block runs, and for good if it does not end: by a kill, or an exception.
+    """Mark a folder as unfinished while the block runs, and permanently if a kill or an exception ends the block.
 
     A tool that failed by itself leaves no half-made file (make: .DELETE_ON_ERROR), and the folder is kept.
     """

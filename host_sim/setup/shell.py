@@ -25,7 +25,7 @@ LOGS = BUILD / "log"
 VENV = ROOT / ".venv"
 FREE_SPACE = "free some space and run it again"
 DISK_FULL = f"the disk is full: {FREE_SPACE}"
-# Besides letters and digits. make, compilers and QEMU read meanings into others, and so does a shell in a makefile.
+# Allowed in paths besides letters and digits: others are special to make, compilers, QEMU or a makefile's shell.
 PATH_CHARACTERS = "/._-+@"
 HINTS = (
     (r"No space left on device|Errno 28", DISK_FULL),
@@ -53,7 +53,7 @@ class Failure(Exception):
 
 
 class ToolFailure(Failure):
-    """A tool that ended by itself and said that it failed: it has removed what it had half done."""
+    """A tool that reported an error and exited by itself, so that it removed its unfinished output."""
 
 
 def check_path(path: Path, what: str) -> None:
@@ -97,7 +97,7 @@ def hold(path: Path, *, tools: bool = True) -> Iterator[TextIO]:
                 continue
             os.set_inheritable(file.fileno(), tools)
             yield file
-            # Not after an exception: what was stopped may not be gone yet, and holds it till then.
+            # Not after an exception: an interrupted tool may still run, and keeps the lock until it ends.
             fcntl.flock(file, fcntl.LOCK_UN)
             return
 
