@@ -27,7 +27,7 @@ NAME = "deit3_small_patch16_{side}"
 BOARDS = {224: "qemu", 384: "unix"}
 CHANNELS, CLASSES = 3, 1000
 UNIX_HEAP = "64M"
-# What a model may take beside its activations.
+# Heap for a model beside its activations.
 LIMIT = 64 << 10
 
 SCRIPT = """
@@ -133,7 +133,7 @@ def main() -> None:
     kind, file = BOARDS[side], file_of(side)
     if not file.exists():
         with step(f"making {file.relative_to(ROOT)}"):
-            # In a process of its own: torch's memory is not needed afterwards.
+            # In a separate process, which frees torch's memory.
             code = f"from trainer.experiments.deit import make_model; make_model({side})"
             subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     pixels = bytes((i * 7 + (i >> 8) * 13) & 255 for i in range(side * side * CHANNELS))

@@ -72,7 +72,7 @@ class Teacher(nn.Module):
         return net(self.pixels.normalize(images))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
-        """As nn.Module, whose .to() and the like end here: the fused copy follows."""
+        """As nn.Module, which implements .to() and similar by this method; the fused copy follows."""
         for net in self.fused:
             net._apply(fn, recurse)
         return super()._apply(fn, recurse)

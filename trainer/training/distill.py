@@ -107,9 +107,9 @@ def write_empty(unfinished: Path, shape: tuple[int | None, ...], path: Path) -> 
 
 
 def opened(path: Path, shape: tuple[int | None, ...]) -> np.memmap | None:
-    """A table to go on with, or None: there is none, or one that is damaged."""
+    """The unfinished table to continue, or None if there is none or it is damaged."""
     try:
-        found = np.lib.format.open_memmap(path, "r")  # "r+" would fill up a file that is too short
+        found = np.lib.format.open_memmap(path, "r")  # "r+" would pad a truncated file
     except (OSError, ValueError):
         return None
     return np.lib.format.open_memmap(path, "r+") if (found.shape, found.dtype) == (shape, np.float16) else None
@@ -119,7 +119,7 @@ def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
     """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
     variants, count, _ = logits.shape
     where = next(teacher.parameters()).device
-    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, -1])]  # what is written last
+    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, -1])]  # the last row is written last
     with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
         for variant in todo:
             for start in range(0, count, TABLE_CHUNK):
