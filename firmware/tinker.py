@@ -28,7 +28,7 @@ class ShowZeros(TernaryBitLinear):
         return super().__call__(x, out)
 
 
-class SoftmaxThatLooks(Softmax):
+class RecordingSoftmax(Softmax):
     """Returns the usual weights and keeps those of the class token."""
 
     def __call__(self, scores, out=None):
@@ -101,7 +101,7 @@ def look_into_softmax(bench):
     """Replace the softmax: attention then runs head by head instead of in one call, with the same bits."""
     attn = bench.block.attn
     softmax = attn.softmax
-    attn.softmax = SoftmaxThatLooks(softmax.table)
+    attn.softmax = RecordingSoftmax(softmax.table)
     bench.show("softmax that can be looked into", changed=False)
     print("  the class token looks at", list(attn.softmax.seen))
     attn.softmax = softmax
