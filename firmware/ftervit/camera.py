@@ -65,7 +65,15 @@ class Camera:
     for the first; size: a name of the module's FrameSize. Raises CameraError.
     """
 
-    def __init__(self, grey=False, board="", format=None, order=None, size="R240X240", pins=None):
+    def __init__(
+        self,
+        grey: bool = False,
+        board: str = "",
+        format: str | None = None,
+        order: str | None = None,
+        size: str = "R240X240",
+        pins: dict | None = None,
+    ) -> None:
         self.format = format or ("GRAYSCALE" if grey else "RGB565")
         _one_of("format", self.format, FORMATS)
         orders = FORMATS[self.format]
@@ -88,7 +96,7 @@ class Camera:
         except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise CameraError("the camera does not start, check size, board and pins: %s" % error)
 
-    def image(self):
+    def image(self) -> Image:
         """The next frame as an Image; GRAYSCALE and RGB888 "rgb" frames in place, valid until the next one.
 
         A frame that does not come, or is no whole one, costs a line and the next try; TRIES in a row raise CameraError.
@@ -108,7 +116,7 @@ class Camera:
             "PSRAM is there (gc.mem_free() of about 8 MB)" % TRIES
         )
 
-    def to_image(self, frame, order):
+    def to_image(self, frame: memoryview, order: str) -> Image:
         """A frame as an Image, read in this order; ValueError if it has another number of bytes than its size needs."""
         if self.format == "JPEG":
             return Image.from_jpeg(frame)
@@ -121,7 +129,7 @@ class Camera:
             return Image.from_yuv422(frame, width, height, order)
         return Image.from_rgb888(frame, width, height, order)
 
-    def test_orders(self):
+    def test_orders(self) -> str | None:
         """Print the colours of the sensor's test picture, eight bars, as each order reads them.
 
         Returns the order that gives the usual bars, None if none does: then a person judges. A sensor without a test
@@ -157,7 +165,7 @@ class Camera:
         except (AttributeError, OSError, RuntimeError, ValueError):
             return False
 
-    def close(self):
+    def close(self) -> None:
         """Switch the camera off."""
         try:
             self._camera.deinit()
@@ -165,7 +173,7 @@ class Camera:
             print("camera: not switched off: %s" % error)
 
 
-def colours_along(image):
+def colours_along(image: Image) -> list[tuple]:
     """(red, green, blue) at eight places along the middle row of a colour Image."""
     row, colours = image.height // 2 * image.width, []
     for place in range(len(BARS)):

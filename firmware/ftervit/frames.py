@@ -31,7 +31,7 @@ def _room(pixels, width, height, size, name):
     return ternary.heap(3 * width * height, "B")
 
 
-def rgb565(pixels, width, height, order):
+def rgb565(pixels: bytes | bytearray | memoryview, width: int, height: int, order: str) -> memoryview:
     """RGB565 -> uint8 [height, width, 3]."""
     number = _order(order, RGB565_ORDERS)
     out = _room(pixels, width, height, 2, "RGB565")
@@ -39,7 +39,7 @@ def rgb565(pixels, width, height, order):
     return out
 
 
-def yuv422(pixels, width, height, order):
+def yuv422(pixels: bytes | bytearray | memoryview, width: int, height: int, order: str) -> memoryview:
     """YUV422 -> uint8 [height, width, 3]."""
     number = _order(order, YUV422_ORDERS)
     if width % 2:
@@ -49,7 +49,9 @@ def yuv422(pixels, width, height, order):
     return out
 
 
-def rgb888(pixels, width, height, order):
+def rgb888(
+    pixels: bytes | bytearray | memoryview, width: int, height: int, order: str
+) -> bytes | bytearray | memoryview:
     """RGB888 -> uint8 [height, width, 3], "rgb" in place."""
     if _order(order, RGB888_ORDERS) == 0:
         return pixels
@@ -93,7 +95,7 @@ def _check_sides(width, height):
         raise ValueError("%d x %d pixels, sides must be 1 to %d" % (width, height, MAX_PICTURE))
 
 
-def jpeg(data):
+def jpeg(data: bytes | bytearray | memoryview) -> tuple[bytes | memoryview, int, int]:
     """A JPEG -> (uint8 [height, width, 3], width, height), as it lies in the file, whatever EXIF says of turning it."""
     for decode in (_with_rom, _with_pillow):
         try:
@@ -103,7 +105,7 @@ def jpeg(data):
     raise ValueError("a JPEG, which is not decoded here; on the PC `trainer image` makes a PPM of it")
 
 
-def save(image, path):
+def save(image, path: str) -> None:
     """Write a PGM or PPM file."""
     magic = "P5" if image.channels == 1 else "P6"
     header = ("%s\n%d %d\n255\n" % (magic, image.width, image.height)).encode()

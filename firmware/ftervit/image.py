@@ -10,7 +10,7 @@ RAMP = b" .,:;-~+=*o%#@"  # dark to light
 class Image:
     """pixels: uint8 [height, width, channels], channels 1 (grey) or 3 (red, green, blue)."""
 
-    def __init__(self, pixels, width, height, channels):
+    def __init__(self, pixels: bytes | bytearray | memoryview, width: int, height: int, channels: int) -> None:
         if len(pixels) != width * height * channels:
             raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
@@ -18,7 +18,9 @@ class Image:
     # What few need takes no memory of the others: it is imported when it is called.
 
     @classmethod
-    def from_rgb565(cls, pixels, width, height, order="big"):
+    def from_rgb565(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "big"
+    ) -> "Image":
         """A colour Image of a camera's RGB565 frame, two bytes a pixel (SPEC 3.2); copied.
 
         order: "big" (high byte first), "little", "big-bgr" or "little-bgr" (red and blue exchanged).
@@ -29,21 +31,25 @@ class Image:
         return cls(rgb565(pixels, width, height, order), width, height, 3)
 
     @classmethod
-    def from_yuv422(cls, pixels, width, height, order="yuyv"):
+    def from_yuv422(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "yuyv"
+    ) -> "Image":
         """The same of a YUV422 frame, four bytes for two pixels; order: "yuyv", "uyvy", "yvyu" or "vyuy"."""
         from ftervit.frames import yuv422
 
         return cls(yuv422(pixels, width, height, order), width, height, 3)
 
     @classmethod
-    def from_rgb888(cls, pixels, width, height, order="rgb"):
+    def from_rgb888(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "rgb"
+    ) -> "Image":
         """The same of an RGB888 frame, three bytes a pixel; order: "rgb", used in place, or "bgr", copied."""
         from ftervit.frames import rgb888
 
         return cls(rgb888(pixels, width, height, order), width, height, 3)
 
     @classmethod
-    def from_jpeg(cls, data):
+    def from_jpeg(cls, data: bytes | bytearray | memoryview) -> "Image":
         """The same of a JPEG: by the ROM of an ESP32-S3, which takes baseline JPEGs in colour, or by Pillow on CPython.
 
         Decoders differ by a level here and there. Raises ValueError where there is none, or for a damaged JPEG.
@@ -53,7 +59,7 @@ class Image:
         pixels, width, height = jpeg(data)
         return cls(pixels, width, height, 3)
 
-    def save(self, path):
+    def save(self, path: str) -> None:
         """Write a binary PGM (grey) or PPM (colour) file, which read_image reads.
 
         Raises OSError that names the file; one that cannot be written whole is removed.
@@ -62,7 +68,7 @@ class Image:
 
         save(self, path)
 
-    def square(self, size, channels):
+    def square(self, size: int, channels: int) -> memoryview:
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
         pixels = self.pixels
         if channels != self.channels:
@@ -75,7 +81,7 @@ class Image:
         ternary.resize(pixels, self.width, channels, left, top, side, out, size, work)
         return out
 
-    def show(self, columns=56):
+    def show(self, columns: int = 56) -> None:
         """Print the middle square with characters from dark to light."""
         size = columns // 2 * 2
         square = self.square(size, 1)
@@ -109,7 +115,7 @@ def _token(file, path):
             word += byte
 
 
-def read_image(path):
+def read_image(path: str) -> Image:
     """Read a binary PGM (P5) or PPM (P6) with 8 bits per value; one byte of white space ends the header, as in Netpbm.
     A JPEG is read as by Image.from_jpeg.
 

@@ -145,7 +145,7 @@ class Labels:
     def __eq__(self, other):
         return isinstance(other, (list, Labels)) and list(self) == list(other)  # type: ignore[call-overload, arg-type]
 
-    def index(self, label):
+    def index(self, label: str) -> int:
         """The number of a label; ValueError if there is none."""
         for i in range(len(self)):
             if self[i] == label:

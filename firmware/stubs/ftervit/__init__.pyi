@@ -28,7 +28,7 @@ __all__ = (
 
 _Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
 _Writable: TypeAlias = bytearray | memoryview | array[int]
-# Any layer may be replaced by a callable with the same arguments.
+# Any layer may be replaced by a function (x, out).
 _Layer: TypeAlias = Callable[..., Any]
 
 class Image:
@@ -74,6 +74,7 @@ class TernaryBitLinear:
     out_features: int
     frac: int | None
     ahead: _Readable
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -82,9 +83,18 @@ class TernaryBitLinear:
         shift: _Readable,
         in_features: int,
         frac: int | None = None,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, frac: int | None = None) -> Self: ...
+    def load(
+        cls,
+        file: ModelFile,
+        name: str,
+        in_features: int,
+        out_features: int,
+        frac: int | None = None,
+        scratch: Any = None,
+    ) -> Self: ...
     @classmethod
     def like(cls, layer: TernaryBitLinear) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
@@ -101,8 +111,16 @@ class TernaryBitConv2d:
     padding: int
     new_side: int
     patch_rows: int
+    scratch: Any
     def __init__(
-        self, linear: TernaryBitLinear, side: int, channels: int, kernel: int, stride: int, padding: int
+        self,
+        linear: TernaryBitLinear,
+        side: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
     def load(
@@ -115,6 +133,7 @@ class TernaryBitConv2d:
         stride: int,
         padding: int,
         out_features: int,
+        scratch: Any = None,
     ) -> Self: ...
     def patch_bytes(self) -> int: ...
     def out_bytes(self) -> int: ...
@@ -129,12 +148,12 @@ class ConvAct:
 class PatchEmbed:
     backbone: list[ConvAct]
     proj: TernaryBitConv2d
-    def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d) -> None: ...
+    convolutions: list[TernaryBitConv2d]
+    scratch: Any
+    def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d, scratch: Any = None) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, sizes: dict[str, Any]) -> Self: ...
-    def __call__(
-        self, picture: _Readable, out: _Writable | None = None, maps: Sequence[_Writable] = ()
-    ) -> _Writable: ...
+    def load(cls, file: ModelFile, sizes: dict[str, Any], scratch: Any = None) -> Self: ...
+    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class TernaryHead:
     weight: _Readable
@@ -143,6 +162,7 @@ class TernaryHead:
     in_features: int
     out_features: int
     frac: int
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -151,9 +171,10 @@ class TernaryHead:
         in_features: int,
         out_features: int,
         frac: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class TernaryLayerNorm:
@@ -164,6 +185,7 @@ class TernaryLayerNorm:
     beta: int
     width: int
     frac: int | None
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -173,9 +195,10 @@ class TernaryLayerNorm:
         beta: int,
         width: int,
         frac: int | None = None,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, width: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Activation:
@@ -184,14 +207,14 @@ class Activation:
     def __init__(self, table: _Readable, frac: int | None = None) -> None: ...
     @classmethod
     def load(cls, file: ModelFile, name: str) -> Self: ...
-    def __call__(self, x: _Writable) -> _Writable: ...
+    def __call__(self, x: _Writable, out: _Writable | None = None) -> _Writable: ...
 
 class Softmax:
     table: _Readable
     def __init__(self, table: _Readable) -> None: ...
     @classmethod
     def load(cls, file: ModelFile, name: str) -> Self: ...
-    def __call__(self, scores: _Readable, tokens: int, out: _Writable | None = None) -> _Writable: ...
+    def __call__(self, scores: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Attention:
     qkv: _Layer
@@ -201,6 +224,7 @@ class Attention:
     width: int
     score_shift: int
     value_gain: int
+    scratch: Any
     def __init__(
         self,
         qkv: _Layer,
@@ -210,9 +234,10 @@ class Attention:
         width: int,
         score_shift: int,
         value_gain: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, heads: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, width: int, heads: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
     def mix(self, x: _Readable, out: _Writable | None = None, qkv: _Writable | None = None) -> _Writable: ...
     def attend(self, qkv: _Readable, tokens: int, out: _Writable) -> _Writable: ...
@@ -225,10 +250,11 @@ class Mlp:
     fc2: Any
     width: int
     hidden: int
-    def __init__(self, fc1: _Layer, act: _Layer, fc2: _Layer, width: int, hidden: int) -> None: ...
+    scratch: Any
+    def __init__(self, fc1: _Layer, act: _Layer, fc2: _Layer, width: int, hidden: int, scratch: Any = None) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, hidden: int) -> Self: ...
-    def __call__(self, x: _Readable, out: _Writable | None = None, hidden: _Writable | None = None) -> _Writable: ...
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int, scratch: Any = None) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Block:
     norm1: _Layer
@@ -237,12 +263,20 @@ class Block:
     mlp: Mlp
     attn_shift: int
     mlp_shift: int
+    scratch: Any
     def __init__(
-        self, norm1: _Layer, attn: _Layer, norm2: _Layer, mlp: _Layer, attn_shift: int, mlp_shift: int
+        self,
+        norm1: _Layer,
+        attn: _Layer,
+        norm2: _Layer,
+        mlp: _Layer,
+        attn_shift: int,
+        mlp_shift: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, hidden: int, heads: int) -> Self: ...
-    def __call__(self, x: _Writable, work: Any = None) -> _Writable: ...
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int, heads: int, scratch: Any = None) -> Self: ...
+    def __call__(self, x: _Writable, out: _Writable | None = None) -> _Writable: ...
 
 class VisionTransformer:
     labels: Sequence[str]
