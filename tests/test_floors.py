@@ -28,7 +28,7 @@ FLOORS = {
         ("esp32", "lx7_runner"),
         ("ternary",),
         ("boards", "stubs"),
-        ("chip",),
+        ("chip", "fuzz"),
     ),
     "trainer": (
         ("errors", "paths"),
