@@ -7,15 +7,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from host_sim.setup.apt import CHROMIUM
 from host_sim.setup.shell import Failure
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 READY_MS = 120_000
 
 
 def chromium() -> str:
     """Chromium's path; a Failure without one."""
-    for name in NAMES:
+    for name in CHROMIUM:
         if path := shutil.which(name):
             return path
     raise Failure("chromium is missing: install it (Debian: apt-get install chromium)")
