@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Builds MicroPython's WebAssembly port with the ternary module, under build/web-board."""
 
-import os
 import re
 import shutil
 from pathlib import Path

@@ -23,12 +23,13 @@ ISOLATION = {
 class Handler(SimpleHTTPRequestHandler):
     """Files of one folder; no directory listings, no log."""
 
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {  # noqa: RUF012
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
         ".js": "text/javascript",
         ".wasm": "application/wasm",
         ".safetensors": "application/octet-stream",
     }
     isolated = True
+    disable_nagle_algorithm = True
 
     def end_headers(self) -> None:
         """Add the headers of every answer."""
@@ -38,7 +39,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
-    def list_directory(self, path: object) -> None:  # type: ignore[override]
+    def list_directory(self, path: object) -> None:
         """Refuse to list a folder."""
         self.send_error(404)
 

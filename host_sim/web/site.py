@@ -23,7 +23,8 @@ TOOLS = {"npm": "npm", "node": "nodejs"}
 
 def models() -> list[Path]:
     """The shipped models, the default one first."""
-    found = sorted((FIRMWARE / "models").glob("*.safetensors"), key=lambda path: (path.name != DEFAULT_MODEL, path.name))
+    found = sorted((FIRMWARE / "models").glob("*.safetensors"))
+    found.sort(key=lambda path: path.name != DEFAULT_MODEL)
     if not found:
         raise Failure("firmware/models has no model (.safetensors)")
     return found
@@ -101,9 +102,10 @@ def site() -> Path:
         content(BUILD / "web-content")
         packages = [PAGE / name for name in ("package.json", "package-lock.json", ".npmrc")]
         sources = sorted(path for path in PAGE.rglob("*") if path.is_file() and "node_modules" not in path.parts)
-        parts = [*sources, *sorted((BUILD / "web-content").rglob("*.*")), *(board / f"micropython.{e}" for e in ("mjs", "wasm"))]
+        contents = [path for path in sorted((BUILD / "web-content").rglob("*")) if path.is_file()]
+        programs = [board / "micropython.mjs", board / "micropython.wasm"]
         made = BUILD / "web" / "made-with"
-        wanted = digest([path for path in parts if path.is_file()])
+        wanted = digest([*sources, *contents, *programs])
         if made.is_file() and made.read_text() == wanted and SITE.is_dir():
             return SITE
         install(packages)

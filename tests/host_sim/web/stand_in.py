@@ -40,6 +40,7 @@ Object.defineProperty(navigator, "serial", { value: { requestPort: async () => p
 class SerialHandler(Handler):
     """The site's files, and the board whose device `device` names."""
 
+    protocol_version = "HTTP/1.1"  # one connection for all that the page writes
     device = ""
     terminal = -1
 
@@ -50,6 +51,7 @@ class SerialHandler(Handler):
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Connection", "close")
         self.end_headers()
         terminal = SerialHandler.terminal = os.open(self.device, os.O_RDWR | os.O_NOCTTY)
         try:

@@ -32,7 +32,7 @@ def terminal(page, pattern):
     """Wait until the terminal shows a text."""
     page.wait_for_function(
         "p => new RegExp(p).test([...document.querySelectorAll('.xterm-rows > div')]"
-        ".map(row => row.textContent.trimEnd()).join('\\n'))",
+        ".map(row => row.textContent.trimEnd()).join('\\n').trimEnd())",
         arg=pattern,
     )
 
@@ -55,7 +55,8 @@ def test_choose_pictures_and_see_labels(page):
     assert page.locator("#bars li").count() == 5
     # As the network sees it: the file's own pixels, since it has the network's size.
     seen = page.evaluate(
-        "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 0)"
+        "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 28, 28).data]"
+        ".filter((_, i) => i % 4 === 0)"
     )
     assert bytes(seen) == next(IMAGES.glob("8_*")).read_bytes()[-28 * 28 :]
 
@@ -144,16 +145,18 @@ def test_repl_round_trip_changes_what_is_seen(page):
     repl(page)
     page.keyboard.type("6 * 7\n")
     terminal(page, r"\n42\n>>>")
-    page.keyboard.type("model.labels[9] = 'Wellington'\n")
-    terminal(page, r"Wellington'\n>>>")
+    # A head of one's own: the class before the one that the model's says.
+    page.keyboard.type("head = model.head; model.head = lambda x: list(head(x))[1:] + list(head(x))[:1]\n")
+    terminal(page, r"model\.head(.|\n)*\n>>>$")
     page.set_input_files("#files", next(IMAGES.glob("9_*")))
-    verdict(page, "Wellington")
+    verdict(page, "Bag")
     # History, and a paste of several lines without auto-indent.
     page.locator(".xterm-helper-textarea").focus()
-    page.keyboard.press("ArrowUp")
+    page.keyboard.type("print('a', 'line')\n")
+    terminal(page, r"\na line\n>>>")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
-    terminal(page, r"6 \* 7\n42\n>>>[^\n]*$")
+    terminal(page, r"\na line\n(.*\n)?a line\n>>>")
     page.evaluate("""() => {
         const transfer = new DataTransfer();
         transfer.setData("text", "for i in range(2):\\n    if i:\\n        print('pasted', i)\\n");
@@ -278,7 +281,8 @@ def test_keyboard_and_names_for_screen_readers(page):
 
 
 @pytest.mark.parametrize(
-    "name, width, height, scheme", [("desktop", 1280, 900, "light"), ("phone", 390, 844, "light"), ("dark", 1280, 900, "dark")]
+    "name, width, height, scheme",
+    [("desktop", 1280, 900, "light"), ("phone", 390, 844, "light"), ("dark", 1280, 900, "dark")],
 )
 def test_screenshots_fit_the_screen(chromium, address, name, width, height, scheme):
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)

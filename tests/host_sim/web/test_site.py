@@ -23,11 +23,14 @@ def run(*arguments, path=None):
 
 
 def test_arrow_functions_of_a_library_become_functions():
-    library = "mergeInto(x, {\n    a: () => {\n        f(() => 1);\n    },\n    b: () => c() - d,\n    e: () =>\n        g(1)[0],\n});\n"
-    assert with_functions(library) == (
-        "mergeInto(x, {\n    a: function () {\n        f(() => 1);\n    },\n    b: function () { return c() - d; },\n"
-        "    e: function () { return g(1)[0]; },\n});\n"
+    before = ("a: () => {\n        f(() => 1);\n    },", "b: () => c() - d,", "e: () =>\n        g(1)[0],")
+    after = (
+        "a: function () {\n        f(() => 1);\n    },",
+        "b: function () { return c() - d; },",
+        "e: function () { return g(1)[0]; },",
     )
+    library = "mergeInto(x, {\n    %s\n});\n"
+    assert with_functions(library % "\n    ".join(before)) == library % "\n    ".join(after)
 
 
 def test_download_is_small(site):
@@ -88,5 +91,3 @@ def test_out_replaces_an_older_site(site, tmp_path):
     (folder / "part-old.js").write_text("old")
     copy_to(folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in site.iterdir())
-
-

@@ -6,9 +6,10 @@ import json
 import time
 from math import exp
 
-import __main__
 import ternary
 from ftervit import VisionTransformer, read_image
+
+import __main__
 
 SEEN = "/tmp/seen"
 
@@ -105,7 +106,7 @@ def share_of_zeros(layer):
 
 
 def zeros():
-    """[name, inputs, outputs, share of zeros] of each layer; what has been replaced by other than a layer is left out."""
+    """[name, inputs, outputs, share of zeros] of each layer; what has been replaced by anything else is left out."""
     found = []
     for name, layer in layers(current()):
         if hasattr(layer, "weight"):

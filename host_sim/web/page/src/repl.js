@@ -24,14 +24,12 @@ export class Repl {
         cursorBlink: true,
         fontSize: 13,
         fontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
-        theme: { background: "#141716", foreground: "#e7e6e0", cursor: "#7fc8b0", selectionBackground: "#3b5a50" },
+        theme: { background: "#101312", foreground: "#e7e6e0", cursor: "#7fc8b0", selectionBackground: "#3b5a50" },
         screenReaderMode: true,
         scrollback: 5000,
     });
     #fit = new FitAddon();
     #open = false;
-    #typing = 0;
-    quiet = false; // while a script runs, what it prints goes to the editor's output
 
     constructor(board) {
         this.#board = board;
@@ -77,14 +75,11 @@ export class Repl {
             return;
         }
         try {
-            this.#typing++;
             const ended = await this.#board.call("type", new TextEncoder().encode(text));
             if (ended) await this.restart("soft reboot");
             else if (/[\r\x04]/.test(text)) this.#board.dispatchEvent(new Event("changed"));
         } catch (error) {
             this.#terminal.write(`\r\n${error.message}\r\n`);
-        } finally {
-            this.#typing--;
         }
     }
 

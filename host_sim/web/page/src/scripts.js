@@ -2,10 +2,19 @@
 // An editor with the scripts of the repository; they run in this page or on a connected board.
 
 import { python } from "@codemirror/lang-python";
+import { HighlightStyle, syntaxHighlighting } from "@codemirror/language";
+import { tags } from "@lezer/highlight";
 import { basicSetup, EditorView } from "codemirror";
 import { element } from "./dom.js";
 
 const KEY = "ftervit.script."; // in the browser's storage: edited scripts
+// The page's own colours, light and dark.
+const COLOURS = HighlightStyle.define([
+    { tag: tags.comment, color: "var(--soft)", fontStyle: "italic" },
+    { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: "var(--accent)", fontWeight: "600" },
+    { tag: [tags.string, tags.number, tags.bool, tags.null], color: "var(--warm)" },
+    { tag: [tags.definition(tags.variableName), tags.className], color: "var(--ink)", fontWeight: "600" },
+]);
 const KEPT = 200000; // characters of output
 
 export class Scripts {
@@ -38,6 +47,7 @@ export class Scripts {
             extensions: [
                 basicSetup,
                 python(),
+                syntaxHighlighting(COLOURS),
                 EditorView.contentAttributes.of({ "aria-label": "Script" }),
                 EditorView.updateListener.of((update) => update.docChanged && this.#keep()),
             ],

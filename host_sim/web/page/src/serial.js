@@ -5,7 +5,8 @@ const BAUD = 115200;
 const ANSWER_MS = 10000;
 const PROGRAM_MS = 600000;
 const RAW_PROMPT = "raw REPL; CTRL-B to exit\r\n>";
-const CHUNK = 256; // bytes of a file that go in one line of Python
+const CHUNK = 256; // bytes of a program that go at a time, where the board has no flow control
+const PIECE = 1536; // bytes of a file that go in one line of Python
 
 const encoder = new TextEncoder();
 
@@ -193,13 +194,12 @@ export class SerialBoard {
 
     // Writes a file and reads its size and checksum back.
     async copy(path, data, progress = () => {}) {
-        await this.exec(BEGIN.replace("PATH", JSON.stringify(path)));
-        for (let at = 0; at < data.length; at += CHUNK) {
-            const hex = Array.from(data.subarray(at, at + CHUNK), (byte) => byte.toString(16).padStart(2, "0")).join("");
-            await this.exec(`w(u("${hex}"))`);
-            progress(Math.min(1, (at + CHUNK) / data.length));
+        await this.exec(BEGIN.replaceAll("PATH", JSON.stringify(path)));
+        for (let at = 0; at < data.length; at += PIECE) {
+            await this.exec(`w(u("${btoa(String.fromCharCode(...data.subarray(at, at + PIECE)))}"))`);
+            progress(Math.min(1, (at + PIECE) / data.length));
         }
-        const [size, checksum] = JSON.parse(await this.exec(END.replace("PATH", JSON.stringify(path)), null, 60000));
+        const [size, checksum] = JSON.parse(await this.exec(END.replaceAll("PATH", JSON.stringify(path)), null, 60000));
         if (size !== data.length || checksum >>> 0 !== crc32(data)) {
             throw new Error(`${path}: what the board wrote differs (${size} of ${data.length} bytes); copy it again`);
         }
@@ -274,7 +274,7 @@ print(json.dumps({"machine": getattr(sys.implementation, "_machine", sys.platfor
 
 const BEGIN = `
 import os
-from binascii import unhexlify as u
+from binascii import a2b_base64 as u
 at = ""
 for part in PATH.split("/")[1:-1]:
     at += "/" + part
