@@ -24,9 +24,11 @@ SCRIPT_MS = 120_000
 def serve(arguments: argparse.Namespace) -> None:
     """Build, then serve or write to a folder."""
     if arguments.out:
-        folder = copy_to(arguments.out)
+        folder = copy_to(arguments.out, arguments.firmware)
         print(f"{folder}: {size(folder):,} bytes, a static site for any folder of a server with https")
         return
+    if arguments.firmware:
+        raise Failure("--firmware: only with --out")
     if not 0 <= arguments.port <= 65535:
         raise Failure(f"--port {arguments.port}: must be 0 to 65535")
     with server(site(), arguments.port) as running:
@@ -62,6 +64,7 @@ def main() -> None:
     parser.set_defaults(run=serve)
     parser.add_argument("--port", type=int, default=PORT, help=f"port to serve at (default {PORT}; 0: any free one)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the static site to DIR instead of serving it")
+    parser.add_argument("--firmware", type=Path, metavar="DIR", help="with --out: offer these flash images, DIR/NAME.bin")
     commands = parser.add_subparsers(metavar="COMMAND")
     command = commands.add_parser("demo", help="run firmware/classify.py in the page, in a headless Chromium")
     command.add_argument("kind", nargs="?", choices=["browser"], default="browser", help="browser")

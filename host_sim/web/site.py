@@ -143,8 +143,14 @@ def size(folder: Path, all_models: bool = True) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
 
 
-def copy_to(folder: Path) -> Path:
-    """Write the site to a folder, which must be empty, new, or hold an older site."""
+def copy_to(folder: Path, firmware: Path | None = None) -> Path:
+    """Write the site to a folder, which must be empty, new, or hold an older site.
+
+    firmware: a folder with flash images (NAME.bin), which the page then offers to install.
+    """
+    images = sorted(firmware.glob("*.bin")) if firmware else []
+    if firmware and not images:
+        raise Failure(f"--firmware {firmware}: must be a folder with flash images, NAME.bin")
     if folder.exists() and not folder.is_dir():
         raise Failure(f"--out {folder}: is a file, must be a folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "sw.js").is_file():
@@ -154,4 +160,9 @@ def copy_to(folder: Path) -> Path:
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     shutil.copytree(made, folder, dirs_exist_ok=True)
+    for image in images:
+        (folder / "firmware").mkdir(exist_ok=True)
+        shutil.copyfile(image, folder / "firmware" / image.name)
+    if images:
+        write_whole(folder / "firmware" / "list.json", json.dumps([image.name for image in images]))
     return folder

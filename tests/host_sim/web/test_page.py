@@ -270,6 +270,20 @@ def test_static_site_in_a_subfolder_works_offline(chromium, site, tmp_path):
     context.close()
 
 
+def test_published_firmware_is_offered(chromium, site, tmp_path):
+    (tmp_path / "MY_BOARD.bin").write_bytes(b"no image")
+    copy_to(tmp_path / "site", tmp_path)
+    with serving(tmp_path / "site") as address:
+        context = chromium.new_context()
+        context.add_init_script("Object.defineProperty(navigator, 'serial', { value: { requestPort: async () => ({}) } })")
+        page = open_page(context, address)
+        page.click("#tab-chip")
+        page.select_option("#firmware-name", "MY_BOARD.bin")
+        page.click("#flash")
+        page.wait_for_function("() => /^MY_BOARD.bin: not a flash/.test(document.getElementById('chip-state').textContent)")
+        context.close()
+
+
 def test_keyboard_and_names_for_screen_readers(page):
     page.locator("#tab-inside").focus()
     page.keyboard.press("ArrowRight")

@@ -86,6 +86,17 @@ def test_out_refuses_a_folder_with_other_files(site, tmp_path):
         copy_to(tmp_path / "thesis.txt")
 
 
+def test_firmware_is_published_beside_the_page(site, tmp_path):
+    with pytest.raises(Failure, match="must be a folder with flash images"):
+        copy_to(tmp_path / "site", tmp_path)
+    (tmp_path / "MY_BOARD.bin").write_bytes(b"\xe9 image")
+    folder = copy_to(tmp_path / "site", tmp_path)
+    assert (folder / "firmware" / "MY_BOARD.bin").read_bytes() == b"\xe9 image"
+    assert (folder / "firmware" / "list.json").read_text() == '["MY_BOARD.bin"]'
+    copy_to(folder)
+    assert not (folder / "firmware").exists()
+
+
 def test_out_replaces_an_older_site(site, tmp_path):
     folder = copy_to(tmp_path / "site")
     (folder / "part-old.js").write_text("old")

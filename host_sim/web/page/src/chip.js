@@ -10,6 +10,7 @@ const NEEDED = ["disconnect", "copy", "shoot", "run-chip"];
 export class Chip {
     #see;
     #board = null;
+    #asked = false;
     model = null; // {name, data} that `copy` writes
     running = false;
 
@@ -24,6 +25,31 @@ export class Chip {
         this.#on("copy", () => this.#copy());
         this.#on("shoot", () => this.#shoot());
         this.#on("flash", () => this.#flash());
+    }
+
+    // Firmware that was published beside the page, which is there only on a released site.
+    async shown(chosen) {
+        if (!chosen || this.#asked) return;
+        this.#asked = true;
+        const answer = await fetch("firmware/list.json").catch(() => null);
+        if (!answer?.ok) return;
+        const chooser = element("firmware-name");
+        chooser.add(new Option("a file of mine", ""));
+        for (const name of await answer.json()) chooser.add(new Option(name));
+        element("published").hidden = false;
+    }
+
+    // {name, data} of the firmware to install.
+    async #firmware() {
+        const [file] = element("firmware").files;
+        const name = element("firmware-name").value;
+        if (name) {
+            const answer = await fetch(`firmware/${name}`);
+            if (!answer.ok) throw new Error(`firmware/${name}: ${answer.status} ${answer.statusText}`);
+            return { name, data: new Uint8Array(await answer.arrayBuffer()) };
+        }
+        if (!file) throw new Error("choose a firmware.bin first");
+        return { name: file.name, data: new Uint8Array(await file.arrayBuffer()) };
     }
 
     get connected() {
@@ -144,12 +170,11 @@ export class Chip {
     }
 
     async #flash() {
-        const [file] = element("firmware").files;
-        if (!file) throw new Error("choose a firmware.bin first");
+        const { name, data } = await this.#firmware();
         const port = await this.#port();
         // A large part that few visitors need.
         const { flash } = await import("./flash.js");
-        await flash(port, new Uint8Array(await file.arrayBuffer()), file.name, {
+        await flash(port, data, name, {
             say: (text) => this.#say(text),
             progress: (share) => this.#progress(share),
         });
