@@ -142,6 +142,11 @@ lx7 *ARGS: (prepare "lx7")
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.chip.bench "$@"
 
+# Time a picture in the page beside onnxruntime-web, in a headless Chromium (writes build/bench-web.json; ARGS: --rounds N)
+[no-exit-message]
+bench-web *ARGS: (prepare "bench-web")
+    @{{ python }} -m host_sim.web.bench "$@"
+
 # Soak test: 10,000 inferences (qemu: 1,000) on one core and on two, same logits, no memory lost (ARGS: KIND, --runs N)
 [no-exit-message]
 soak *ARGS: (prepare "demo")

@@ -12,15 +12,15 @@ from pathlib import Path
 from host_sim.setup.shell import VENV, Failure, run, step
 
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu", "web", "browser"}
+NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu", "web", "browser", "bench-web"}
 # Tasks that read Fashion-MNIST, that compile C for this machine, and that compile it for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
-NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7"}
+NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7", "bench-web"}
 NEEDS_XTENSA = {"kernels", "test", "lx7"}
 NEEDS_ARM = {"test", "qemu"}
 # Tasks that build the page, and that drive it in a headless browser.
-NEEDS_WEB = {"web", "browser", "test"}
-NEEDS_CHROMIUM = {"browser", "test"}
+NEEDS_WEB = {"web", "browser", "bench-web", "test"}
+NEEDS_CHROMIUM = {"browser", "bench-web", "test"}
 # The first version that Debian builds with the Xtensa target.
 OLDEST_LLVM = 22
 XTENSA_LINKER = "xtensa-lx106-elf-ld"

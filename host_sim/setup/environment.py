@@ -39,6 +39,7 @@ GROUPS = {
     "qemu": ("board",),
     "web": ("board",),
     "browser": ("board", "browser"),
+    "bench-web": ("bench-web", "board", "browser", "kernels"),
 }
 # Tests that `just test` runs without torch.
 KERNEL_TESTS = ("tests/mpy_module", "tests/host_sim/setup", "tests/host_sim/test_ternary.py")

@@ -108,7 +108,7 @@ def site() -> Path:
         wanted = digest([*sources, *contents, *programs])
         if made.is_file() and made.read_text() == wanted and SITE.is_dir():
             return SITE
-        install(packages)
+        install(packages, WORK)
         for path in sources:
             copy = WORK / path.relative_to(PAGE)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -122,18 +122,22 @@ def site() -> Path:
     return SITE
 
 
-def install(packages: list[Path]) -> None:
-    """Install the page's npm packages, in the locked versions, into build/web-page, unless they are there."""
-    stamp = WORK / "node_modules" / ".installed"
+def install(packages: list[Path], folder: Path) -> None:
+    """Install npm packages, in the locked versions, into a folder, unless they are there.
+
+    packages: package.json, package-lock.json and .npmrc.
+    """
+    stamp = folder / "node_modules" / ".installed"
     wanted = digest(packages)
     if stamp.is_file() and stamp.read_text() == wanted:
         return
-    with step("installing the page's npm packages"):
-        WORK.mkdir(parents=True, exist_ok=True)
+    what = f"installing the npm packages of {packages[0].parent.relative_to(ROOT)}"
+    with step(what):
+        folder.mkdir(parents=True, exist_ok=True)
         for path in packages:
-            shutil.copyfile(path, WORK / path.name)
+            shutil.copyfile(path, folder / path.name)
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        run(command, "installing the page's npm packages", "web-npm.log", cwd=WORK)
+        run(command, what, f"{folder.name}-npm.log", cwd=folder)
     write_whole(stamp, wanted)
 
 
