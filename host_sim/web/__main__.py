@@ -64,7 +64,7 @@ def main() -> None:
     parser.set_defaults(run=serve)
     parser.add_argument("--port", type=int, default=PORT, help=f"port to serve at (default {PORT}; 0: any free one)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the static site to DIR instead of serving it")
-    parser.add_argument("--firmware", type=Path, metavar="DIR", help="with --out: offer these flash images, DIR/NAME.bin")
+    parser.add_argument("--firmware", type=Path, metavar="DIR", help="with --out: offer the flash images DIR/NAME.bin")
     commands = parser.add_subparsers(metavar="COMMAND")
     command = commands.add_parser("demo", help="run firmware/classify.py in the page, in a headless Chromium")
     command.add_argument("kind", nargs="?", choices=["browser"], default="browser", help="browser")

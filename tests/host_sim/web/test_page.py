@@ -148,7 +148,6 @@ def test_repl_round_trip_changes_what_is_seen(page):
     # A head of one's own: the class before the one that the model's says.
     page.keyboard.type("head = model.head; model.head = lambda x: list(head(x))[1:] + list(head(x))[:1]\n")
     terminal(page, r"model\.head(.|\n)*\n>>>$")
-    page.set_input_files("#files", next(IMAGES.glob("9_*")))
     verdict(page, "Bag")
     # History, and a paste of several lines without auto-indent.
     page.locator(".xterm-helper-textarea").focus()
@@ -275,12 +274,16 @@ def test_published_firmware_is_offered(chromium, site, tmp_path):
     copy_to(tmp_path / "site", tmp_path)
     with serving(tmp_path / "site") as address:
         context = chromium.new_context()
-        context.add_init_script("Object.defineProperty(navigator, 'serial', { value: { requestPort: async () => ({}) } })")
+        context.add_init_script(
+            "Object.defineProperty(navigator, 'serial', { value: { requestPort: async () => ({}) } })"
+        )
         page = open_page(context, address)
         page.click("#tab-chip")
         page.select_option("#firmware-name", "MY_BOARD.bin")
         page.click("#flash")
-        page.wait_for_function("() => /^MY_BOARD.bin: not a flash/.test(document.getElementById('chip-state').textContent)")
+        page.wait_for_function(
+            "() => /^MY_BOARD.bin: not a flash/.test(document.getElementById('chip-state').textContent)"
+        )
         context.close()
 
 

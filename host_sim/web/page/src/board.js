@@ -37,13 +37,11 @@ export class Board extends EventTarget {
         this.#waiting.delete(id);
         if (error === undefined) resolve(result);
         else reject(new Error(error));
-        this.dispatchEvent(new Event("state"));
     }
 
     #fail(reason) {
         for (const { reject } of this.#waiting.values()) reject(new Error(reason));
         this.#waiting.clear();
-        this.dispatchEvent(new Event("state"));
     }
 
     call(method, parameters = {}) {
@@ -51,8 +49,7 @@ export class Board extends EventTarget {
         return new Promise((resolve, reject) => {
             this.#waiting.set(id, { resolve, reject });
             this.#worker.postMessage({ id, method, parameters });
-            this.dispatchEvent(new Event("state"));
-        });
+            });
     }
 
     // Returns what it says of the model; an Error in the reader's words if it refuses the file.

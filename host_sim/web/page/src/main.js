@@ -6,7 +6,6 @@ import { Inside } from "./inside.js";
 import { Repl } from "./repl.js";
 import { Scripts } from "./scripts.js";
 import { See } from "./see.js";
-import { Teach } from "./teach.js";
 
 const board = new Board();
 const see = new See(board);
@@ -14,8 +13,7 @@ const inside = new Inside(board, see);
 const repl = new Repl(board);
 const chip = new Chip(see);
 const scripts = new Scripts(board, chip);
-const teach = new Teach(board, see, chip);
-const panels = { inside, teach, repl, script: scripts, chip };
+const panels = { inside, repl, script: scripts, chip };
 
 function select(name) {
     for (const [other, panel] of Object.entries(panels)) {
@@ -81,15 +79,14 @@ async function use(name, data, added) {
         chooser.dataset.loaded = name;
         chip.model = { name, data };
         see.loaded(about);
-        await teach.loaded();
     } catch (error) {
         if (before) chooser.value = before;
         problem(error);
     }
 }
 
-board.addEventListener("state", () => document.body.toggleAttribute("data-busy", board.busy));
-board.addEventListener("restarted", () => see.again());
+// What was typed or run may have changed the model; a webcam shows it by itself.
+for (const event of ["changed", "restarted"]) board.addEventListener(event, () => see.again());
 
 async function main() {
     tabs();
@@ -101,7 +98,6 @@ async function main() {
     await repl.start();
     await load(contents.models[0]);
     await see.samples(contents.images);
-    teach.offer();
     message("");
     show("state", `ready in ${(performance.now() / 1000).toFixed(1)} s`);
     document.body.dataset.ready = "yes";

@@ -14,7 +14,6 @@ export class See extends EventTarget {
     #about = null;
     #stream = null;
     #times = [];
-    #override = null;
 
     constructor(board) {
         super();
@@ -63,12 +62,6 @@ export class See extends EventTarget {
         this.again();
     }
 
-    // Decide by something else than the model's own labels (Teach): a function picture -> result of `look`, or null.
-    decideBy(override) {
-        this.#override = override;
-        this.again();
-    }
-
     async again() {
         if (this.#last && !this.#stream) await this.classify(this.#last);
         this.dispatchEvent(new Event("picture"));
@@ -99,7 +92,6 @@ export class See extends EventTarget {
         try {
             const picture = this.#asWanted(taken);
             const found = await this.#board.call("look", { picture });
-            if (this.#override) Object.assign(found, await this.#override(picture));
             this.#show(found);
             problem(null);
             return found;

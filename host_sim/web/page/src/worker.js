@@ -101,11 +101,6 @@ const methods = {
             return error.type === "SystemExit";
         }
     },
-    // A method of page.py by name: for features that are there only with newer packages.
-    ask({ name, parameters }) {
-        const result = page[name](...parameters);
-        return typeof result === "string" ? JSON.parse(result) : null;
-    },
     write: ({ path, data }) => write(path, data),
     read: ({ path }) => mp.FS.readFile(path),
 };
