@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.micropython import source
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, run, step
-from host_sim.web.firmware import firmware
+from host_sim.web.firmware import COMPILER, firmware
 
 FIRMWARE = ROOT / "firmware"
 PAGE = ROOT / "host_sim" / "web" / "page"
@@ -65,17 +66,20 @@ def content(folder: Path) -> None:
     }
     write_whole(folder / "contents.json", json.dumps(listing))
     write_whole(folder / "board.json", json.dumps(board_files()))
-    licences = [("FTerViT for MicroPython", ROOT / "LICENSE"), ("MicroPython", micropython_licence())]
-    text = "\n\n".join(f"{name}\n\n{path.read_text().strip()}" for name, path in licences if path)
-    write_whole(folder / "licences.txt", text)
+    write_whole(folder / "licences.txt", licences())
 
 
-def micropython_licence() -> Path | None:
-    """MicroPython's licence, where its source has one."""
-    from host_sim.setup.micropython import source
-
-    path = source() / "LICENSE"
-    return path if path.is_file() else None
+def licences() -> str:
+    """The licences of what is compiled into micropython.wasm; build.mjs adds those of the npm packages."""
+    emscripten = Path(shutil.which(COMPILER) or COMPILER).resolve().parent
+    found = [
+        ("FTerViT for MicroPython", ROOT / "LICENSE"),
+        ("MicroPython", source() / "LICENSE"),
+        ("musl, Emscripten's C library", emscripten / "system" / "lib" / "libc" / "musl" / "COPYRIGHT"),
+    ]
+    texts = [f"{name}\n\n{path.read_text(errors='replace').strip()}" for name, path in found if path.is_file()]
+    texts.append("Emscripten's runtime\n\nMIT licence, and University of Illinois/NCSA Open Source License")
+    return f"\n\n{'-' * 72}\n".join(texts)
 
 
 def digest(paths: list[Path]) -> str:

@@ -40,7 +40,7 @@ def test_download_is_small(site):
 
 def test_bundled_packages_are_named_with_their_licences(site):
     text = (site / "licences.txt").read_text()
-    for name in ("@xterm/xterm", "codemirror", "esptool-js", "MicroPython", "FTerViT"):
+    for name in ("@xterm/xterm", "codemirror", "esptool-js", "Damien P. George", "FTerViT", "musl", "Emscripten"):
         assert name in text
     assert "Permission is hereby granted" in text
 
