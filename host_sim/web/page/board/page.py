@@ -114,6 +114,50 @@ def zeros():
     return json.dumps(found)
 
 
+def can_teach():
+    """Whether this package can learn."""
+    return json.dumps(hasattr(ftervit, "Learner"))
+
+
+def learner():
+    """The Learner of the current model, `learner` at the REPL."""
+    model = current()
+    if not hasattr(__main__, "learner") or __main__.learner.model is not model:
+        __main__.learner = ftervit.Learner(model)
+    return __main__.learner
+
+
+def teach(label, path):
+    """Teach a picture; returns {label: pictures}."""
+    learner().learn(label, read_image(path))
+    return json.dumps(learner().counts)
+
+
+def undo():
+    """Take the last picture back; returns {label: pictures}."""
+    learner().undo()
+    return json.dumps(learner().counts)
+
+
+def guess(path):
+    """[label, probability] of what has been taught, most likely first; empty if nothing has."""
+    taught = learner()
+    found = taught.predict(read_image(path), len(taught.labels) + 1) if taught.labels else []
+    return json.dumps([list(pair) for pair in found])
+
+
+def save(path):
+    """Write what has been taught; returns {label: pictures}."""
+    learner().save(path)
+    return json.dumps(learner().counts)
+
+
+def load_taught(path):
+    """Read a taught file for the current model; returns {label: pictures}."""
+    __main__.learner = ftervit.Learner.load(path, current())
+    return json.dumps(__main__.learner.counts)
+
+
 def memory():
     """Bytes of MicroPython's heap: in use, and free."""
     return json.dumps([gc.mem_alloc(), gc.mem_free()])

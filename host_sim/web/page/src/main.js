@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 import { Board } from "./board.js";
 import { Chip } from "./chip.js";
-import { element, message, problem, show } from "./dom.js";
+import { element, problem, show } from "./dom.js";
 import { Inside } from "./inside.js";
 import { Repl } from "./repl.js";
 import { Scripts } from "./scripts.js";
 import { See } from "./see.js";
+import { Teach } from "./teach.js";
 
 const board = new Board();
 const see = new See(board);
@@ -13,7 +14,8 @@ const inside = new Inside(board, see);
 const repl = new Repl(board);
 const chip = new Chip(see);
 const scripts = new Scripts(board, chip);
-const panels = { inside, repl, script: scripts, chip };
+const teach = new Teach(board, see, chip);
+const panels = { inside, teach, repl, script: scripts, chip };
 
 function select(name) {
     for (const [other, panel] of Object.entries(panels)) {
@@ -78,6 +80,7 @@ async function use(name, data, added) {
         chooser.value = name;
         chooser.dataset.loaded = name;
         chip.model = { name, data };
+        teach.loaded();
         see.loaded(about);
     } catch (error) {
         if (before) chooser.value = before;
@@ -98,7 +101,7 @@ async function main() {
     await repl.start();
     await load(contents.models[0]);
     await see.samples(contents.images);
-    message("");
+    await teach.offer();
     show("state", `ready in ${(performance.now() / 1000).toFixed(1)} s`);
     document.body.dataset.ready = "yes";
 }

@@ -101,6 +101,11 @@ const methods = {
             return error.type === "SystemExit";
         }
     },
+    // A function of page.py by name, with the picture's path behind its parameters.
+    ask({ name, parameters, picture }) {
+        if (picture) mp.FS.writeFile(PICTURE, picture);
+        return JSON.parse(page[name](...parameters, ...(picture ? [PICTURE] : [])));
+    },
     write: ({ path, data }) => write(path, data),
     read: ({ path }) => mp.FS.readFile(path),
 };
