@@ -6,6 +6,7 @@ import json
 import time
 from math import exp
 
+import ftervit
 import ternary
 from ftervit import VisionTransformer, read_image
 
