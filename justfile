@@ -12,10 +12,15 @@ setup := system_python + " -m host_sim.setup.environment"
 default:
     @"{{ just_executable() }}" --list --unsorted
 
-# Classify ten pictures on a virtual board (unix or qemu): real MicroPython with the ternary module, through mpremote
+# Classify ten pictures on a virtual board (unix, qemu or browser): real MicroPython with the ternary module
 [no-exit-message]
-demo *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.boards demo "$@"
+demo *ARGS: (prepare if ARGS == "browser" { "browser" } else { "demo" })
+    @{{ python }} -m {{ if ARGS == "browser" { "host_sim.web" } else { "host_sim.boards" } }} demo "$@"
+
+# Build the page with MicroPython in it and serve it on this machine (ARGS: --port PORT, or --out DIR for a static site)
+[no-exit-message]
+web *ARGS: (prepare "web")
+    @{{ python }} -m host_sim.web "$@"
 
 # Lint, all tests, and the sanitizers. With ARGS for pytest: lint and those tests
 test *ARGS: lint
@@ -136,6 +141,11 @@ lx7 *ARGS: (prepare "lx7")
 [no-exit-message]
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.chip.bench "$@"
+
+# Time a picture in the page beside onnxruntime-web, in a headless Chromium (writes build/bench-web.json; ARGS: --rounds N)
+[no-exit-message]
+bench-web *ARGS: (prepare "bench-web")
+    @{{ python }} -m host_sim.web.bench "$@"
 
 # Soak test: 10,000 inferences (qemu: 1,000) on one core and on two, same logits, no memory lost (ARGS: KIND, --runs N)
 [no-exit-message]

@@ -28,7 +28,7 @@ FLOORS = {
         ("esp32", "lx7_runner"),
         ("ternary",),
         ("boards", "stubs"),
-        ("chip", "fuzz"),
+        ("chip", "fuzz", "web"),
     ),
     "trainer": (
         ("errors", "paths"),

@@ -62,15 +62,20 @@ def link_modules(folder: Path, modules: dict[str, Path]) -> None:
 
 
 def build(
-    port: str, output: Path, modules: dict[str, Path], options: Sequence[str], settings: Sequence[Path] = ()
+    port: str,
+    output: Path,
+    modules: dict[str, Path],
+    options: Sequence[str],
+    settings: Sequence[Path] = (),
+    tree: Path | None = None,
 ) -> None:
     """Fetch MicroPython's source if needed and build one of its ports into `output` unless it is up to date.
 
     modules: name -> directory of a C module, skipped if it has no micropython.mk; options: variables of make; settings:
-    files that the port's makefile includes.
+    files that the port's makefile includes; tree: the source to build (default: `source()`).
     """
     with lock("micropython"):
-        tree = source()
+        tree = tree or source()
         check_path(tree, "MicroPython's source")
         check_path(output, "the folder to build in")
         modules = {name: path for name, path in modules.items() if (path / "micropython.mk").exists()}

@@ -12,18 +12,24 @@ from pathlib import Path
 from host_sim.setup.shell import VENV, Failure, run, step
 
 DATASET = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
-NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu"}
+NEEDS_MICROPYTHON = {"demo", "kernels", "test", "qemu", "web", "browser", "bench-web"}
 # Tasks that read Fashion-MNIST, that compile C for this machine, and that compile it for the ESP32-S3's core.
 NEEDS_DATASET = {"test", "train", "eval"}
-NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7"}
+NEEDS_HOST_BUILD = NEEDS_DATASET | {"kernels", "lx7", "bench-web"}
 NEEDS_XTENSA = {"kernels", "test", "lx7"}
 NEEDS_ARM = {"test", "qemu"}
+# Tasks that build the page, and that drive it in a headless browser.
+NEEDS_WEB = {"web", "browser", "bench-web", "test"}
+NEEDS_CHROMIUM = {"browser", "bench-web", "test"}
 # The first version that Debian builds with the Xtensa target.
 OLDEST_LLVM = 22
 XTENSA_LINKER = "xtensa-lx106-elf-ld"
 XTENSA_EMULATOR = "qemu-system-xtensa"
 ARM_COMPILER = "arm-none-eabi-gcc"
 ARM_EMULATOR = "qemu-system-arm"
+WEB_TOOLS = {"emcc": "emscripten", "node": "nodejs", "npm": "npm"}
+# What Chromium is called on PATH, by Debian and by others.
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 APT_INSTALL = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y")
 
 
@@ -46,6 +52,10 @@ def missing_packages(task: str) -> dict[str, str]:
         missing["cmake"] = "cmake"
     if task in NEEDS_ARM:
         missing |= missing_arm_packages()
+    if task in NEEDS_WEB:
+        missing |= {tool: package for tool, package in WEB_TOOLS.items() if not shutil.which(tool)}
+    if task in NEEDS_CHROMIUM and not any(map(shutil.which, CHROMIUM)):
+        missing["a Chromium"] = "chromium"
     return missing
 
 

@@ -31,12 +31,15 @@ GROUPS = {
     "demo": ("board",),
     "lint": ("lint",),
     "kernels": ("board", "kernels", "test"),
-    "test": ("board", "kernels", "lint", "pictures", "test", "torch", "train"),
+    "test": ("board", "browser", "kernels", "lint", "pictures", "test", "torch", "train"),
     "train": ("kernels", "pictures", "torch", "train"),
     "eval": ("kernels", "pictures", "torch", "train"),
     "lx7": ("kernels", "pictures"),
     "flash": ("board", "flash"),
     "qemu": ("board",),
+    "web": ("board",),
+    "browser": ("board", "browser"),
+    "bench-web": ("bench-web", "board", "browser", "kernels"),
 }
 # Tests that `just test` runs without torch.
 KERNEL_TESTS = ("tests/mpy_module", "tests/host_sim/setup", "tests/host_sim/test_ternary.py")

@@ -102,3 +102,15 @@ def test_only_tasks_with_pictures_need_the_dataset(monkeypatch, tmp_path):
     monkeypatch.setattr(apt, "DATASET", tmp_path / "absent")
     assert "dataset-fashion-mnist" in apt.missing_packages("eval").values()
     assert "dataset-fashion-mnist" not in apt.missing_packages("lx7").values()
+
+
+def test_packages_for_the_page(tools):
+    packages = {"emscripten", "nodejs", "npm"}
+    assert packages < set(apt.missing_packages("web").values())
+    assert packages | {"chromium"} < set(apt.missing_packages("test").values())
+    assert packages | {"chromium"} < set(apt.missing_packages("browser").values())
+    assert "chromium" not in apt.missing_packages("web").values()
+    assert not packages & set(apt.missing_packages("demo").values())
+    for tool in ("emcc", "node", "npm", "google-chrome"):
+        tools(tool, "exit 0")
+    assert not (packages | {"chromium"}) & set(apt.missing_packages("browser").values())

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// The panel of a board at a serial port.
+
+import { element, make, show } from "./dom.js";
+import { ppm, rgba } from "./pictures.js";
+import { SerialBoard } from "./serial.js";
+
+const NEEDED = ["disconnect", "copy", "shoot", "run-chip"];
+
+export class Chip {
+    #see;
+    #board = null;
+    #asked = false;
+    model = null; // {name, data} that `copy` writes
+    running = false;
+
+    constructor(see) {
+        this.#see = see;
+        const supported = "serial" in navigator;
+        element("connect").disabled = !supported;
+        element("flash").disabled = !supported;
+        if (!supported) this.#say("This browser has no Web Serial: use Chrome, Edge or Opera on a computer.");
+        this.#on("connect", () => this.#connect());
+        this.#on("disconnect", () => this.#disconnect());
+        this.#on("copy", () => this.#copy());
+        this.#on("shoot", () => this.#shoot());
+        this.#on("flash", () => this.#flash());
+    }
+
+    // Firmware that was published beside the page, which is there only on a released site.
+    async shown(chosen) {
+        if (!chosen || this.#asked) return;
+        this.#asked = true;
+        const answer = await fetch("firmware/list.json").catch(() => null);
+        if (!answer?.ok) return;
+        const chooser = element("firmware-name");
+        chooser.add(new Option("a file of mine", ""));
+        for (const name of await answer.json()) chooser.add(new Option(name));
+        element("published").hidden = false;
+    }
+
+    // {name, data} of the firmware to install.
+    async #firmware() {
+        const [file] = element("firmware").files;
+        const name = element("firmware-name").value;
+        if (name) {
+            const answer = await fetch(`firmware/${name}`);
+            if (!answer.ok) throw new Error(`firmware/${name}: ${answer.status} ${answer.statusText}`);
+            return { name, data: new Uint8Array(await answer.arrayBuffer()) };
+        }
+        if (!file) throw new Error("choose a firmware.bin first");
+        return { name: file.name, data: new Uint8Array(await file.arrayBuffer()) };
+    }
+
+    get connected() {
+        return this.#board !== null;
+    }
+
+    #say(text) {
+        show("chip-state", text);
+    }
+
+    // A button whose errors are shown; while it works, the others wait.
+    #on(id, action) {
+        element(id).addEventListener("click", async () => {
+            for (const other of [...NEEDED, "connect", "flash"]) element(other).disabled = true;
+            try {
+                await action();
+            } catch (error) {
+                this.#say(error.message);
+            } finally {
+                element("chip-progress").hidden = true;
+                if (this.#board && !this.#board.open) this.#board = null;
+                this.#buttons();
+            }
+        });
+    }
+
+    #buttons() {
+        for (const id of NEEDED) element(id).disabled = !this.#board;
+        element("connect").disabled = this.#board !== null;
+        element("flash").disabled = this.#board !== null;
+    }
+
+    async #port() {
+        try {
+            return await navigator.serial.requestPort();
+        } catch (error) {
+            if (error.name === "NotFoundError") throw new Error("no port was chosen");
+            throw error;
+        }
+    }
+
+    async #connect() {
+        this.#say("connecting …");
+        this.#board = await SerialBoard.open(await this.#port());
+        const about = await this.#board.about();
+        const facts = {
+            Board: about.machine,
+            MicroPython: about.version,
+            "Free memory": `${about.memory.toLocaleString("en")} bytes`,
+            "Module ternary": about.module ? "yes" : "no: install this project's firmware",
+            Camera: about.camera ? "yes" : "no camera module",
+            Models: about.models.length ? about.models.join(", ") : "none",
+        };
+        element("chip-about").replaceChildren(
+            ...Object.entries(facts).flatMap(([name, value]) => [
+                make("dt", { textContent: name }),
+                make("dd", { textContent: value }),
+            ]),
+        );
+        this.#say("connected");
+    }
+
+    async #disconnect() {
+        await this.#board.close();
+        this.#board = null;
+        element("chip-about").replaceChildren();
+        this.#say("disconnected");
+    }
+
+    #progress(share) {
+        element("chip-progress").hidden = false;
+        element("chip-progress").value = share;
+    }
+
+    async #copy() {
+        await this.write(`/models/${this.model.name}`, this.model.data);
+    }
+
+    async write(path, data) {
+        this.#say(`copying ${path} …`);
+        await this.#board.copy(path, data, (share) => this.#progress(share));
+        this.#say(`${path}: ${data.length.toLocaleString("en")} bytes copied and compared`);
+    }
+
+    async takePicture() {
+        const { width, height, channels, data } = await this.#board.takePicture();
+        const image = rgba(data, width, height, channels);
+        return { name: "the board's camera", pnm: ppm(image), image };
+    }
+
+    async #shoot() {
+        this.#say("taking a picture …");
+        if (this.#see.streaming) this.#see.stopCamera();
+        await this.#see.classify(await this.takePicture());
+        this.#see.dispatchEvent(new Event("picture"));
+        this.#say("picture taken");
+    }
+
+    // Runs a script on the board; false if it ended by an exception, which `each` got.
+    async run(script, each) {
+        this.running = true;
+        element("run-chip").disabled = true;
+        try {
+            await this.#board.run(script, each);
+            return true;
+        } catch (error) {
+            if (!this.#board.open) each(`${error.message}\n`);
+            return false;
+        } finally {
+            this.running = false;
+            if (!this.#board.open) this.#board = null;
+            this.#buttons();
+        }
+    }
+
+    async interrupt() {
+        await this.#board.interrupt();
+    }
+
+    async #flash() {
+        const { name, data } = await this.#firmware();
+        const port = await this.#port();
+        // A large part that few visitors need.
+        const { flash } = await import("./flash.js");
+        await flash(port, data, name, {
+            say: (text) => this.#say(text),
+            progress: (share) => this.#progress(share),
+        });
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// The picture, what the network says of it, and the webcam.
+
+import { bar, element, make, message, percent, problem, show } from "./dom.js";
+import { draw, fromFile, inverted, pixels, ppm, rgba, square } from "./pictures.js";
+
+const SHOWN = 5; // labels
+const UNSURE = 0.5; // below this probability the page says "unknown"
+const CAMERA_SIDE = 240; // pixels, as classify_camera.py has them
+
+export class See extends EventTarget {
+    #board;
+    #last = null; // {name, pnm, image} as chosen, before inversion
+    #about = null;
+    #stream = null;
+    #times = [];
+
+    constructor(board) {
+        super();
+        this.#board = board;
+        element("choose").addEventListener("click", () => element("files").click());
+        element("files").addEventListener("change", ({ target }) => {
+            const files = [...target.files];
+            target.value = "";
+            this.take(files);
+        });
+        element("camera").addEventListener("click", () => (this.#stream ? this.stopCamera() : this.startCamera()));
+        element("invert").addEventListener("change", () => this.again());
+        addEventListener("paste", (event) => {
+            const files = [...(event.clipboardData?.files ?? [])];
+            if (files.length) this.take(files);
+        });
+        const drop = element("drop");
+        addEventListener("dragover", (event) => {
+            event.preventDefault();
+            drop.classList.add("over");
+        });
+        addEventListener("dragleave", () => drop.classList.remove("over"));
+        addEventListener("drop", (event) => {
+            event.preventDefault();
+            drop.classList.remove("over");
+            this.take([...event.dataTransfer.files]);
+        });
+    }
+
+    get streaming() {
+        return this.#stream !== null;
+    }
+
+    // What the board got last, or null.
+    get picture() {
+        return this.#last && this.#asWanted(this.#last);
+    }
+
+    #asWanted({ pnm }) {
+        return element("invert").checked ? inverted(pnm) : pnm;
+    }
+
+    loaded(about) {
+        this.#about = about;
+        show("seen-size", `${about.side} × ${about.side}, ${about.channels === 1 ? "grey" : "colour"}`);
+        this.again();
+    }
+
+    async again() {
+        if (this.#last && !this.#stream) await this.classify(this.#last);
+        this.dispatchEvent(new Event("picture"));
+    }
+
+    // Files one after the other; the last one stays.
+    async take(files) {
+        if (this.#stream) this.stopCamera();
+        for (const file of files) {
+            try {
+                await this.classify(await fromFile(file));
+            } catch (error) {
+                problem(error);
+            }
+        }
+        this.dispatchEvent(new Event("picture"));
+    }
+
+    // Shows a picture and what the network says; an error is shown, too. Returns the result or null.
+    async classify(taken) {
+        this.#last = taken;
+        const canvas = element("picture");
+        if (taken.image && !this.#stream) {
+            draw(canvas, taken.image);
+            canvas.classList.toggle("photo", taken.image.width > 100);
+        }
+        show("picture-name", taken.name);
+        try {
+            const picture = this.#asWanted(taken);
+            const found = await this.#board.call("look", { picture });
+            this.#show(found);
+            problem(null);
+            return found;
+        } catch (error) {
+            const words = String(error.message).replace("/tmp/picture", taken.name);
+            problem(new Error(words));
+            show("verdict", "–");
+            element("bars").replaceChildren();
+            return null;
+        }
+    }
+
+    #show({ ranked, ms, seen }) {
+        const { side, channels } = this.#about;
+        if (seen.length === side * side * channels) draw(element("seen"), rgba(seen, side, side, channels));
+        const [label, confidence] = ranked[0];
+        const unsure = confidence < UNSURE || label === "unknown";
+        const verdict = element("verdict");
+        verdict.textContent = unsure ? "unknown" : label;
+        verdict.classList.toggle("unsure", unsure);
+        const now = performance.now();
+        this.#times = [...this.#times.filter((time) => now - time < 2000), now];
+        const rate = this.#stream && this.#times.length > 2 ? `, ${Math.round(this.#times.length / 2)} pictures/s` : "";
+        show("speed", `${ms.toFixed(1)} ms a picture${rate}`);
+        element("bars").replaceChildren(
+            ...ranked
+                .slice(0, SHOWN)
+                .map(([name, share]) =>
+                    make(
+                        "li",
+                        {},
+                        make("span", { textContent: name, title: name }),
+                        bar(share),
+                        make("span", { textContent: percent(share) }),
+                    ),
+                ),
+        );
+    }
+
+    async startCamera() {
+        try {
+            this.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+        } catch (error) {
+            problem(new Error(`the webcam does not start: ${error.message}`));
+            return;
+        }
+        const video = element("video");
+        video.srcObject = this.#stream;
+        await video.play();
+        element("picture").hidden = true;
+        video.hidden = false;
+        const button = element("camera");
+        button.textContent = "Stop webcam";
+        button.setAttribute("aria-pressed", "true");
+        this.#times = [];
+        this.#watch(video);
+    }
+
+    frame() {
+        const video = element("video");
+        return square(video, video.videoWidth, video.videoHeight, CAMERA_SIDE);
+    }
+
+    async #watch(video) {
+        const stream = this.#stream;
+        while (this.#stream === stream) {
+            if (video.videoWidth && !document.hidden) {
+                const image = this.frame();
+                await this.classify({ name: "webcam", pnm: ppm(image), image });
+                this.dispatchEvent(new Event("frame"));
+            }
+            // A frame of the screen, so that the page stays quick.
+            await new Promise((resolve) => setTimeout(resolve, 16));
+        }
+    }
+
+    stopCamera() {
+        for (const track of this.#stream.getTracks()) track.stop();
+        this.#stream = null;
+        const video = element("video");
+        video.srcObject = null;
+        video.hidden = true;
+        element("picture").hidden = false;
+        const button = element("camera");
+        button.textContent = "Start webcam";
+        button.setAttribute("aria-pressed", "false");
+        if (this.#last?.image) draw(element("picture"), this.#last.image);
+        this.dispatchEvent(new Event("picture"));
+    }
+
+    // Small buttons with the test pictures.
+    async samples(paths) {
+        const place = element("samples");
+        for (const path of paths) {
+            const answer = await this.#board.call("read", { path });
+            const name = path.split("/").pop();
+            const image = pixels(answer);
+            const canvas = make("canvas");
+            draw(canvas, image);
+            const button = make("button", { type: "button", title: name }, canvas);
+            button.setAttribute("aria-label", `Test picture ${name}`);
+            button.addEventListener("click", () => {
+                if (this.#stream) this.stopCamera();
+                this.classify({ name, pnm: answer, image }).then(() => this.dispatchEvent(new Event("picture")));
+            });
+            place.append(button);
+        }
+        place.lastChild?.click();
+        message("ready");
+    }
+}

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+PAGE_HOOKS_DIR := $(USERMOD_DIR)
+SRC_USERMOD_C += $(PAGE_HOOKS_DIR)/hooks.c
