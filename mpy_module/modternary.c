@@ -344,15 +344,15 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR(cores_obj, 0, cores);
 // help(ternary) for the functions that are not operations.
 static const MP_DEFINE_STR_OBJ(
     doc_obj, "Integer kernels of fully ternary vision transformers.\n"
-             "    arena(bytes, typecode='b', leave=0): zeroed memory on a multiple of 16, as a memoryview of "
+             "    arena(bytes, typecode='b', leave=0): zeroed memory aligned to 16 bytes, as a memoryview of "
              "typecode b, B, h or i; on an ESP32-S3 internal memory, of which a block of `leave` bytes stays "
              "free.\n"
-             "    heap(bytes, typecode='b'): the same of MicroPython's heap.\n"
-             "    internal(): largest free block of each region of internal memory, None where arenas lie in "
+             "    heap(bytes, typecode='b'): the same, from MicroPython's heap.\n"
+             "    internal(): largest free block of each region of internal memory, None where arenas are in "
              "MicroPython's heap.\n"
-             "    cores(count=None): cores that operations share their work between; with a count, sets "
+             "    cores(count=None): number of cores that operations use; with a count, sets "
              "it first.\n"
-             "    use(name): computes with that backend from now on.\n"
+             "    use(name): selects the backend for later calls.\n"
              "    All others write to the buffers that they are given. ValueError or TypeError name the "
              "argument that is wrong.");
 
