@@ -51,7 +51,7 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Kernel functions of the attention products; the rest of an operation counts as its own part or as "calls".
+# Kernel functions of the attention products; the rest of an operation counts as a part of its own or as "calls".
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -93,7 +93,7 @@ class Row:
         return self.runs["modelled"].cycles - self.runs["free flash"].cycles
 
     def seconds(self, name: str = "modelled", cores: int | None = None, bound: bool = False) -> float:
-        """Seconds under a timing; on two cores at 1.6x (waits for external memory undivided) or at the 2x bound."""
+        """Seconds under a timing; on two cores at 1.6x (waits for external memory not divided) or at the 2x bound."""
         run = self.runs[name]
         if (cores or self.cores) == 1:
             return run.cycles / CLOCK_HZ
