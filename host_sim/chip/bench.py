@@ -23,6 +23,7 @@ from host_sim.lx7.machine import Machine
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
 from host_sim.lx7_runner import AFTER_BOOT, Lx7Runner
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
@@ -129,9 +130,7 @@ class Row:
 
 def firmware() -> tuple[Any, Any]:
     """The modules host_sim/ternary.py and firmware/bench.py."""
-    for folder in (ROOT / "firmware", ROOT / "host_sim"):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    use_firmware()
     import bench
     import ternary
 

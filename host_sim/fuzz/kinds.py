@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from host_sim.fuzz import modelfiles
-from host_sim.fuzz.firmware import import_ftervit
 from host_sim.fuzz.worker import Board, Fault, main, one_short_line
+from host_sim.setup.package import import_ftervit
 from host_sim.setup.romfs import DIRECTORY, MAGIC, build_image, image_files, number
 from host_sim.setup.shell import Failure
 

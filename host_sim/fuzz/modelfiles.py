@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from host_sim.fuzz.firmware import import_ftervit
+from host_sim.setup.package import import_ftervit
 
 Header = dict[str, Any]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from host_sim.setup import mpy
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.setup.sizes import parse_size
 
@@ -244,9 +245,7 @@ def labels_of(model: Path) -> list[str]:
     """The labels of a model file; a Failure for any error that loading the whole model finds."""
     if not model.is_file():
         raise Failure(f"{model}: no such file")
-    for folder in ("host_sim", "firmware"):
-        if str(ROOT / folder) not in sys.path:
-            sys.path.append(str(ROOT / folder))
+    use_firmware()
     from ftervit import VisionTransformer
 
     try:

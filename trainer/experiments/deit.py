@@ -21,6 +21,7 @@ from host_sim.boards import unix
 from host_sim.boards.client import Board, stream
 from host_sim.boards.kinds import HEAP
 from host_sim.boards.qemu import firmware
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
 NAME = "deit3_small_patch16_{side}"
@@ -89,7 +90,7 @@ def make_model(side: int) -> None:
 
 def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
     """CRC-32 of the residual stream before the first block and after each, and logits."""
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
+    use_firmware()
     from ftervit import Image, VisionTransformer
 
     model = VisionTransformer.load(str(file_of(side)))

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from host_sim.setup.package import import_ftervit
 from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.model.predict import predictions
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
-from trainer.package import import_ftervit
 
 if TYPE_CHECKING:
     from ftervit import VisionTransformer

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from host_sim.setup.package import import_ftervit
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
 from trainer.integer.attention import exponential_table, score_shift, value_gain
@@ -23,7 +24,6 @@ from trainer.integer.operations import LAST_NORM, RESIDUAL, Operation, Walker
 from trainer.integer.residual import embedding
 from trainer.model.student import Student
 from trainer.modelfile.packing import pack_matrix, pack_vector
-from trainer.package import import_ftervit
 
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 

@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from host_sim.setup.package import import_ftervit
 from host_sim.tables import aligned
 from trainer.errors import TrainerError, one_line, require
-from trainer.package import import_ftervit
 
 EMBEDDINGS, NORMS, INTEGERS, TABLES = "cls_token + pos_embed", "layer norms", "bias, multiplier, shift", "tables"
 HEADER, PADDING, OTHER = "header and labels", "padding", "other"
