@@ -27,7 +27,7 @@ a folder of your own photos, with a subfolder for each class:
   trainer report build/train/my_pictures
   trainer image photo.jpg                      # then copy photo.ppm to the board's images/
 
-several processes (or machines):
+several processes or machines:
   torchrun --nproc-per-node 2 -m -- trainer train --config X
 """
 

@@ -28,7 +28,7 @@ NAME = "deit3_small_patch16_{side}"
 BOARDS = {224: "qemu", 384: "unix"}
 CHANNELS, CLASSES = 3, 1000
 UNIX_HEAP = "64M"
-# Heap for a model beside its activations.
+# Limit of the heap for a model besides its activations.
 LIMIT = 64 << 10
 
 SCRIPT = """
@@ -120,7 +120,7 @@ def on_board(kind: str, side: int, pixels: bytes) -> str:
 
 
 def numbers(output: str, key: str) -> list:
-    """What stands behind each line that begins with `key`."""
+    """The rest of each line that begins with `key`."""
     return [json.loads(line.removeprefix(key)) for line in output.splitlines() if line.startswith(key + " ")]
 
 

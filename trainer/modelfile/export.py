@@ -174,7 +174,7 @@ def model_file_bytes(tensors: dict[str, Entry], metadata: dict[str, str]) -> byt
 
 
 def check_readable(content: bytes, path: Path) -> None:
-    """Let the shipped package read a model file before it replaces another."""
+    """Check with the shipped package that a new model file is readable, before it replaces another."""
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         file.write(content)
         file.flush()
