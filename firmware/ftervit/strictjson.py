@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON as model files have it (SPEC 10.9): without white space, whole numbers, every length bounded.
+"""The JSON of model files (SPEC 10.9): no white space, only whole numbers, all lengths bounded.
 
 MicroPython's json accepts what CPython's refuses, and neither has bounds.
 """
@@ -37,7 +37,7 @@ class Scanner:
     refuse(field, why), raises the error.
     """
 
-    # Heaps are small, and what lies scattered in them costs room: nothing here makes an object for each byte.
+    # Heaps are small and fragment easily, so nothing here makes an object for each byte.
 
     def __init__(self, text, field, refuse, start=0):
         self.text, self.at, self.start = text, 0, start
