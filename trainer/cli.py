@@ -78,11 +78,13 @@ CHANGES = option("changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change
 MODEL_FILE = option("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
 
 
-ANEW = option("--restart", action="store_true", help="remove the checkpoints of the run's folder, and begin anew")
+ANEW = option(
+    "--restart", action="store_true", help="remove the checkpoints of the run's folder, and train from scratch"
+)
 ADOPT = option(
     "--adopt",
     action="store_true",
-    help="go on with checkpoints of an older version, which did not note what they were made from: note it now",
+    help="continue from checkpoints of an older version, which did not record what they were made from: record it now",
 )
 
 

@@ -113,13 +113,13 @@ def check_name(name: str, what: str) -> list[str]:
     """The parts of a file's name in an image; a Failure, beginning with `what`, for an invalid name."""
     parts = name.split("/")
     if "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it must be like 'folder/file'")
+        raise Failure(f"{what}{shown(name)} is not a name for a file of an image: it must be like 'folder/file'")
     if len(parts) > DEEPEST:
         raise Failure(f"{what}{shown(name)} lies in {len(parts) - 1} folders, an image takes fewer than {DEEPEST}")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it is not UTF-8") from None
+        raise Failure(f"{what}{shown(name)} is not a name for a file of an image: it is not UTF-8") from None
     return parts
 
 

@@ -26,7 +26,7 @@ from trainer.training.checkpoint import claim_checkpoint
 PHASES = ("teacher", "control", "student", "recovery")  # none depends on a later one
 SETTINGS, MANIFEST, PICTURES, LOCK = "settings.json", "manifest.json", "pictures.json.gz", "lock"
 NAMED = 3  # changes that a message names
-ADVICE = "--restart trains anew, another --run keeps both"
+ADVICE = "--restart trains from scratch, another --run keeps both"
 
 Beginning = Literal["resume", "adopt", "restart"]  # what a command does with the checkpoints that it finds
 
@@ -61,7 +61,7 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read(20).strip() or "unknown"
             raise TrainerError(
-                f"{directory}: another training (process {owner}) is at work in it; wait for it or pass another --run"
+                f"{directory}: another training (process {owner}) is running in it; wait for it or pass another --run"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -294,7 +294,8 @@ def adopt(directory: Path, names: list[str], found: Manifest, config: Config, be
     if beginning != "adopt":
         raise TrainerError(
             f"{directory}: has checkpoints ({listed(names)}) and no {MANIFEST} of what they were made from, as older "
-            "versions left them: --adopt goes on if settings and pictures are those it began with; " + ADVICE
+            "versions left them: --adopt continues if settings and pictures have not changed since the run began; "
+            + ADVICE
         )
     noted = noted_settings(directory)
     if noted is not None and digest_of(noted) != found.settings:
