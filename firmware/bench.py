@@ -30,7 +30,7 @@ LINEAR = (
 WEIGHTS = 131072  # bytes, enough for each layer of LINEAR
 LAYERS = False
 SOAK = 0
-KEPT = 1024  # bytes that the collector may keep because of a word that looks like a pointer
+KEPT = 1024  # bytes that the garbage collector may keep because a word looks like a pointer
 LAYER = "%-38s %6s %10s %13s %10s"
 HEAD = "%-26s %13s %13s %10s %6s %10s"
 
@@ -342,7 +342,7 @@ class Layers:
         ):
             function = getattr(owner, name)
             self.kept.append((owner, name, function))
-            # A function, which becomes a method; an object with __call__ would not.
+            # A function becomes a method; an object with __call__ would not.
             setattr(owner, name, self.timed(function, products))
         layers.ternary = Counted(self)
 

@@ -2,7 +2,7 @@
 # Checks that all backends give the same results on this board: mpremote connect PORT run firmware/selfcheck.py
 # Change first: MODEL (a file on the board) or ROUNDS (inputs per operation, and pictures). Each operation gets noise
 # with extreme values, the model pictures of noise; results are compared with those of the reference backend, and a
-# difference raises RuntimeError. On a board that means a fault. In an emulator it means that its PIE instructions are
+# difference raises RuntimeError. On a board this means a fault. In an emulator it means that its PIE instructions are
 # wrong, as some are in Espressif's QEMU (espressif/qemu, issues 161 and 162).
 
 import gc

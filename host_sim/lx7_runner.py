@@ -112,7 +112,7 @@ class Lx7Runner:
         self.mailbox, self.piece, self.apart = start, piece, bool(regions)
         self.arenas = []
         for size in regions or (min(sram, end - first),):
-            # A gap: what lies in two regions is never one block.
+            # A gap: no block may span two regions.
             self.arenas.append(Space(first, first + size // 16 * 16))
             first = self.arenas[-1].end + 16
         if first > end + 16:
@@ -159,7 +159,7 @@ class Lx7Runner:
         return memoryview(ffi.buffer(owner, size))
 
     def internal(self) -> list[int] | None:
-        """Largest free block of each region; None where it was given no regions."""
+        """Largest free block of each region; None if the runner was given no regions."""
         return [space.largest() for space in self.arenas] if self.apart else None
 
     def cores(self, count: int | None = None) -> int:

@@ -35,20 +35,20 @@ _Writable: TypeAlias = bytearray | memoryview | array[int]
 # Functions that are not in the operation table; a test compares their parameters with the module's.
 TAIL = '''
 def arena(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", leave: int = 0, /) -> memoryview:
-    """Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).
+    """Zeroed memory aligned to 16 bytes, as a memoryview of typecode b, B, h or i (default b).
 
     On an ESP32-S3 it is internal memory, of which a block of `leave` bytes stays free; elsewhere it is the same as
     `heap`. MemoryError names the bytes that there is no room for, and the largest free block.
     """
 
 def heap(bytes: int, typecode: Literal["b", "B", "h", "i"] = "b", /) -> memoryview:
-    """The same of MicroPython's heap, which on an ESP32-S3 grows into PSRAM."""
+    """The same, from MicroPython's heap, which on an ESP32-S3 grows into PSRAM."""
 
 def internal() -> list[int] | None:
-    """Largest free block of each region of internal memory, in bytes; None where arenas lie in MicroPython's heap."""
+    """Largest free block of each region of internal memory, in bytes; None where arenas are in MicroPython's heap."""
 
 def cores(count: int = ..., /) -> int:
-    """Number of cores that operations use; with a count, sets it first, to the nearest number that there is.
+    """Number of cores that operations use; with a count, sets it first, to the nearest possible number.
 
     Results do not depend on it. A call that has begun keeps the cores that it began with. TypeError if count is no int,
     ValueError if it does not fit 32 bits.

@@ -213,7 +213,7 @@ def new_memory(operation: Any, values: tuple[Any, ...]) -> memoryview:
 
 
 def arena(*values: Any) -> memoryview:
-    """Zeroed memory (bytes, typecode "b", leave=0) on a multiple of 16, as a memoryview of typecode b, B, h or i.
+    """Zeroed memory (bytes, typecode "b", leave=0) aligned to 16 bytes, as a memoryview of typecode b, B, h or i.
 
     On a simulated chip it is internal memory, of which a block of `leave` bytes stays free.
     """
@@ -221,18 +221,18 @@ def arena(*values: Any) -> memoryview:
 
 
 def heap(*values: Any) -> memoryview:
-    """The same (bytes, typecode "b") of MicroPython's heap, which on the chip is PSRAM."""
+    """The same (bytes, typecode "b"), from MicroPython's heap, which on the chip is PSRAM."""
     return new_memory(library.ternary_heap + 0, values)
 
 
 def internal() -> list[int] | None:
-    """Largest free block of each region of internal memory, in bytes; None where `arena` takes from the heap."""
+    """Largest free block of each region of internal memory, in bytes; None where `arena` allocates from the heap."""
     return runner.internal()
 
 
 def cores(*values: Any) -> int:
     """cores(count): number of cores that operations use; with a count, an int of 32 bits, sets it first, to the nearest
-    number that there is. TypeError or ValueError for another count."""
+    possible number. TypeError or ValueError for another count."""
     function = library.ternary_cores_function + 0
     arguments = ffi.new("ternary_arg[1]")
     if len(values) > 1:

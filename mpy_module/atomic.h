@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Variables of a word that threads read and write without a lock. What was written before TERNARY_STORE is
-// seen after a TERNARY_LOAD of the value stored.
+// Word-sized variables that threads read and write without a lock. Writes before a TERNARY_STORE are visible
+// after a TERNARY_LOAD of the stored value.
 
 #ifndef TERNARY_ATOMIC_H
 #define TERNARY_ATOMIC_H

@@ -48,7 +48,7 @@ static size_t part_bytes(size_t tokens) {
     return (rows_of(tokens) + 1) * ternary_round_up(tokens);
 }
 
-// Scratch without what is for each part.
+// Scratch without the memory of each part.
 static size_t panels_bytes(size_t tokens, size_t head_width) {
     return 2 * panel_bytes(tokens, head_width) + TERNARY_SLACK;
 }
@@ -134,7 +134,7 @@ static void values_of(const heads_view *h, size_t rows, const int8_t *weights, s
     }
 }
 
-// Parts that scratch has room for, at most `cores`; 0 if there is not enough for one.
+// The number of parts, at most `cores`, for which scratch has room; 0 if none.
 static size_t parts_in(const ternary_arg *scratch, const heads_view *h, int32_t cores, ternary_error *error) {
     size_t panels = panels_bytes(h->tokens, h->head_width);
     return ternary_parts_in(scratch, panels, part_bytes(h->tokens), cores, error);

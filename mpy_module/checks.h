@@ -9,7 +9,7 @@
 
 #include "ternary.h"
 
-// Sets the code and the argument at fault; returns false.
+// Sets the code and the offending argument; returns false.
 bool ternary_fail(ternary_error *error, int32_t code, const ternary_arg *argument);
 
 bool ternary_size_is(const ternary_arg *buffer, uint64_t needed, ternary_error *error);
@@ -25,9 +25,9 @@ bool ternary_is_channels(const ternary_arg *number, ternary_error *error); // 3.
 bool ternary_columns_in(const ternary_arg *buffer, size_t rows, const ternary_arg *column, size_t count,
                         ternary_error *error);
 
-// As many parts, 1..cores, as a scratch of `fixed` + parts * `each` bytes has room for; 0 if none. So an
-// operation never writes beyond its scratch, though a thread asks for more cores between measuring and
-// calling.
+// The number of parts, 1..cores, for which a scratch of `fixed` + parts * `each` bytes has room; 0 if none.
+// So an operation never writes beyond its scratch, even if another thread sets more cores after the scratch
+// was sized.
 size_t ternary_parts_in(const ternary_arg *scratch, size_t fixed, size_t each, int32_t cores,
                         ternary_error *error);
 

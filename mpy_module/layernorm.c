@@ -100,7 +100,7 @@ int32_t ternary_layernorm(const ternary_settings *settings, const ternary_arg *a
     backend->residual_start(gamma, trits, width, 0); // widens to int16
     backend->decode(a->bias.data, vectors, trits);
     for (size_t i = 0; i < width; i++) {
-        beta[i] = (int16_t)(trits[i] * a->beta.value + 128); // what 6.6 adds to u
+        beta[i] = (int16_t)(trits[i] * a->beta.value + 128); // the terms that 6.6 adds to u
     }
     rows all = {
         .backend = backend,

@@ -115,7 +115,7 @@ static void put_fault(writer *w, const ternary_operation *operation, const terna
         put_needed(w, ", needs a multiple of ", error->needed);
         break;
     case TERNARY_ERR_ALIGN:
-        put_needed(w, " must lie on a multiple of ", error->needed);
+        put_needed(w, " must be aligned to ", error->needed);
         put_text(w, " bytes");
         break;
     case TERNARY_ERR_OVERLAP:

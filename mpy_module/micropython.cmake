@@ -12,8 +12,8 @@ target_sources(usermod_ternary INTERFACE ${TERNARY_C_SOURCES} ${TERNARY_ASSEMBLY
 target_include_directories(usermod_ternary INTERFACE ${CMAKE_CURRENT_LIST_DIR})
 
 # A port may compile these sources in several targets: MicroPython's esp32 port does so in ESP-IDF's component `main`
-# and in the executable, whose copy is linked though it has none of ESP-IDF's options and definitions. So the module
-# brings all of them. Definitions and directories reach every target as the library's own.
+# and in the executable, whose copy is linked although it has none of ESP-IDF's options and definitions. So the module
+# adds all of them. Definitions and directories reach every target as the library's own.
 set(TERNARY_OPTIONS "")
 if(ESP_PLATFORM)
     target_compile_definitions(usermod_ternary INTERFACE TERNARY_ESP32)
@@ -36,8 +36,8 @@ if(ESP_PLATFORM)
     endforeach()
 endif()
 
-# Options are those of the C files, in both folders that targets with them are made in: the library's would reach all
-# sources of a target, assembly included. They come after the target's, so they count.
+# Options are set on the C files, in both folders that create targets with them: options of the library would apply to
+# all sources of a target, including assembly. They follow the target's own options, so they take precedence.
 list(APPEND TERNARY_OPTIONS -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
 list(APPEND TERNARY_OPTIONS -O2 -ffunction-sections -fdata-sections)
 set_source_files_properties(

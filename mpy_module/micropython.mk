@@ -3,7 +3,7 @@
 TERNARY_MOD_DIR := $(USERMOD_DIR)
 SRC_USERMOD += $(sort $(wildcard $(TERNARY_MOD_DIR)/*.c))
 CFLAGS_USERMOD += -I$(TERNARY_MOD_DIR)
-# The names of the functions stand in this header alone.
+# Only this header has the names of the functions.
 QSTR_GLOBAL_DEPENDENCIES += $(TERNARY_MOD_DIR)/operations.h
 # The worker for a second core (parallel.h): on the unix port a POSIX thread, unless its variant has another.
 ifeq ($(notdir $(CURDIR)),unix)

@@ -196,8 +196,8 @@ static bool note_block(walker_heap_into_t region, walker_block_info_t block, voi
     return true;
 }
 
-// While it looks for memory it holds what is to be left, so that this stays in one block wherever the memory
-// comes from.
+// While it looks for memory it holds a block of the size to be left free, so that such a block remains
+// wherever the memory comes from.
 static void *take_beside(size_t whole, size_t leave) {
     void *left = leave ? heap_caps_malloc(leave, INTERNAL) : NULL;
     void *memory = leave && left == NULL ? NULL : heap_caps_aligned_alloc(BLOCK, whole, INTERNAL);
@@ -227,8 +227,8 @@ static void *arena_memory(size_t size, size_t leave) {
     return object;
 }
 
-// ESP-IDF takes a block that is aligned out of one with room for the alignment and a smallest block of 16
-// bytes beside it.
+// ESP-IDF cuts an aligned block out of one that also has room for the alignment and for a smallest block of
+// 16 bytes.
 static size_t arena_largest(void) {
     size_t largest = heap_caps_get_largest_free_block(INTERNAL) / BLOCK * BLOCK;
     return largest > HEADER + 2 * BLOCK ? largest - HEADER - 2 * BLOCK : 0;
@@ -344,20 +344,20 @@ static MP_DEFINE_CONST_FUN_OBJ_VAR(cores_obj, 0, cores);
 // help(ternary) for the functions that are not operations.
 static const MP_DEFINE_STR_OBJ(
     doc_obj, "Integer kernels of fully ternary vision transformers.\n"
-             "    arena(bytes, typecode='b', leave=0): zeroed memory on a multiple of 16, as a memoryview of "
+             "    arena(bytes, typecode='b', leave=0): zeroed memory aligned to 16 bytes, as a memoryview of "
              "typecode b, B, h or i; on an ESP32-S3 internal memory, of which a block of `leave` bytes stays "
              "free.\n"
-             "    heap(bytes, typecode='b'): the same of MicroPython's heap.\n"
-             "    internal(): largest free block of each region of internal memory, None where arenas lie in "
+             "    heap(bytes, typecode='b'): the same, from MicroPython's heap.\n"
+             "    internal(): largest free block of each region of internal memory, None where arenas are in "
              "MicroPython's heap.\n"
-             "    cores(count=None): cores that operations share their work between; with a count, sets "
+             "    cores(count=None): number of cores that operations use; with a count, sets "
              "it first.\n"
-             "    use(name): computes with that backend from now on.\n"
+             "    use(name): selects the backend for later calls.\n"
              "    All others write to the buffers that they are given. ValueError or TypeError name the "
              "argument that is wrong.");
 
 #if MICROPY_ENABLE_FINALISER
-// Lives as long as MicroPython's heap, and is the sign that `initialise` ran. A soft reset deletes Python's
+// Lives as long as MicroPython's heap, and shows that `initialise` ran. A soft reset deletes Python's
 // threads, whatever they do, then ends all objects, then frees memory: time for a part to end that such a
 // thread gave to the worker.
 typedef struct {

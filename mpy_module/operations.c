@@ -119,7 +119,7 @@ static const ternary_parameter memory_parameters[] = {PARAMETER(bytes, INT, IN) 
 const ternary_operation ternary_arena[1] = {
     {
         .name = "arena",
-        .doc = "Zeroed memory on a multiple of 16, as a memoryview of typecode b, B, h or i (default b).",
+        .doc = "Zeroed memory aligned to 16 bytes, as a memoryview of typecode b, B, h or i (default b).",
         .call = check_memory,
         .parameters = memory_parameters,
         .parameter_count = COUNT(memory),
@@ -129,7 +129,7 @@ const ternary_operation ternary_arena[1] = {
 const ternary_operation ternary_heap[1] = {
     {
         .name = "heap",
-        .doc = "The same of MicroPython's heap.",
+        .doc = "The same, from MicroPython's heap.",
         .call = check_memory,
         .parameters = memory_parameters,
         .parameter_count = COUNT(memory) - 1, // all but `leave`
@@ -142,7 +142,7 @@ static const ternary_parameter cores_parameters[] = {PARAMETER(count, INT, IN)};
 const ternary_operation ternary_cores_function[1] = {
     {
         .name = "cores",
-        .doc = "Cores that operations share their work between; with a count, sets it first.",
+        .doc = "Number of cores that operations use; with a count, sets it first.",
         .parameters = cores_parameters,
         .parameter_count = COUNT(cores),
         .has_result = 1,
@@ -154,7 +154,7 @@ static const ternary_parameter use_parameters[] = {PARAMETER(name, STR, IN)};
 const ternary_operation ternary_use_function[1] = {
     {
         .name = "use",
-        .doc = "Computes with that backend from now on.",
+        .doc = "Selects the backend for later calls.",
         .parameters = use_parameters,
         .parameter_count = COUNT(use),
         .has_result = 0,

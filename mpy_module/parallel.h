@@ -16,8 +16,8 @@
 
 enum { TERNARY_MAX_CORES = 2 };
 
-// Computes part number `part`. Runs on a small stack (parallel_freertos.c); must not allocate, raise, jump
-// out, fork, or call into MicroPython.
+// Computes part number `part`. Runs on a small stack (parallel_freertos.c); must not allocate, raise an
+// exception, longjmp out, fork, or call into MicroPython.
 typedef void (*ternary_work)(void *context, size_t part);
 
 // Number of cores that the next call uses, 1..TERNARY_MAX_CORES; initially 1. Only ternary_call asks: below

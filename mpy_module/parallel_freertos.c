@@ -27,7 +27,7 @@
 // here, too; a part may use half of it.
 enum { STACK_SIZE = 6144, PRIORITY = ESP_TASK_PRIO_MIN + 1 };
 
-// More than any part takes.
+// Longer than any part takes.
 enum { LONGEST_PART_MS = 10000 };
 
 static StackType_t stack[STACK_SIZE / sizeof(StackType_t)];

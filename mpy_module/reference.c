@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The reference backend: portable C for every target, and what other backends are tested against.
+// The reference backend: portable C for every target. Other backends are tested against it.
 
 #include <string.h>
 

@@ -4,10 +4,9 @@
 //
 // Nothing here allocates, parses files or uses floating point; the only state is the backend and the number
 // of cores in use, which a call reads once. Every operation takes one struct of arguments, checks all of it
-// before it writes anything, and returns a result
-// >= 0 or an error code < 0. The MicroPython binding and the host simulator call operations through the table
-// `ternary_operations` alone, so both offer the same functions, with the same checks and the same messages.
-// operations.h lists the operations.
+// before it writes anything, and returns a result >= 0 or an error code < 0. The MicroPython binding and the
+// host simulator call operations only through the table `ternary_operations`, so both offer the same
+// functions, with the same checks and the same messages. operations.h lists the operations.
 //
 // host_sim/ternary.py reads this file, without its preprocessor lines, as its declarations.
 
@@ -122,11 +121,11 @@ typedef struct {
     int32_t has_result; // whether Python returns the result, or None
 } ternary_operation;
 
-extern const ternary_operation ternary_operations[]; // the last one's name is NULL
+extern const ternary_operation ternary_operations[]; // ends with an entry whose name is NULL
 
-// What each binding implements itself. ternary_call checks the arguments of `arena` (bytes, typecode as a
-// character, bytes to leave free in one block) and the first two of `heap`, and returns the size of an item;
-// the others are for messages and help.
+// Functions that each binding implements itself. ternary_call checks the arguments of `arena` (bytes,
+// typecode as a character, bytes to leave free in one block) and the first two of `heap`, and returns the
+// size of an item; the others are for messages and help.
 extern const ternary_operation ternary_arena[1], ternary_heap[1], ternary_cores_function[1],
     ternary_use_function[1];
 
@@ -134,8 +133,8 @@ extern const ternary_operation ternary_arena[1], ternary_heap[1], ternary_cores_
 // dispatches to the operation.
 int32_t ternary_call(const ternary_operation *operation, const ternary_arg *arguments, ternary_error *error);
 
-// Backends (backends.h) of this build: names by number, the default first, NULL beyond the last; and the
-// choice of one, for later calls, by any thread.
+// Backends (backends.h) of this build: names by number, the default first, NULL beyond the last. Selecting
+// one affects later calls of all threads.
 const char *ternary_backend_name(size_t number);
 void ternary_use_backend(size_t number);
 const ternary_backend *ternary_backend_in_use(void);

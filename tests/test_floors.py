@@ -32,7 +32,7 @@ FLOORS = {
     ),
     "trainer": (
         ("errors", "paths"),
-        ("files", "package", "settings"),
+        ("files", "settings"),
         ("data",),
         ("model",),
         ("integer",),
@@ -151,7 +151,7 @@ def test_the_graph_is_that_of_the_files(graph):
     assert {"trainer.integer.attention", "trainer.model.student"} <= graph["trainer.integer.network"]
     assert "trainer.data" in graph["trainer.training.phases"]
     assert "trainer.training.pipeline" in graph["trainer.cli"]
-    assert "firmware.ftervit" in graph["trainer.package"]
+    assert "firmware.ftervit" in graph["host_sim.setup.package"]
     assert "host_sim.tables" in graph["trainer.report.tables"]
 
 

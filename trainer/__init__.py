@@ -3,6 +3,6 @@
 
 import warnings
 
-# timm imports torchvision, and the one that imports beside a CPU-only torch without its partner (host_sim/setup) misses
-# an image extension, which nothing here uses.
+# timm imports torchvision. Next to a CPU-only torch it may lack its image extension, which nothing here uses
+# (host_sim/setup/environment.py).
 warnings.filterwarnings("ignore", message="Failed to load image Python extension")

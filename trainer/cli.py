@@ -27,7 +27,7 @@ a folder of your own photos, with a subfolder for each class:
   trainer report build/train/my_pictures
   trainer image photo.jpg                      # then copy photo.ppm to the board's images/
 
-several processes (or machines):
+several processes or machines:
   torchrun --nproc-per-node 2 -m -- trainer train --config X
 """
 
@@ -78,11 +78,13 @@ CHANGES = option("changes", nargs="*", metavar="SECTION.KEY=VALUE", help="change
 MODEL_FILE = option("model", type=Path, nargs="?", default=MODEL, help="model file (default: %(default)s)")
 
 
-ANEW = option("--restart", action="store_true", help="remove the checkpoints of the run's folder, and begin anew")
+ANEW = option(
+    "--restart", action="store_true", help="remove the checkpoints of the run's folder, and train from scratch"
+)
 ADOPT = option(
     "--adopt",
     action="store_true",
-    help="go on with checkpoints of an older version, which did not note what they were made from: note it now",
+    help="continue from checkpoints of an older version, which did not record what they were made from: record it now",
 )
 
 

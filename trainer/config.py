@@ -229,7 +229,7 @@ def override(values: dict[str, Any], text: str) -> None:
         parsed = value
     for key in keys[:-1]:
         values = values.setdefault(key, {})
-        require(isinstance(values, dict), f"{text}: {key} is no section")
+        require(isinstance(values, dict), f"{text}: {key} is not a section")
     values[keys[-1]] = parsed
 
 

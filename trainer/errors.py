@@ -5,9 +5,9 @@ from host_sim.setup.shell import Failure
 
 
 class TrainerError(Failure):
-    """A problem that the user can correct; its text names the file, field or argument and what would be right.
+    """A problem that the user can correct; its text names the file, field or argument and the valid values.
 
-    A Failure as those of the recipes, so that scripts which use both catch one kind.
+    A subclass of the recipes' Failure, so that scripts that use both need to catch only one.
     """
 
 

@@ -13,7 +13,7 @@ from trainer.errors import TrainerError
 def write_atomically(content: bytes | memoryview, path: Path) -> None:
     """Write a file so that `path` always holds either the old or the new content, whole.
 
-    TrainerError names a file that cannot be written, as on a full disk; the half that was is removed.
+    TrainerError names a file that cannot be written, for example on a full disk; the partial file is removed.
     """
     half_written = path.with_name(f".{path.name}.tmp")
     try:
@@ -31,5 +31,5 @@ def write_atomically(content: bytes | memoryview, path: Path) -> None:
 
 
 def write_json(values: Any, path: Path) -> None:
-    """Write plain values as JSON for people and tools, whole or not at all."""
+    """Write plain values as readable JSON, whole or not at all."""
     write_atomically((json.dumps(values, indent=1) + "\n").encode(), path)

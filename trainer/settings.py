@@ -74,7 +74,7 @@ def build(kind: type, values: Any, name: str = "") -> Any:
     hints = {key: hint for key, hint in get_type_hints(kind).items() if hint is not Path}
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in sorted(values.keys() - hints.keys()):
-        raise TrainerError(f"{where}{key} is no setting; there are {', '.join(hints)}")
+        raise TrainerError(f"{where}{key} is not a setting; there are {', '.join(hints)}")
     arguments = {}
     for key, hint in hints.items():
         if key in values:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What plan and layout rank plans by: modelled cycles of an ESP32-S3."""
+"""Modelled cycles of an ESP32-S3, by which plan and layout rank plans."""
 
 # Cycles per byte at 240 MHz: packed weights from flash, PSRAM behind the cache, a line of 64 bytes at a time
 # (host_sim/lx7/timing.py has the sources). They only rank plans.
@@ -10,5 +10,5 @@ DECODE, MULTIPLY = 1.13, 0.332
 # The same for panels of decoded weights that lie in PSRAM: most of them stay in the cache (fitted to DeiT-III-S with
 # two cores on the simulated chip).
 PANELS = 3.3
-# What stays in the data cache of 64 KB between two uses while weights stream through it.
+# Bytes that stay in the data cache of 64 KB between two uses while weights stream through it.
 CACHED = 40 * 1024

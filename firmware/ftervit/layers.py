@@ -12,12 +12,12 @@ import ternary
 
 class Scratch:
     """Working memory of layers that compute one after the other: one for all layers of a model, one for each layer
-    that is made by hand.
+    that you create yourself.
 
     work: the buffers of the model's plan (plan.Work), from which all of it then comes; None without a plan.
     """
 
-    # Of the class: what an object does not have takes no memory.
+    # Class attributes: an attribute that an object lacks takes no memory.
     work = None
     _buffer = _patches = b""  # type: memoryview | bytes
 
@@ -44,7 +44,7 @@ class Scratch:
         return self._patches
 
     def use(self, work, buffer=b""):
-        """Take a plan's memory from now on, and what it lacks for one call at a time; without a plan, this buffer."""
+        """Use a plan's memory from now on, and allocate what it lacks for each call; without a plan, this buffer."""
         self.work, self._buffer = work, buffer
 
 
@@ -70,13 +70,13 @@ SAME = bytes(range(128, 256)) + bytes(range(128))
 
 
 def put(made, out):
-    """What a part has made, to where the rest is: nothing to do if it has filled `out`."""
+    """Copy a part's result into `out`, unless it is `out` itself."""
     if made is not out:
         ternary.lookup(made, SAME, out)  # a copy, of any typecode
 
 
 def probe(file, name, layer, *arguments):
-    """Let a layer check its own tensors by a first call; what it refuses, the file is refused for."""
+    """Let a layer check its tensors by a first call; an error refuses the file."""
     try:
         layer(*arguments)
     except ValueError as error:
@@ -90,7 +90,7 @@ def unchanged(part, cls):
 
 
 def prefetch(layer):
-    """Have a layer's first tensors brought into the chip's cache while something else is computed."""
+    """Prefetch a layer's first tensors into the chip's cache while something else is computed."""
     ahead = getattr(layer, "ahead", None)
     if ahead is not None:
         ternary.prefetch(ahead)

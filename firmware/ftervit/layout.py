@@ -4,11 +4,11 @@
 from ftervit.architecture import packed_bytes, padded
 from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, READ, WRITE
 
-# What a block of internal memory takes beside its bytes, at most, and regions that are too small to be worth it.
+# Overhead of a block of internal memory, at most, and the size below which a region is not used.
 OVERHEAD, SMALLEST = 256, 8192
 # Regions that a budget is cut into, at most; bytes that no network needs.
 MOST_REGIONS, UNLIMITED = 8, 1 << 29
-# What may lie in PSRAM, by its bit in the number of a choice.
+# What may be in PSRAM, by its bit in the number of a choice.
 EXTERNAL = ("qkv", "mixed", "stream", "hidden", "normed", "branch", "scratch")
 
 
@@ -21,7 +21,7 @@ def step_of(size: int) -> int:
 
 
 def fit(size: int) -> int:
-    """What the chip's allocator gives for sure of a free block: it looks among those from the next step on."""
+    """Bytes of a free block that the chip's allocator is sure to give: it searches the blocks from the next step on."""
     return max(0, size) // step_of(size) * step_of(size)
 
 

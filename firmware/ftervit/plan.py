@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a network's activations lie, and in how many passes its layers go over their tokens.
+"""Where a network's activations are in memory, and in how many passes its layers process their tokens.
 
 Plan(file.architecture) finds the cheapest way within the internal memory that is free, less what it leaves to others;
 Plan(file.architecture, sram=192 * 1024, piece=100 * 1024) within less. Print it to see what goes where.
@@ -161,11 +161,11 @@ class Plan:
         return True
 
     def activation_bytes(self) -> int:
-        """Bytes that are taken as long as the model lives."""
+        """Bytes that are allocated as long as the model lives."""
         return sum(self.pieces) + self.external_bytes() + (self.patch_bytes if self.regions is None else 0)
 
     def heap_bytes(self) -> int:
-        """What of that lies in MicroPython's heap."""
+        """The part of them in MicroPython's heap."""
         return self.external_bytes() if self.apart else self.activation_bytes()
 
     def picture_pieces(self) -> list[tuple[int, ...]]:
@@ -192,7 +192,7 @@ class Plan:
         return sum(size for number, _, size in self.places.values() if number is None)
 
     def __str__(self) -> str:
-        """A table of what goes where."""
+        """A table of the buffers and where they are."""
         lines = ["buffer      bytes  where"]
         for name in BUFFERS:
             if name in self.places:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON as model files have it (SPEC 10.9): without white space, whole numbers, every length bounded.
+"""The JSON of model files (SPEC 10.9): no white space, only whole numbers, all lengths bounded.
 
 MicroPython's json accepts what CPython's refuses, and neither has bounds.
 """
@@ -8,7 +8,7 @@ LONGEST_TEXT = 2000  # bytes of a string in JSON; a name of a folder takes at mo
 LONGEST_KEY = 64
 LONGEST_LIST = 16
 MOST_DIGITS = 10
-DEEPEST = 4  # lists and objects within each other
+DEEPEST = 4  # nested lists and objects
 ECHO = 60  # characters of a value that an error shows
 WORDS = ((b"null", None), (b"true", True), (b"false", False))
 ESCAPES, ESCAPED = b'"\\/bfnrt', '"\\/\b\f\n\r\t'
@@ -37,7 +37,7 @@ class Scanner:
     refuse(field, why), raises the error.
     """
 
-    # Heaps are small, and what lies scattered in them costs room: nothing here makes an object for each byte.
+    # Heaps are small and fragment easily, so nothing here makes an object for each byte.
 
     def __init__(self, text, field, refuse, start=0):
         self.text, self.at, self.start = text, 0, start
@@ -72,7 +72,7 @@ class Scanner:
     def end(self):
         """Refuse anything that is left."""
         if self.at != len(self.text):
-            self.refuse("'%s' behind its end" % self.ahead())
+            self.refuse("'%s' after its end" % self.ahead())
 
     def key(self):
         """A name: a string without escapes."""
@@ -80,7 +80,7 @@ class Scanner:
         end = self.text.find(b'"', self.at, self.at + LONGEST_KEY + 1)
         name = self.text[self.at : end]
         if end < 0 or b"\\" in name:
-            self.refuse("'%s' is no name of at most %d plain characters" % (self.ahead(), LONGEST_KEY))
+            self.refuse("'%s' is not a name of at most %d plain characters" % (self.ahead(), LONGEST_KEY))
         self.at = end + 1
         return str(name, "ascii")
 
@@ -124,7 +124,7 @@ class Scanner:
             else:
                 escape = ESCAPES.find(raw[at - 1 : at])
                 if escape < 0:
-                    self.refuse("'%s' is no escape of JSON" % str(raw[slash:at], "ascii"))
+                    self.refuse("'%s' is not a JSON escape" % str(raw[slash:at], "ascii"))
                 out += ESCAPED[escape]
 
     def _unit(self, raw, slash):
@@ -134,7 +134,7 @@ class Scanner:
             if digit not in HEX:
                 digits = b""
         if len(digits) != 4:
-            self.refuse("'%s' is no escape of JSON" % str(raw[slash : slash + 6], "ascii"))
+            self.refuse("'%s' is not a JSON escape" % str(raw[slash : slash + 6], "ascii"))
         return int(str(digits, "ascii"), 16)
 
     def number(self):
@@ -145,10 +145,10 @@ class Scanner:
         value = 0
         while end < len(text) and 48 <= text[end] <= 57:
             if end - first == MOST_DIGITS:
-                self.refuse("%s is no whole number of at most %d digits" % (self.ahead(), MOST_DIGITS))
+                self.refuse("%s is not a whole number of at most %d digits" % (self.ahead(), MOST_DIGITS))
             value = 10 * value + text[end] - 48
             end += 1
-        # -0 and 007 are not written by anyone; 1.5 and 1e9 are no whole numbers.
+        # -0 and 007 are not written by anyone; 1.5 and 1e9 are not whole numbers.
         wrong = end == first or (text[first] == 48 and (end - first > 1 or negative))
         if wrong or (end < len(text) and text[end] in b".eE"):
             self.refuse("%s is not a whole number" % self.token())
@@ -186,7 +186,7 @@ class Scanner:
             return self.number()
         if byte == OPEN_LIST or byte == OPEN_OBJECT:
             if self._depth == DEEPEST:
-                self.refuse("more than %d lists and objects within each other" % DEEPEST)
+                self.refuse("more than %d nested lists and objects" % DEEPEST)
             self._depth += 1
             found = self._list(longest) if byte == OPEN_LIST else self._object()
             self._depth -= 1
@@ -227,7 +227,7 @@ class Scanner:
         while True:
             key = self.key()
             if key in found:
-                self.refuse("'%s' stands in it twice" % key)
+                self.refuse("'%s' occurs twice" % key)
             self.expect(b":")
             self._keys.append(key)
             found[key] = self.value()

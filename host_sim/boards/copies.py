@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A board's copies of files, under build/board: they are removed after the process that made them ends, even by a kill.
+"""A board's copies of files, under build/board. They are removed after the process that made them ends, even if killed.
 
-Each is a folder with two entries: FILES, what the board runs from, and LOCK, which its process holds.
+Each is a folder with two entries: FILES, which the board runs from, and LOCK, which its process holds.
 """
 
 import contextlib
@@ -48,4 +48,4 @@ def sweep(board: Path) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # its process ended before it made the lock, or it is not one of ours
+                folder.rmdir()  # its process ended before it made the lock, or the folder is not ours

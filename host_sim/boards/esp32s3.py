@@ -46,7 +46,7 @@ CHECK = 300.0  # seconds for firmware/selfcheck.py
 
 @functools.cache
 def emulator() -> str:
-    """The first qemu-system-xtensa on PATH that emulates the ESP32-S3; a Failure names those that do not."""
+    """The first qemu-system-xtensa on PATH that emulates the ESP32-S3; without one, a Failure lists those found."""
     there = []
     for folder in os.get_exec_path():
         path = Path(folder) / XTENSA_EMULATOR
@@ -89,7 +89,7 @@ def flash_image(program: Path, files: bytes) -> bytes:
 
 @contextlib.contextmanager
 def flash_files(program: Path, flash: Path) -> Iterator[tuple[Path, Path]]:
-    """Images of flash, with a directory's files at /rom, and of the fuses, as files that go away afterwards."""
+    """Images of flash, with a directory's files at /rom, and of the fuses, as temporary files."""
     with copies("esp32s3-") as folder:
         image, efuse = folder / "flash.bin", folder / "efuse.bin"
         image.write_bytes(flash_image(program, qemu.directory_image(flash)))

@@ -162,7 +162,7 @@ class RawRepl:
 def why_not_open(error: OSError) -> str:
     """Why a port cannot be opened."""
     number = error.errno
-    # pyserial passes on flock's error; some versions drop its errno.
+    # pyserial re-raises flock's error; some versions drop its errno.
     if number in (errno.EBUSY, errno.EAGAIN) or "exclusively lock" in str(error):
         return "busy: another program has it open"
     if number == errno.EACCES:

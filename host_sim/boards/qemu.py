@@ -39,7 +39,7 @@ def firmware() -> Path:
 
 
 def heap_bytes(text: str) -> int:
-    """The bytes of a size like 160K, as the unix port takes it; a Failure for what the board does not have."""
+    """The bytes of a size like 160K, in the unix port's notation; a Failure for a size that the board does not have."""
     size = parse_size(text)
     if size is None or not SMALLEST_HEAP <= size <= HEAP:
         raise Failure(f"--heap {text}: must be a size like 160K, from {SMALLEST_HEAP >> 10}K to {HEAP >> 20}M")

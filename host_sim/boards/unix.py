@@ -42,7 +42,7 @@ __import__("raw_repl").run({raw})
 
 
 def output(port: str) -> Path:
-    """Build folder of a port, one for each tree that MPY_DIR names, since boards of other trees may be running."""
+    """Build folder of a port, one for each tree that MPY_DIR names, because boards of other trees may be running."""
     tree = os.environ.get("MPY_DIR")
     return BUILD / (f"{port}-{hashlib.sha256(os.path.realpath(tree).encode()).hexdigest()[:8]}" if tree else port)
 
@@ -96,7 +96,7 @@ def firmware() -> Path:
     return OUTPUT / "micropython"
 
 
-# MicroPython looks for pointers on the real stack, and calls memcpy with a null pointer and no bytes.
+# MicroPython scans the real stack for pointers, and calls memcpy with a null pointer and size 0.
 SANITIZE = (
     "-g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize=nonnull-attribute "
     "--param asan-use-after-return=0"

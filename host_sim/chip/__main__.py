@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from host_sim.lx7.__main__ import execute, parser
-from host_sim.setup.shell import ROOT, Failure, one_line_errors
+from host_sim.setup.package import use_firmware
+from host_sim.setup.shell import Failure, one_line_errors
 
 
 def run_script(arguments: argparse.Namespace) -> int:
@@ -17,7 +18,7 @@ def run_script(arguments: argparse.Namespace) -> int:
     script = arguments.script.resolve()
     if not script.exists():
         raise Failure(f"{arguments.script}: no such file")
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
+    use_firmware()
     import ternary
 
     runner: Any = ternary.use("lx7")  # type: ignore[func-returns-value] # the stub is a board's

@@ -23,6 +23,7 @@ from host_sim.lx7.machine import Machine
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
 from host_sim.lx7_runner import AFTER_BOOT, Lx7Runner
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
@@ -51,7 +52,7 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Kernel functions of the attention products; the rest of an operation counts as its own part or as "calls".
+# Kernel functions of the attention products; the rest of an operation counts as a part of its own or as "calls".
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -93,7 +94,7 @@ class Row:
         return self.runs["modelled"].cycles - self.runs["free flash"].cycles
 
     def seconds(self, name: str = "modelled", cores: int | None = None, bound: bool = False) -> float:
-        """Seconds under a timing; on two cores at 1.6x (waits for external memory undivided) or at the 2x bound."""
+        """Seconds under a timing; on two cores at 1.6x (waits for external memory not divided) or at the 2x bound."""
         run = self.runs[name]
         if (cores or self.cores) == 1:
             return run.cycles / CLOCK_HZ
@@ -129,9 +130,7 @@ class Row:
 
 def firmware() -> tuple[Any, Any]:
     """The modules host_sim/ternary.py and firmware/bench.py."""
-    for folder in (ROOT / "firmware", ROOT / "host_sim"):
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    use_firmware()
     import bench
     import ternary
 

@@ -5,7 +5,7 @@
 
 ELF is micropython.elf in its build folder, next to compile_commands.json, sdkconfig and micropython.bin. MicroPython's
 port compiles a user C module twice, for the component `main` and for the executable itself; the linker takes the
-latter, which ESP-IDF's own options do not reach. So the options of the executable's copy are checked, and everything
+latter, to which ESP-IDF's own options do not apply. So the options of the executable's copy are checked, and everything
 visible in the ELF file is checked there.
 """
 
@@ -57,7 +57,7 @@ def module_sources() -> list[Path]:
 
 
 def expanded(arguments: Iterable[str], folder: Path) -> Iterator[str]:
-    """Arguments of a compiler, with those of @files inserted."""
+    """Arguments of a compiler, with @files expanded."""
     for argument in arguments:
         path = folder / argument[1:]
         if argument.startswith("@") and path.is_file():
@@ -89,7 +89,7 @@ def copies(database: Path) -> dict[Path, list[Copy]]:
 
 
 def definitions(arguments: list[str]) -> set[str]:
-    """The names that a compiler's arguments define."""
+    """The macros that a compiler's arguments define."""
     names: set[str] = set()
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if match := re.fullmatch(r"-([DU])(\w*)(?:=.*)?", argument):

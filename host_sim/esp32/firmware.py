@@ -73,7 +73,7 @@ def instructions(missing: list[str]) -> str:
 
 
 def sources() -> tuple[Path, Path]:
-    """The folders that IDF_PATH and MPY_DIR name; a Failure says what to install."""
+    """The folders that IDF_PATH and MPY_DIR name; if one is missing, a Failure says what to install."""
     idf = directory("IDF_PATH", "tools/cmake/project.cmake")
     tree = directory("MPY_DIR", "ports/esp32/CMakeLists.txt")
     missing = []
@@ -162,7 +162,7 @@ def tool_environment(python: Path) -> dict[str, str]:
 
 
 def report_versions(idf: Path, tree: Path, python: Path, environment: dict[str, str]) -> None:
-    """Print the versions of sources and tools, with a note for each source that is not of the boards' version."""
+    """Print the versions of sources and tools, with a note for each source whose version is not the boards'."""
     number = r"(\d+\.\d+\S*)"
     compiler = shutil.which(COMPILER, path=environment["PATH"]) or COMPILER
     runs = answer([python, "--version"], number, environment)

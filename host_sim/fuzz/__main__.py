@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fuzz readers and operations with hostile input, under AddressSanitizer and UBSan; resumes where it stopped.
 
-Cases are counted in build/fuzz.json, over all runs of one commit. What fails stays in build/fuzz/.
+Cases are counted in build/fuzz.json, over all runs of one commit. Failed cases are kept in build/fuzz/.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from host_sim.lx7.library import sanitized_environment
 from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, step
 
-# Kind -> the module that runs its cases. The trainer's lies above this package, and is a program to it.
+# Kind -> the module that runs its cases. The trainer is above this package in the layering, so its module is only run.
 KINDS = {
     "model_files": "host_sim.fuzz.kinds",
     "calls": "host_sim.fuzz.kinds",
@@ -30,7 +30,7 @@ KINDS = {
 ON_BOARD = ("model_files", "calls", "images")
 # Of the time, if no kind is named.
 SHARES = {"model_files": 12, "calls": 4, "images": 2, "romfs": 1, "configs": 1}
-ROUND = 120  # seconds that all kinds get in turn
+ROUND = 120  # seconds of one round through all kinds
 
 
 def commit() -> str:
@@ -40,7 +40,7 @@ def commit() -> str:
 
 
 class Campaign:
-    """Counts of all runs of one commit, in `results`; folder: where the state and what failed lie."""
+    """Counts of all runs of one commit, kept in the file `results`; folder: of the state and the failed cases."""
 
     def __init__(self, results: Path, folder: Path) -> None:
         self.results, self.folder = results, folder
@@ -62,16 +62,16 @@ class Campaign:
         return sum(count for key, count in self.state["next"].items() if key.split()[0] == kind)
 
     def counts(self) -> dict[str, int]:
-        """What build/fuzz.json holds."""
+        """Content of build/fuzz.json."""
         return {kind: self.done(kind) for kind in KINDS} | {"failures": len(self.state["failures"])}
 
     def advance(self, kind: str, seed: int, number: int) -> None:
-        """Note that all cases before `number` ran."""
+        """Record that all cases before `number` ran."""
         self.state["next"][f"{kind} {seed}"] = number
         self.write()
 
     def fail(self, kind: str, seed: int, number: int, fault: str) -> None:
-        """Note a failure; its case lies beside its description."""
+        """Record a failure and keep its case next to its description."""
         name = f"{kind}-{seed}-{number}"
         self.state["failures"].append(name)
         write_whole(self.folder / f"{name}.txt", fault + "\n")
@@ -85,20 +85,20 @@ class Campaign:
 
 
 class Runner:
-    """Runs workers. program: the board's, None for none; environment: of the workers that run C."""
+    """Runs workers. program: the board's MicroPython, or None; environment: of the workers that run C."""
 
     def __init__(self, campaign: Campaign, seed: int, environment: dict[str, str], program: Path | None) -> None:
         self.campaign, self.seed, self.environment, self.program = campaign, seed, environment, program
 
     def run(self, kind: str, seconds: float) -> None:
-        """Run cases of a kind for some seconds; a worker that dies is started again behind the case that killed it."""
+        """Run cases of a kind for some seconds; a worker that dies is restarted after the case that killed it."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self.work(kind, left):
                 return
 
     def work(self, kind: str, seconds: float) -> bool:
-        """Run one worker; whether it ended by itself."""
+        """Run one worker; returns whether it ended normally."""
         first = self.campaign.first(kind, self.seed)
         with tempfile.TemporaryDirectory(dir=self.campaign.folder) as name, tempfile.TemporaryFile() as errors:
             folder = Path(name)
@@ -126,7 +126,7 @@ class Runner:
             return False
 
     def watch(self, process: subprocess.Popen, kind: str, folder: Path, first: int) -> int | None:
-        """Show and note a worker's progress until it ends; the number of its last case, None if it has begun none."""
+        """Show and record a worker's progress until it ends; returns the number of its last case, None without one."""
         number: int | None = None
         unread = b""
         while True:
@@ -155,7 +155,7 @@ class Runner:
 
 
 def board() -> Path:
-    """The unix port with sanitizers."""
+    """Build the unix port with sanitizers; returns its file."""
     from host_sim.boards.unix import sanitized
 
     return sanitized()

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 from host_sim.fuzz import modelfiles
-from host_sim.fuzz.firmware import import_ftervit
 from host_sim.fuzz.worker import Board, Fault, main, one_short_line
+from host_sim.setup.package import import_ftervit
 from host_sim.setup.romfs import DIRECTORY, MAGIC, build_image, image_files, number
 from host_sim.setup.shell import Failure
 
@@ -36,7 +36,7 @@ def refusal(path: Path, answer: str) -> None:
 
 
 class Compared:
-    """Compares what host and board answer; every: of so many cases, one goes to the board."""
+    """Compares the answers of host and board; every: one case in so many also goes to the board."""
 
     every = 1
 
@@ -44,7 +44,7 @@ class Compared:
         self.board, self.count, self.answers = board, 0, answers()
 
     def compare(self, kind: str, argument: str, answer: str) -> None:
-        """Fault if the board answers something else; it may be short of memory."""
+        """Fault if the board's answer differs, unless the board is out of memory."""
         self.count += 1
         if self.board and self.count % self.every == 0:
             theirs = self.board.answer(kind, argument)
@@ -59,7 +59,7 @@ def base(number: int) -> bytes:
 
 
 class ModelFiles(Compared):
-    """Model files with a right CRC-32: refused in one line, or safe to compute with."""
+    """Model files with a correct CRC-32: refused in one line, or safe to compute with."""
 
     every = 4
 
@@ -125,7 +125,7 @@ class Images(Compared):
 
 
 def nested(count: int) -> bytes:
-    """An image with so many folders within each other."""
+    """An image with this many nested folders."""
     content = b""
     for _ in range(count):
         payload = b"\x01a" + content

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Model files: small valid ones of random sizes, and mutations of their structure with a right CRC-32."""
+"""Model files: small valid ones of random sizes, and mutations of their structure with a correct CRC-32."""
 
 import json
 import random
@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from host_sim.fuzz.firmware import import_ftervit
+from host_sim.setup.package import import_ftervit
 
 Header = dict[str, Any]
 
@@ -211,7 +211,7 @@ def valid(chance: random.Random) -> bytes:
 
 
 def spots(value: Any, place: tuple = ()) -> Iterator[tuple]:
-    """The places of all values within one from JSON."""
+    """The paths of all values within a JSON value."""
     yield place
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -219,7 +219,7 @@ def spots(value: Any, place: tuple = ()) -> Iterator[tuple]:
 
 
 def replaced(value: Any, place: tuple, text: str) -> str:
-    """JSON of `value` with `text` at a place, which need not be JSON."""
+    """JSON of `value` with `text`, which need not be JSON, at a path."""
     if not place:
         return text
     inside = {
@@ -271,7 +271,7 @@ def mutate_entry(chance: random.Random, header: Header, data: bytearray) -> None
 
 
 def mutated(chance: random.Random, content: bytes) -> bytes:
-    """A model file with one to three things changed in its header or data, and a right CRC-32."""
+    """A model file with one to three changes in its header or data, and a correct CRC-32."""
     if chance.random() < 0.15:
         changed = bytearray(content)
         for _ in range(chance.randint(1, 3)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs cases of one kind in a process of its own, which may die of them.
+"""Runs cases of one kind in a separate process, which they may crash.
 
 python -m MODULE KIND SEED FIRST SECONDS FOLDER [BOARD]
 
@@ -22,8 +22,8 @@ from typing import Protocol
 
 from host_sim.setup.shell import ROOT
 
-SLOW = 20  # seconds of this process that a case may take
-HANGS = 60  # and that it may take in all
+SLOW = 20  # CPU seconds of this process that a case may take
+HANGS = 60  # seconds that it may take in all
 LONGEST = 400  # characters of an error
 
 
@@ -48,7 +48,7 @@ def one_short_line(text: str) -> None:
 
 
 class Board:
-    """MicroPython's unix port, which answers lines (on_board/answers.py); started again whenever it dies."""
+    """MicroPython's unix port, which answers lines (on_board/answers.py); restarted whenever it dies."""
 
     def __init__(self, program: Path) -> None:
         self.program = program
@@ -72,7 +72,7 @@ class Board:
         return self.process
 
     def answer(self, kind: str, argument: str) -> str:
-        """Its answer; Fault if it dies, or raises something unforeseen."""
+        """The board's answer; Fault if it dies or raises an unexpected exception."""
         process = self.start()
         assert process.stdin and process.stdout
         try:
@@ -131,7 +131,7 @@ def run(kind: Kind, name: str, seed: int, first: int, seconds: float, folder: Pa
 
 
 def main(kinds: dict[str, Callable[[Board | None], Kind]]) -> None:
-    """Command line of a module that has some kinds."""
+    """Command line of a module that defines kinds of cases."""
     name, seed, first, seconds, folder, *program = sys.argv[1:]
     board = Board(Path(program[0])) if program else None
     try:

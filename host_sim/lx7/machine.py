@@ -34,7 +34,7 @@ PRELOAD_ENA, PRELOAD_DONE, PRELOAD_ORDER = 1, 2, 4
 PAGE = library.LX7_PAGE_SIZE
 STACK_TOP = DATA_SRAM[1] - 256
 BOTTOM_FRAME = 64
-# Return address of calls: unmapped, in the same quarter of the address space as code.
+# Return address of calls: unmapped, in the same gigabyte of the address space as code.
 HALT = 0x40000000
 MEMORIES = ("sram", "psram", "flash")
 STALLS = ("data", "unit", "branch", "divide", "store", "cache", "fetch")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cycle model beside published measurements on chips: the same instruction sequences, modelled and measured.
+"""The cycle model compared with published measurements on chips: the same sequences of instructions.
 
 `just lx7 silicon` prints the table and writes build/lx7/silicon.json; with --docs also docs/simulator.md.
 The sources describe the sequences in words; they are built here from the instructions named.
@@ -104,7 +104,7 @@ FILLER: Line = ("ee.zero.q", 7)
 
 
 def stalls(first: Line, second: Line, between: int) -> float:
-    """Stall cycles between two instructions, `between` others apart."""
+    """Stall cycles between two instructions with `between` others in between."""
     apart = [FILLER] * between
     body = [first, *apart, second, *[FILLER] * 3]
     machine = hardware_loop(body, REPEATS, a2=DATA_SRAM[0], a3=DATA_SRAM[0] + 4096)

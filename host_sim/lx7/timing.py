@@ -3,7 +3,7 @@
 
 Tags of sources (shared by the tables of host_sim/lx7/isa): TRM: ESP32-S3 Technical Reference Manual v1.8; ISA: Xtensa
 ISA reference manual; OVL: Espressif's assembler tables for the chip; HWMCP, CARD, X51, MMRT, JX: published measurements
-on chips (JX: jx_dcp.h and its probe, of a speech codec for NuttX). "Assumed": none of them has it.
+on chips (JX: jx_dcp.h and its probe, of a speech codec for NuttX). "Assumed": no source states it.
 """
 
 from dataclasses import dataclass, field

@@ -293,9 +293,9 @@ def build(
 def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
     """Assemble instructions of the table with Espressif's GNU as, where a user has it.
 
-    Each instruction is tried with operands that GNU as takes (isa/gnu.py), each bit of each operand set and clear;
-    those that name addresses are left out. Returns a line for each that is refused all the same, or assembles to other
-    bytes, and how many were tried.
+    Each instruction is tried with operands that GNU as accepts (isa/gnu.py), each bit of each operand set and clear;
+    instructions with address operands are omitted. Returns a line for each that is refused nevertheless or assembles to
+    other bytes, and the number tried.
     """
     if not shutil.which(assembler):
         raise Failure(f"{assembler}: not found; it comes with Espressif's tool chain (--assembler names another)")
@@ -319,7 +319,7 @@ def compare_with_assembler(assembler: str) -> tuple[list[str], int]:
 
 
 def assembled_by(assembler: str, lines: Sequence[str]) -> tuple[bytes, dict[int, str]]:
-    """Code that an assembler makes of the lines that it takes; numbers of those that it refuses, with its reasons."""
+    """Code that an assembler makes of the lines that it accepts; numbers of refused lines, with its reasons."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     source, output, log = OUTPUT / "check.s", OUTPUT / "check.o", "lx7-check-toolchain.log"
     refusals: dict[int, str] = {}

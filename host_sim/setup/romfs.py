@@ -19,6 +19,7 @@ from pathlib import Path
 
 from host_sim.setup import mpy
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.setup.sizes import parse_size
 
@@ -29,7 +30,7 @@ PADDING, VERBATIM, POINTER, DIRECTORY, FILE = 1, 2, 3, 4, 5
 # when the length becomes known.
 LENGTH_BYTES = 4
 LARGEST = (1 << 7 * LENGTH_BYTES) - 1
-# Bytes of a number as a reader takes it (64 bits), and folders within each other.
+# Longest number that a reader accepts, in bytes (64 bits), and the limit of nested folders.
 LONGEST_NUMBER = 10
 DEEPEST = 32
 
@@ -109,21 +110,21 @@ def content(name: str, value: bytes | str | Path) -> bytes:
 
 
 def check_name(name: str, what: str) -> list[str]:
-    """The parts of a file's name in an image; a Failure, which `what` begins, for one that it cannot have."""
+    """The parts of a file's name in an image; a Failure, beginning with `what`, for an invalid name."""
     parts = name.split("/")
     if "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it must be like 'folder/file'")
+        raise Failure(f"{what}{shown(name)} is not a name for a file of an image: it must be like 'folder/file'")
     if len(parts) > DEEPEST:
         raise Failure(f"{what}{shown(name)} lies in {len(parts) - 1} folders, an image takes fewer than {DEEPEST}")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Failure(f"{what}{shown(name)} is no name for a file of an image: it is not UTF-8") from None
+        raise Failure(f"{what}{shown(name)} is not a name for a file of an image: it is not UTF-8") from None
     return parts
 
 
 def shown(name: str) -> str:
-    """A name for a message, quoted and of a line's length at most."""
+    """A name for a message: quoted, and at most one line long."""
     return repr(name) if len(name) <= 80 else f"{name[:40]!r}...{name[-20:]!r}"
 
 
@@ -244,9 +245,7 @@ def labels_of(model: Path) -> list[str]:
     """The labels of a model file; a Failure for any error that loading the whole model finds."""
     if not model.is_file():
         raise Failure(f"{model}: no such file")
-    for folder in ("host_sim", "firmware"):
-        if str(ROOT / folder) not in sys.path:
-            sys.path.append(str(ROOT / folder))
+    use_firmware()
     from ftervit import VisionTransformer
 
     try:
@@ -277,7 +276,7 @@ def standard_files(model: Path, mpy_version: int = mpy.VERSION) -> dict[str, byt
 
 
 def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
-    """The files of a folder and its folders, sorted, links followed; a Failure for what an image cannot hold."""
+    """The files below a folder, sorted, links followed; a Failure for anything that an image cannot hold."""
     here = folder.stat()
     if (here.st_dev, here.st_ino) in above:
         raise Failure(f"{folder}: a link to a folder that it lies in")
@@ -295,7 +294,7 @@ def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterat
 
 
 def given_files(paths: list[Path]) -> dict[str, bytes | Path]:
-    """Files under their own names, folders with all that they hold; links count as what they lead to."""
+    """Files under their own names, folders with their contents; links are followed."""
     files: dict[str, Path] = {}
     for path in paths:
         path = Path(os.path.abspath(path))  # a link keeps its name

@@ -49,15 +49,15 @@ HINTS = (
 
 
 class Failure(Exception):
-    """An error that stops a recipe; its message is one line for the user: what failed and what to do."""
+    """An error that stops a recipe; its message tells the user in one line what failed and what to do."""
 
 
 class ToolFailure(Failure):
-    """A tool that reported an error and exited by itself, so that it removed its unfinished output."""
+    """A tool reported an error and exited by itself, so it removed its unfinished output."""
 
 
 def check_path(path: Path, what: str) -> None:
-    """Refuse a path with a character that make, compilers or emulators take for something else."""
+    """Refuse a path with a character that is special to make, compilers or emulators."""
     for character in str(path):
         if not character.isalnum() and character not in PATH_CHARACTERS:
             name = "a space" if character == " " else ascii(character)
@@ -82,9 +82,9 @@ def step(label: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold(path: Path, *, tools: bool = True) -> Iterator[TextIO]:
-    """Make a file, and let one process at a time hold it, however it ends; the file is open for writing.
+    """Create a file and lock it while the block runs, at most until the process ends; yields it open for writing.
 
-    tools: the tools that `run` starts inherit the lock, so that those which outlive a killed holder keep it.
+    tools: the tools that `run` starts inherit the lock, so that a tool that outlives a killed holder keeps it.
     """
     while True:
         with open(path, "w") as file:
@@ -104,7 +104,7 @@ def hold(path: Path, *, tools: bool = True) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def idle(path: Path) -> Iterator[bool]:
-    """Whether no process holds an existing file; none can take it while the block runs."""
+    """Whether no process has locked an existing file; none can lock it while the block runs."""
     with open(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -115,7 +115,7 @@ def idle(path: Path) -> Iterator[bool]:
 
 
 def released(path: Path) -> bool:
-    """Wait until no process holds a file, and say whether it is still there."""
+    """Wait until no process has locked a file; returns whether it still exists."""
     while True:
         try:
             file = open(path)  # noqa: SIM115
@@ -128,7 +128,7 @@ def released(path: Path) -> bool:
 
 
 def same_file(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that a path names now."""
+    """Whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -162,8 +162,8 @@ def run(
 ) -> None:
     """Run a tool with its output in build/log/`log`; a Failure names `what`, the reason and that file.
 
-    A tool that ends by itself with an error is a ToolFailure, unless the disk is full. timeout: seconds after which the
-    tool is ended, which is a failure, too.
+    A tool that exits with an error raises ToolFailure, unless the disk is full. timeout: seconds after which the tool
+    is killed, which raises Failure.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / log

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The functions in this directory's .S files. Buffers must be aligned to 16 bytes, strides multiples of 16,
-// counts
-// >= 1; pie.c ensures this. PIE ignores the low bits of addresses, so a violation is silent.
+// and counts at least 1; pie.c ensures this. PIE ignores the low bits of addresses, so a violation is silent.
 //
 // All code is in section .iram1. A hardware loop's body is at most 256 bytes long; the assembler aligns its
 // first instruction within a word.

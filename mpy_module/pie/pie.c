@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The backend for the ESP32-S3's PIE unit. What its kernels cannot take (unaligned, not a multiple of 16,
-// beyond their bounds) goes through aligned copies or to the reference backend.
+// The backend for the ESP32-S3's PIE unit. Arguments that its kernels cannot take (unaligned, not a multiple
+// of 16, beyond their bounds) go through aligned copies or to the reference backend.
 
 #include <stdbool.h>
 #include <string.h>

@@ -356,8 +356,8 @@ def inner(key: str, old: str, new: str) -> Callable[[bytes], bytes]:
 
 NINES = "9" * 900_000
 DEEP = "[" * 3000 + "]" * 3000
-TOO_DEEP = "more than 4 lists and objects within each other$"
-LONG = "9" * 58 + r"\.\. is no whole number of at most 10 digits$"
+TOO_DEEP = "more than 4 nested lists and objects$"
+LONG = "9" * 58 + r"\.\. is not a whole number of at most 10 digits$"
 ENTRY = r"tensor 'blocks\.0\.attn\.qkv\.weight' "
 # Answered at once, and by one short line: what a lax reader accepts, and what keeps a reader busy.
 HOSTILE = {
@@ -420,16 +420,19 @@ HOSTILE = {
     "label of 400,000 escapes": (metadata("labels", ["\u00e9" * 60_000]), "labels: .* does not end within 2000"),
     "a name of 500,000 letters": (
         text('"cls_token":{', f'"{"x" * 500_000}":{{'),
-        r"header: 'x.*' is no name of at most 64",
+        r"header: 'x.*' is not a name of at most 64",
     ),
     "a key of 500,000 letters": (
         inner("scales", '"', f'"{"x" * 500_000}":1,"'),
-        "scales: 'x.*' is no name of at most 64",
+        "scales: 'x.*' is not a name of at most 64",
     ),
-    "a dtype of 500,000 letters": (text('"dtype":"', f'"dtype":"{"x" * 500_000}'), "': 'x.*' is no name of at most 64"),
+    "a dtype of 500,000 letters": (
+        text('"dtype":"', f'"dtype":"{"x" * 500_000}'),
+        "': 'x.*' is not a name of at most 64",
+    ),
     "metadata with a long key": (
         text('"labels":', f'"{"x" * 500_000}":"","labels":'),
-        "header: 'x.*' is no name of at most",
+        "header: 'x.*' is not a name of at most",
     ),
     "a long version": (metadata("version", "2" * 500_000), r"version: is '2*\.\.', this reader knows '2'$"),
     "a long crc32": (text('"crc32":"', '"crc32":"' + "0" * 500_000), r"crc32: '0*\.\.' is not 8 hex digits$"),
@@ -437,19 +440,19 @@ HOSTILE = {
     "a pool of two lines": (architecture(pool="a\nb"), r"architecture pool: a\?b, only 'token' is known$"),
     "pool an object": (architecture(pool={"b": 1, "a": 2}), "architecture pool: an object, only"),
     "pool a list of texts": (architecture(pool=["x" * 99, "y"]), r"architecture pool: \[x{57}\.\., only"),
-    "quotes in a tensor's name": (text('"head.weight":{', '"evil\\"head.weight":{'), "header: 'evil.* is no name"),
+    "quotes in a tensor's name": (text('"head.weight":{', '"evil\\"head.weight":{'), "header: 'evil.* is not a name"),
     "quotes in a name of shapes": (
         inner("shapes", '"head.weight', '"evil\\"head.weight'),
-        "shapes: 'evil.* is no name",
+        "shapes: 'evil.* is not a name",
     ),
-    "backslash in a tensor's name": (text('"head.weight":{', '"\\\\head.weight":{'), "header: .* is no name"),
-    "backslash in a key": (inner("scales", '"head"', '"\\u0068ead"'), "scales: .* is no name"),
-    "a metadata key with escapes": (text('"labels":', '"label\\u0073":'), "header: 'label.* is no name"),
+    "backslash in a tensor's name": (text('"head.weight":{', '"\\\\head.weight":{'), "header: .* is not a name"),
+    "backslash in a key": (inner("scales", '"head"', '"\\u0068ead"'), "scales: .* is not a name"),
+    "a metadata key with escapes": (text('"labels":', '"label\\u0073":'), "header: 'label.* is not a name"),
     "metadata with escapes": (text('"version":"2"', '"version":"\\u0032"'), "version: escapes something other than"),
     "metadata with a line end": (text('"version":"2"', '"version":"\\n2"'), "version: escapes something other than"),
     "shapes no JSON": (
         lambda file: metadata("shapes", json.loads(json.dumps(split(file)[0]["__metadata__"]["shapes"])) + "x")(file),
-        "shapes: 'x' behind its end$",
+        "shapes: 'x' after its end$",
     ),
     "shapes begin with no JSON": (inner("shapes", "{", "x{"), 'shapes: expected {" at byte 0, not .x{'),
     "shapes without a comma": (inner("shapes", '],"', ']"'), 'shapes: expected ," at byte'),
@@ -523,7 +526,7 @@ HOSTILE = {
     "labels with a space for a comma": (inner("labels", '","', '" "'), "labels: expected , or ], not ' "),
     "labels with a comma at the end": (inner("labels", ',"class 6"]', ",]"), "labels: '' is not JSON$"),
     "labels not closed": (inner("labels", '"]', '"'), "labels: expected , or ], not ''$"),
-    "something behind labels": (inner("labels", '"]', '"]]'), "labels: ']' behind its end$"),
+    "something behind labels": (inner("labels", '"]', '"]]'), "labels: ']' after its end$"),
     "a comma at the end of an object": (inner("preprocessing", "]}", "],}"), "preprocessing: expected . at byte"),
     **{
         f"a label {index}": (inner("labels", '["', '["' + escape), words)
@@ -535,21 +538,21 @@ HOSTILE = {
                 ("\\ud800\\ud800", "labels: half of a surrogate pair$"),
                 ("\\ud83dx", "labels: half of a surrogate pair$"),
                 ("\\ud83d\\n", "labels: half of a surrogate pair$"),
-                ("\\x41", r"labels: '\\x' is no escape of JSON$"),
-                ("\\u+123", r"labels: '\\u\+123' is no escape of JSON$"),
-                ("\\u 123", r"labels: '\\u 123' is no escape of JSON$"),
-                ("\\u1_23", r"labels: '\\u1_23' is no escape of JSON$"),
-                ("\\u12", r"labels: '\\u12cl' is no escape of JSON$"),
+                ("\\x41", r"labels: '\\x' is not a JSON escape$"),
+                ("\\u+123", r"labels: '\\u\+123' is not a JSON escape$"),
+                ("\\u 123", r"labels: '\\u 123' is not a JSON escape$"),
+                ("\\u1_23", r"labels: '\\u1_23' is not a JSON escape$"),
+                ("\\u12", r"labels: '\\u12cl' is not a JSON escape$"),
             )
         )
     },
     **{
-        f"{key} twice": (inner("architecture", "{", f'{{"{key}":1,'), f"architecture: '{key}' stands in it twice$")
+        f"{key} twice": (inner("architecture", "{", f'{{"{key}":1,'), f"architecture: '{key}' occurs twice$")
         for key in ("depth", "pool", "stem")
     },
-    "offset twice": (inner("preprocessing", "{", '{"offset":[1],'), "preprocessing: 'offset' stands in it twice$"),
-    "a layer twice": (inner("scales", "{", '{"norm":{},'), "scales: 'norm' stands in it twice$"),
-    "frac twice": (inner("scales", '{"frac"', '{"frac":1,"frac"'), "scales input: 'frac' stands in it twice$"),
+    "offset twice": (inner("preprocessing", "{", '{"offset":[1],'), "preprocessing: 'offset' occurs twice$"),
+    "a layer twice": (inner("scales", "{", '{"norm":{},'), "scales: 'norm' occurs twice$"),
+    "frac twice": (inner("scales", '{"frac"', '{"frac":1,"frac"'), "scales input: 'frac' occurs twice$"),
     "version twice": (text('"version":"2"', '"version":"2","version":"2"'), "version: unknown or repeated metadata$"),
     "a shape twice in an entry": (text('"shape":[', '"shape":[33],"shape":['), 'tensor .*: expected ,"data_offsets":'),
     "a huge stem": (

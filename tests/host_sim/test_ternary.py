@@ -61,7 +61,7 @@ def test_micropython_has_no_room(request):
         "linear 0 empty ValueError linear: x is empty",
         "linear 0 short ValueError linear: x has 20 bytes, needs a multiple of 3",
         "linear 1 short ValueError linear: weight has 63 bytes, needs 64",
-        "linear 2 moved ValueError linear: bias must lie on a multiple of 2 bytes",
+        "linear 2 moved ValueError linear: bias must be aligned to 2 bytes",
         "linear 2 floats TypeError linear: bias must be a buffer of int16",
         "linear 4 full of 127 ValueError linear: shift holds 127 at index 0, needs 0..15",
         "linear 5 constant TypeError linear: out must be writable",

@@ -229,7 +229,7 @@ def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, da
     [
         (["train", "--config", "nowhere.toml"], "nowhere.toml: cannot be read (No such file"),
         (["train", "student.epochs=0"], "fashion_mnist.toml: [student] epochs must be at least 1"),
-        (["train", "student.epoch=3"], "[student] epoch is no setting; there are epochs"),
+        (["train", "student.epoch=3"], "[student] epoch is not a setting; there are epochs"),
         (["train", "student"], "'student' is not of the form section.key=value"),
         (["train", "ternary.head=false"], "[ternary] leaves parts in full precision"),
         (["train", "model.name=vit_tyni", "data.validation=1"], "vit_tyni is no timm model"),

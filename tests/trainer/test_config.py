@@ -86,7 +86,7 @@ def test_outputs_and_speed_do_not_shape_the_weights():
         ("ternary.activations=float", "[ternary] activations is 'float', must be one of static, per_token"),
         ("data.source=mnist", "[data] source is 'mnist', must be one of"),
         ("seed=-1", "seed must be from 0 to"),
-        ("seed.value=1", "seed.value=1: seed is no section"),
+        ("seed.value=1", "seed.value=1: seed is not a section"),
         ("=1", "'=1' is not of the form section.key=value"),
     ],
 )
@@ -130,9 +130,9 @@ def test_a_teacher_must_come_from_somewhere(tmp_path):
     [
         ("seed = 1", "", "seed is missing"),
         ("seed = 1", 'seed = "one"', "seed is 'one', must be a whole number"),
-        ("seed = 1", "seed = 1\nsed = 2", "sed is no setting; there are seed"),
+        ("seed = 1", "seed = 1\nsed = 2", "sed is not a setting; there are seed"),
         ("seed = 1", "seed = ", "line"),
-        ("[student]", "[pupil]", "pupil is no setting"),
+        ("[student]", "[pupil]", "pupil is not a setting"),
         ("size = 28", "size = 32", "[data] Fashion-MNIST needs size 28, channels 1"),
         ('name = "vit_tiny_patch16_224"', "", "[model] name is missing"),
         (

@@ -62,7 +62,7 @@ class Augmentation:
                 normalize=False,
             )
         except (AssertionError, ValueError, KeyError, IndexError) as error:
-            raise TrainerError(f"auto_augment {settings.auto_augment!r} is no policy of timm ({error})") from None
+            raise TrainerError(f"auto_augment {settings.auto_augment!r} is not a timm policy ({error})") from None
         steps = self.transform.transforms
         if settings.channels == 1:
             steps.insert(len(steps) - 1, Grayscale())  # before the conversion to a tensor; Pillow's grey is SPEC 3.2

@@ -17,7 +17,7 @@ from trainer.data.decode import UnreadableError, content_digest, decode, read_fi
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
 
-CHUNK = 256  # files that an interruption waits for at most
+CHUNK = 256  # files that are still read after an interruption, at most
 # File systems write times in steps of up to 10 ms: a file may change within one without changing its times.
 SETTLED_NS = 30_000_000
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from host_sim.setup.package import import_ftervit
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError
-from trainer.package import import_ftervit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -70,7 +70,7 @@ def read_file(path: Path) -> bytes:
 
 
 def content_digest(content: bytes) -> str:
-    """The digest by which a file's content is known again."""
+    """The digest that identifies a file's content."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 

@@ -24,7 +24,7 @@ from trainer.data.settings import DataSettings
 from trainer.data.workers import start_worker
 from trainer.errors import TrainerError, require
 
-SQUARES_BYTES = 512 << 20  # of decoded squares kept in memory
+SQUARES_BYTES = 512 << 20  # bytes of decoded squares kept in memory
 NAMED = 3  # files that the warning about skipped ones names
 SPLIT_SEED = 0
 
@@ -131,7 +131,7 @@ class FolderPictures(Pictures):
         """The set without unreadable files, which one line on stderr lists.
 
         Every file is read once; cache: folder that keeps the results. A file that is replaced by another picture later
-        is refused when it is read. TrainerError names a class without readable pictures.
+        is refused when read. TrainerError names a class without readable pictures.
         """
         verdicts = find_problems(self.root, self.files, cache, self.settings.workers)
         good = [index for index, verdict in enumerate(verdicts) if not verdict.problem]

@@ -12,7 +12,7 @@ LOOK_SECONDS = 1.0
 
 
 def die_with_parent() -> bool:
-    """Ask the kernel to kill this process when the thread that started it ends; False where it cannot be asked."""
+    """Ask the kernel to kill this process when the thread that started it ends; False where that is not supported."""
     try:
         return ctypes.CDLL(None).prctl(DEATH_SIGNAL, ctypes.c_ulong(signal.SIGKILL)) == 0
     except (OSError, AttributeError):
@@ -28,10 +28,10 @@ def watch(parent: int) -> None:
 
 
 def start_worker(parent: int, worker: int) -> None:
-    """Prepare worker number `worker` of the process `parent`: it ends with it, and leaves Ctrl-C to it.
+    """Prepare worker number `worker` of the process `parent`: it ends with its parent and ignores Ctrl-C.
 
-    Without the first, a worker that waits for room in its pipe would outlive a killed training for ever; without the
-    second, each would print a traceback.
+    Otherwise a worker that waits for room in its pipe would outlive a killed training forever, and each worker would
+    print a traceback on Ctrl-C.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not die_with_parent() or os.getppid() != parent:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What choices of the method are worth and cost: each writes JSON that the tables of docs/numbers.md are made from."""
+"""Benefit and cost of the method's choices: each experiment writes JSON for the tables of docs/numbers.md."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ablation: what each choice of the method contributes; one change a row, equal budgets, several seeds."""
+"""Ablation: what each choice of the method contributes; one change per row, equal budgets, several seeds."""
 
 import fcntl
 import json

@@ -61,7 +61,7 @@ def students(config: Config, classes: int, batch: Batch) -> dict[str, Student]:
 
 
 def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step in each round; the steps take turns, so that a busy machine slows all alike."""
+    """Seconds of each step in each round; the steps alternate, so that a busy machine slows all equally."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in tqdm(range(rounds + 1), "rounds", leave=False, disable=None):
         for name, step in steps.items():

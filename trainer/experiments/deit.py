@@ -21,13 +21,14 @@ from host_sim.boards import unix
 from host_sim.boards.client import Board, stream
 from host_sim.boards.kinds import HEAP
 from host_sim.boards.qemu import firmware
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
 NAME = "deit3_small_patch16_{side}"
 BOARDS = {224: "qemu", 384: "unix"}
 CHANNELS, CLASSES = 3, 1000
 UNIX_HEAP = "64M"
-# Heap for a model beside its activations.
+# Limit of the heap for a model besides its activations.
 LIMIT = 64 << 10
 
 SCRIPT = """
@@ -89,7 +90,7 @@ def make_model(side: int) -> None:
 
 def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
     """CRC-32 of the residual stream before the first block and after each, and logits."""
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
+    use_firmware()
     from ftervit import Image, VisionTransformer
 
     model = VisionTransformer.load(str(file_of(side)))
@@ -119,7 +120,7 @@ def on_board(kind: str, side: int, pixels: bytes) -> str:
 
 
 def numbers(output: str, key: str) -> list:
-    """What stands behind each line that begins with `key`."""
+    """The rest of each line that begins with `key`."""
     return [json.loads(line.removeprefix(key)) for line in output.splitlines() if line.startswith(key + " ")]
 
 

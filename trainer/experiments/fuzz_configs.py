@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Hostile configurations for `just fuzz`: refused in one line that names the file, or settings that are what they say.
+"""Hostile configurations for `just fuzz`: refused in one line that names the file, or read as settings of valid types.
 
-A program to host_sim.fuzz, which lies below the trainer: python -m trainer.experiments.fuzz_configs (see its worker.py)
+host_sim.fuzz, which is below the trainer in the layering, runs this as a program (see its worker.py):
+python -m trainer.experiments.fuzz_configs
 """
 
 import random
@@ -66,7 +67,7 @@ class Configs:
         return content if chance.random() < 0.98 else content + b"\xff"
 
     def check(self, path: Path) -> None:
-        """Load it, with a change of the command line at times."""
+        """Load it, sometimes with a change from the command line."""
         target = path.with_suffix(".toml")
         shutil.copy(path, target)
         number = len(path.read_bytes())

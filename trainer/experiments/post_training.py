@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Post-training ternarization: what each rule makes of a trained FP32 model without training it on."""
+"""Post-training ternarization: the accuracy of a trained FP32 model under each rule, without further training."""
 
 import copy
 from collections.abc import Iterator
@@ -44,9 +44,9 @@ def under_rules(student: Student) -> Iterator[tuple[str, Student]]:
 
 
 def measure(config: Config, run: Path, output: Path) -> str:
-    """Validation top-1 in percent of the FP32 control in `run` and of what each rule makes of it.
+    """Validation top-1 in percent of the FP32 control in `run`, and of the control under each rule.
 
-    Written as JSON to `output`, returned as lines for people.
+    Writes JSON to `output`; returns readable lines.
     """
     with Recipe.opened(config, run) as recipe:
         found = measured(recipe)

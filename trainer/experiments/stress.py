@@ -54,7 +54,7 @@ def ternary_twin(layer: nn.LayerNorm, rule: str) -> TernaryLayerNorm:
 
 def gamma_row(sigma: float, seed: int = 0) -> dict[str, float]:
     """Relative errors for gammas that spread by `sigma`: of the LayerNorm's output for each rule, and, for "behind",
-    of a ternary linear layer behind it (TWN both), whose own error without the LayerNorm's is "linear"."""
+    of a ternary linear layer after it (TWN both), whose own error without the LayerNorm's is "linear"."""
     layer = spread_layernorm(sigma, seed=seed)
     torch.manual_seed(seed)
     x = torch.randn(ROWS, WIDTH)

@@ -63,7 +63,7 @@ class Recording:
         return keep
 
     def output(self, operation: Operation) -> Tensor:
-        """What an operation's output stands for, with SPEC's dimensions."""
+        """The float values that an operation's output represents, with SPEC's dimensions."""
         if operation.kind == Kind.INPUT:
             return self.input
         if operation.kind == Kind.EMBEDDING:

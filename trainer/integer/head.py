@@ -41,7 +41,7 @@ def fold_head(layer: Effective, in_frac: int, out_frac: int) -> FoldedHead:
     unit = 2.0 ** (out_frac - in_frac)
     dead = torch.round(layer.scale * unit) == 0
     layer = layer.without(dead)
-    # A class that gives its bias alone gets the finest unit in which the bias fits.
+    # A class whose output is its bias alone gets the finest unit in which the bias fits.
     constant = torch.ceil(layer.bias.abs() * 2.0**out_frac / room).clamp(1, 4095) / unit
     scale = torch.where(dead, constant, layer.scale)
     multiplier = torch.round(scale * unit).clamp(max=4095)

@@ -48,7 +48,7 @@ class Effective:
             return cls(trits, scale, bias).without(dead)
 
     def without(self, faint: Tensor) -> Effective:
-        """The same layer, but the channels `faint` (bool [N]) give their bias alone."""
+        """The same layer, but with only the bias as output of the channels `faint` (bool [N])."""
         return Effective(self.trits * ~faint[:, None], torch.where(faint, 0.0, self.scale), self.bias)
 
 
@@ -92,7 +92,7 @@ def fold_linear(layer: Effective, place: Place) -> FoldedLinear:
     the sum, the bias is bias / (scale 2^-in_frac), plus what the two truncations take away on average: (2^s - 1) / 2
     for >> s, and half a unit of y for >> 7, which is 64 2^s / m. It is stored in steps of 2^max(s - 6, 0).
 
-    A channel that gives its bias alone gets the m at which v keeps most of its bits.
+    A channel whose output is its bias alone gets the m at which v keeps most of its bits.
     """
     largest, unit_in = place.largest.double(), 2.0**-place.in_frac
     unit_out = torch.exp2(place.out_frac.double())

@@ -24,7 +24,7 @@ from trainer.model.vit import Architecture
 
 
 def following(vit: nn.Module, name: str) -> Affine | None:
-    """LayerScale behind attn.proj or mlp.fc2, BatchNorm (with its running statistics) behind a stem convolution."""
+    """LayerScale after attn.proj or mlp.fc2, BatchNorm (with its running statistics) after a stem convolution."""
     block, _, layer = name.rpartition(".")
     if layer == "conv":
         norm = vit.get_submodule(f"{block}.bn")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all rules share: SPEC 1's functions, and bounds.
+"""Functions of SPEC 1 and bounds, shared by all rules.
 
 Integers travel as float32 tensors, in units of their last bit. The sums of SPEC 4.2, 7.1 and 7.4 stay below 2^20, so
 float32 holds them exactly in any order; the few larger ones (LayerNorm, logits) are computed in int64 or float64.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """SPEC 9 as a list: every operation of a network, in order.
 
-Whatever goes through a network walks this list: the integer forward, calibration, the exporter and the report.
+Everything that iterates over a network uses this list: the integer forward pass, calibration, export and report.
 """
 
 from abc import ABC, abstractmethod
@@ -98,7 +98,7 @@ def operations(sizes: Architecture) -> list[Operation]:
 
 
 class Walker(ABC):
-    """Goes through a network's operations; a method for every kind."""
+    """Visits a network's operations in order; has a method for every kind."""
 
     def walk(self, listed: Iterable[Operation]) -> None:
         """Call the method of each operation, in order."""

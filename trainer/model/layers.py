@@ -211,7 +211,7 @@ def start_learned_scales(model: nn.Module) -> None:
 def dampen(model: nn.Module, part: float) -> None:
     """Move latent matrices towards their ternary values, by `part` (0 to 1) of the distance.
 
-    After Nagel et al., arXiv 2203.08506, who add the distance to the loss. Gammas and betas do not move.
+    Based on Nagel et al., arXiv 2203.08506, who add the distance to the loss. Gammas and betas do not move.
     """
     with torch.no_grad():
         for module in ternary_modules(model).values():

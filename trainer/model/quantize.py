@@ -21,7 +21,7 @@ def survivors_mean(magnitude: Tensor, survives: Tensor) -> Tensor:
 
 
 def absmean(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """BitNet b1.58 (arXiv 2402.17764): scale = mean |w|, trit = w / scale rounded and clipped."""
+    """BitNet b1.58 (arXiv 2402.17764): scale = mean |w|; trit = w / scale, rounded and clipped."""
     scale = weight.abs().mean(1, keepdim=True)
     return torch.round(weight / scale.clamp(min=SMALLEST_SCALE)).clamp(-1, 1), scale
 

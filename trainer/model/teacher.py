@@ -25,7 +25,7 @@ def small_resnet(
     stem_stride: int = 1,
     **arguments: Any,
 ) -> ResNet:
-    """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one as told.
+    """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one by `stem_stride`.
 
     layers, channels: blocks and channels of each of the four stages; stem_stride: 1 or 2
     """
@@ -72,7 +72,7 @@ class Teacher(nn.Module):
         return net(self.pixels.normalize(images))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
-        """As nn.Module, which implements .to() and similar by this method; the fused copy follows."""
+        """See nn.Module, which implements .to() and similar with this method; applied to the fused copy, too."""
         for net in self.fused:
             net._apply(fn, recurse)
         return super()._apply(fn, recurse)

@@ -13,8 +13,8 @@ from timm.layers import Attention, ConvNormAct, HybridEmbed, LayerScale, Mlp, Pa
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from host_sim.setup.package import import_ftervit
 from trainer.errors import TrainerError, require
-from trainer.package import import_ftervit
 
 
 @dataclass(frozen=True)

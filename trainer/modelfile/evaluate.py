@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from host_sim.setup.package import import_ftervit
 from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.model.predict import predictions
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
-from trainer.package import import_ftervit
 
 if TYPE_CHECKING:
     from ftervit import VisionTransformer
@@ -84,7 +84,7 @@ class Evaluation:
     confusion: list[list[int]] = field(default_factory=list)
 
     def table(self) -> str:
-        """The result as lines for people."""
+        """The result as readable lines."""
         rows = [f"{self.images} test pictures"]
         for name, value in (
             ("FP32 teacher", self.teacher_top1),
@@ -108,7 +108,7 @@ class Evaluation:
 
 
 def percent(hits: np.ndarray) -> float:
-    """Share of hits in percent, two digits."""
+    """Share of correct predictions in percent, two digits."""
     return round(100 * float(hits.mean()), 2)
 
 
@@ -125,7 +125,7 @@ def confusion_matrix(targets: np.ndarray, found: np.ndarray, classes: int) -> li
 def evaluate(
     pictures: Pictures, model: Path | None = None, student: Student | None = None, teacher: Teacher | None = None
 ) -> Evaluation:
-    """Measure those of the three that are given; with file and student, also how well they agree."""
+    """Measure each of the three that is given; with file and student, also how well they agree."""
     targets, classes = pictures.targets.numpy(), len(pictures.labels)
     result: dict[str, Any] = {"images": len(pictures), "labels": list(pictures.labels)}
     if model is not None:

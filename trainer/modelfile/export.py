@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from host_sim.setup.package import import_ftervit
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
 from trainer.integer.attention import exponential_table, score_shift, value_gain
@@ -23,7 +24,6 @@ from trainer.integer.operations import LAST_NORM, RESIDUAL, Operation, Walker
 from trainer.integer.residual import embedding
 from trainer.model.student import Student
 from trainer.modelfile.packing import pack_matrix, pack_vector
-from trainer.package import import_ftervit
 
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 
@@ -174,7 +174,7 @@ def model_file_bytes(tensors: dict[str, Entry], metadata: dict[str, str]) -> byt
 
 
 def check_readable(content: bytes, path: Path) -> None:
-    """Let the shipped package read a model file before it replaces another."""
+    """Check with the shipped package that a new model file is readable, before it replaces another."""
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         file.write(content)
         file.flush()

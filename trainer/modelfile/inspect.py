@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a model file holds, counted from its bytes: parameters, trits, zeros and bytes of each group of tensors."""
+"""The content of a model file, counted from its bytes: parameters, trits, zeros and bytes of each group of tensors."""
 
 import re
 import struct
@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from host_sim.setup.package import import_ftervit
 from host_sim.tables import aligned
 from trainer.errors import TrainerError, one_line, require
-from trainer.package import import_ftervit
 
 EMBEDDINGS, NORMS, INTEGERS, TABLES = "cls_token + pos_embed", "layer norms", "bias, multiplier, shift", "tables"
 HEADER, PADDING, OTHER = "header and labels", "padding", "other"
@@ -175,7 +175,7 @@ class Inspection:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits that the file spends on an element of matrices and norms, the padding trits between them included."""
+        """Bits in the file per element of matrices and norms, including padding trits."""
         spent = sum(group.bytes for group in self.groups if group.name not in (*UNTERNARY, HEADER, PADDING))
         return 8 * spent / self.weights if self.weights else 0.0
 
@@ -232,7 +232,7 @@ class Inspection:
         return [one_line(line) for line in (*lines, f"the shipped reader {verdict}")]
 
     def text(self) -> str:
-        """Table and facts as lines for people."""
+        """Table and facts as readable lines."""
         return "\n".join([ruled(self.rows()), "", *self.facts()])
 
 

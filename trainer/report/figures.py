@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The report's pictures as SVG texts that stand in a page: no fonts, no addresses, the page's own text colour."""
+"""The report's pictures as inline SVG: no embedded fonts, no links, and the page's own text colour."""
 
 import io
 import re

@@ -44,7 +44,7 @@ def read_log(path: Path) -> Log | None:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run on disk. record, control: written by `trainer train` and `trainer control`, {} without."""
+    """A run on disk. record, control: written by `trainer train` and `trainer control`, {} if missing."""
 
     directory: Path
     config: Config
@@ -95,13 +95,13 @@ class RunFolder:
         return others[0] if len(others) == 1 else None
 
     def logs(self) -> dict[str, Log]:
-        """Epochs of each phase that there is a log of; from the record where a fresh clone has no other."""
+        """Epochs of each phase with a log; in a fresh clone, which has no logs, from the record."""
         recorded = {**self.record.get("epochs_log", {}), "control": self.control.get("epochs_log")}
         found = {name: read_log(self.directory / f"{name}.jsonl") or recorded.get(name) for name in PHASES}
         return {name: rows for name, rows in found.items() if rows}
 
     def student(self) -> Student:
-        """The calibrated student; TrainerError says what makes it."""
+        """The calibrated student; if it is missing, TrainerError says what makes it."""
         path = self.files.student
         require(
             path.exists(),

@@ -74,14 +74,14 @@ def equality_line(evaluation: dict, demo: dict) -> str:
 
 
 def sizes_table(sizes: dict[str, int]) -> str:
-    """Whole files beside the paper's."""
+    """Sizes of whole files next to the paper's."""
     rows = [(f"`{name}`", f"{size:,}", f"{PAPER[name] * 1e6:,.0f}") for name, size in sizes.items()]
     head = ("timm model", "bytes", "the paper's file")
     return titled("Whole model files, header and labels included (`just sizes`)", head, rows)
 
 
 def bench_table(bench: dict) -> str:
-    """Training steps beside the FP32 step."""
+    """Times of training steps relative to the FP32 step."""
     rows = [
         (TITLES[name], f"{1000 * row['median_s']:.0f} ms", f"{row['ratio']:.2f}")
         for name, row in bench["steps"].items()

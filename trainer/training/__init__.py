@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Training: the loop, its phases, distillation, and the whole way to a model file."""
+"""Training: the loop, its phases, distillation, and the pipeline from a configuration to a model file."""

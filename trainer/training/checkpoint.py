@@ -33,7 +33,7 @@ def save_state(state: dict[str, Any], path: Path) -> None:
 
 
 def read_state(content: bytes | memoryview, path: Path) -> dict[str, Any]:
-    """The state of a file's content, whatever made it."""
+    """The state in a file's content, written by any version."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
@@ -56,7 +56,7 @@ def load_if_present(path: Path) -> dict[str, Any] | None:
 
 
 def made_for(phase: str, manifest: str) -> dict[str, str]:
-    """What a state bears under "made_for": its phase, and the digest of the manifest of its run."""
+    """A state's entry "made_for": its phase, and the digest of its run's manifest."""
     return {"phase": phase, "manifest": manifest}
 
 
@@ -69,8 +69,8 @@ def load_phase(path: Path, phase: str, manifest: str) -> dict[str, Any] | None:
 
 
 def claim_checkpoint(path: Path, phase: str, manifest: str, write: bool) -> None:
-    """Make the state that an older version wrote one of a run, with the digest of its bytes; TrainerError for a file
-    that is none. write: False only looks."""
+    """Assign a state that an older version wrote to a run, and add the digest of its bytes; TrainerError for a file
+    that is not a state. write: False only checks."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - ENDING))
         marked = file.read().startswith(MARK)
@@ -95,7 +95,7 @@ def save_weights(model: nn.Module, path: Path, metadata: dict[str, str], dtype: 
 
 
 def weights_digest(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
-    """SHA-256 of all that a file of weights holds."""
+    """SHA-256 of everything in a file of weights."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -129,7 +129,7 @@ def checkpoint_metadata(path: Path, *keys: str) -> dict[str, Any]:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill a model from a file of `save_weights` that checkpoint_metadata has read.
 
-    Raises TrainerError that names the file and the tensors at odds.
+    Raises TrainerError that names the file and the tensors that do not fit.
     """
     state = load_file(path)
     check_weights(path, state)

@@ -79,7 +79,7 @@ def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTa
 
 
 def make_table(path: Path, teacher: Teacher, pictures: Pictures) -> None:
-    """Compute the table at `path`, which is there when it is whole; what an interrupted run left is kept if usable."""
+    """Compute the table at `path`, where it appears when complete; resumes an interrupted run if possible."""
     unfinished = path.with_suffix(".unfinished.npy")
     shape = pictures.variants, len(pictures), len(pictures.labels)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -214,8 +214,8 @@ class Trainer:
         progress.seconds = time.monotonic() - started
 
     def settle_statistics(self) -> None:
-        """Give the averaged weights' BatchNorms statistics of their own: averaged weights round to other trits, so the
-        averages of the trained model's statistics do not fit them."""
+        """Recompute the BatchNorm statistics for the averaged weights: these round to other trits, so the averages of
+        the trained model's statistics do not fit them."""
         run = self.run
         if self.ema is not None and run.processes.first:
             batches = run.training.batches(run.phase.batch, run.seed, self.progress.epoch, 0, 0, 1)

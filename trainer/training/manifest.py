@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a run is made from: digests of its settings, its pictures and the weights it began with, beside its checkpoints.
+"""What a run is made from: digests of its settings, its pictures and its initial weights, kept with its checkpoints.
 
 A folder whose checkpoints were made from anything else is refused with a line that names the difference.
 """
@@ -26,7 +26,7 @@ from trainer.training.checkpoint import claim_checkpoint
 PHASES = ("teacher", "control", "student", "recovery")  # none depends on a later one
 SETTINGS, MANIFEST, PICTURES, LOCK = "settings.json", "manifest.json", "pictures.json.gz", "lock"
 NAMED = 3  # changes that a message names
-ADVICE = "--restart trains anew, another --run keeps both"
+ADVICE = "--restart trains from scratch, another --run keeps both"
 
 Beginning = Literal["resume", "adopt", "restart"]  # what a command does with the checkpoints that it finds
 
@@ -43,14 +43,14 @@ def checkpoints(directory: Path) -> list[str]:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other trainings out of a run's folder; TrainerError if one is in it.
+    """Lock a run's folder against other trainings; TrainerError if another one holds it.
 
-    The kernel gives the lock back when this process ends, however it does; processes that it starts do not hold it.
+    The kernel releases the lock when this process ends, however it ends; processes that it starts do not inherit it.
     """
     path = directory / LOCK
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")  # noqa: SIM115 - closed below, which gives the lock back
+        file = open(path, "a+")  # noqa: SIM115 - closed below, which releases the lock
     except OSError as error:
         raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
     with file:
@@ -61,7 +61,7 @@ def locked(directory: Path) -> Iterator[None]:
             file.seek(0)
             owner = file.read(20).strip() or "unknown"
             raise TrainerError(
-                f"{directory}: another training (process {owner}) is at work in it; wait for it or pass another --run"
+                f"{directory}: another training (process {owner}) is running in it; wait for it or pass another --run"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -93,12 +93,12 @@ class Inventory:
         return digest_of(asdict(self))
 
     def write(self, path: Path) -> None:
-        """Keep it, so that later differences can be named."""
+        """Save it, so that later differences can be named."""
         write_atomically(gzip.compress(json.dumps(asdict(self)).encode(), mtime=0), path)
 
     @classmethod
     def read(cls, path: Path) -> "Inventory | None":
-        """One that was kept; None if it cannot be read."""
+        """A saved inventory; None if it cannot be read."""
         try:
             values = json.loads(gzip.decompress(path.read_bytes()))
             return cls(tuple(values["labels"]), dict(values["training"]), dict(values["validation"]))
@@ -106,7 +106,7 @@ class Inventory:
             return None
 
     def changes(self, now: "Inventory") -> list[str]:
-        """What is different `now`, in words."""
+        """The differences between then and `now`, in words."""
         found = []
         gone, new = (
             [n for n in one if n not in other] for one, other in ((self.labels, now.labels), (now.labels, self.labels))
@@ -166,7 +166,7 @@ def file_digest(path: Path) -> str | None:
 def trains_teacher(config: Config, directory: Path) -> bool:
     """Whether the run in `directory` has trained its teacher, or part of it.
 
-    That goes on then, even if the teacher has since been kept where the settings look for one.
+    If so, it continues, even if the settings' teacher checkpoint has been written since.
     """
     return config.teacher.training is not None and checkpoint_path(directory, "teacher").exists()
 
@@ -214,7 +214,7 @@ class Manifest:
 
 
 def forget(directory: Path) -> None:
-    """Remove checkpoints, logs and notes of a run; what is left of it if this is interrupted still belongs together."""
+    """Remove checkpoints, logs and notes of a run, in an order in which the rest stays consistent if interrupted."""
     for name in reversed(PHASES):
         for path in (checkpoint_path(directory, name), directory / f"{name}.jsonl"):
             path.unlink(missing_ok=True)
@@ -223,8 +223,8 @@ def forget(directory: Path) -> None:
 
 
 def begin(directory: Path, config: Config, inventory: Inventory, beginning: Beginning = "resume") -> Manifest:
-    """The manifest of the run in `directory`, which is noted there if the run begins; TrainerError if what is there was
-    made from anything else.
+    """The manifest of the run in `directory`, written there if the run begins; TrainerError if the checkpoints there
+    were made from anything else.
 
     beginning: "adopt" also accepts checkpoints without a manifest, as older versions left them; "restart" removes all.
     """
@@ -247,7 +247,7 @@ def begin(directory: Path, config: Config, inventory: Inventory, beginning: Begi
 
 
 def write_settings(settings: dict[str, Any], directory: Path, resumed: bool) -> None:
-    """Note the settings for people and for `trainer report`, unless they are noted already."""
+    """Save the settings for users and for `trainer report`, unless they are there already."""
     path, content = directory / SETTINGS, json.dumps(settings, indent=1).encode()
     if path.exists() and path.read_bytes() == content:
         return
@@ -265,7 +265,7 @@ def noted_settings(directory: Path) -> Any:
 
 
 def check_same(directory: Path, known: Manifest, found: Manifest, config: Config, inventory: Inventory) -> None:
-    """Raise TrainerError that names the difference unless a run's checkpoints were made from what there is now."""
+    """Raise TrainerError that names the difference unless a run's checkpoints were made from the present inputs."""
     if known.settings != found.settings:
         noted = noted_settings(directory)
         if noted is None or digest_of(noted) != known.settings:
@@ -290,11 +290,12 @@ def check_same(directory: Path, known: Manifest, found: Manifest, config: Config
 
 
 def adopt(directory: Path, names: list[str], found: Manifest, config: Config, beginning: Beginning) -> None:
-    """Write what checkpoints without a manifest are now taken to be made from into them."""
+    """Mark checkpoints without a manifest as made from the present inputs."""
     if beginning != "adopt":
         raise TrainerError(
             f"{directory}: has checkpoints ({listed(names)}) and no {MANIFEST} of what they were made from, as older "
-            "versions left them: --adopt goes on if settings and pictures are those it began with; " + ADVICE
+            "versions left them: --adopt continues if settings and pictures have not changed since the run began; "
+            + ADVICE
         )
     noted = noted_settings(directory)
     if noted is not None and digest_of(noted) != found.settings:

@@ -72,7 +72,7 @@ def set_layer(layer: Ternary, trits: Tensor, scale: Tensor) -> None:
 
 
 def set_bias(student: Student, name: str, bias: Tensor) -> None:
-    """Set the bias of a layer. In a stem without one, shift the mean of the BatchNorm behind it; elsewhere do nothing.
+    """Set the bias of a layer. If a stem layer has none, shift the mean of the BatchNorm after it; else do nothing.
 
     No parameter is added: optimizers and checkpoints depend on the model's parameters.
     """

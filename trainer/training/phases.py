@@ -50,7 +50,7 @@ class Recipe:
     def opened(cls, config: Config, directory: Path, beginning: Beginning = "resume") -> Iterator["Recipe"]:
         """Open the data, and `directory` for this training alone.
 
-        TrainerError if another training is at work in it, or if its checkpoints were made from other settings,
+        TrainerError if another training is running in it, or if its checkpoints were made from other settings,
         pictures or weights.
         """
         processes = Processes.join()

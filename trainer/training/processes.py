@@ -25,7 +25,7 @@ class Processes:
         if "RANK" not in os.environ:
             return cls()
         if not torch.distributed.is_initialized():
-            # Long: the others wait while the first one fills a teacher's table or validates.
+            # A long timeout: the others wait while the first one fills a teacher's table or validates.
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             torch.distributed.init_process_group(backend, timeout=timedelta(hours=12))
         if torch.cuda.is_available():

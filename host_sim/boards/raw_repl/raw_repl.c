@@ -72,8 +72,8 @@ void __wrap_mp_hal_stdout_tx_strn_cooked(const char *str, size_t len) {
     }
 }
 
-// The port's own two throw away what has been received: from MicroPython 1.27 on pyexec calls them around
-// each program, and a client that interrupts one sends more right behind Ctrl-C.
+// The port's own two discard received input: from MicroPython 1.27 on, pyexec calls them around each program,
+// and a client that interrupts one sends more right after Ctrl-C.
 void __wrap_mp_hal_stdio_mode_raw(void) {
     if (!serving) {
         __real_mp_hal_stdio_mode_raw();

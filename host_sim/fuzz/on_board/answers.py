@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the package answers to a hostile file or call, as one line; the same on MicroPython and on CPython.
+"""The package's answer to a hostile file or call, as one line; the same on MicroPython and on CPython.
 
 On a board this file is the program: it reads "KIND ARGUMENT" lines and answers each.
 """
@@ -43,7 +43,7 @@ ANSWERS = {"model_file": model_file, "image": image, "call": call}
 
 
 def serve():
-    """Answer lines until there are no more."""
+    """Answer lines until standard input ends."""
     while True:
         line = sys.stdin.readline()
         if not line:

@@ -115,7 +115,7 @@ NUMBERS = (-(2**31), -(10**6), -2, -1, 0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 255, 
 
 
 class Chance:
-    """Random numbers, the same on both."""
+    """Random numbers, the same on MicroPython and CPython."""
 
     def __init__(self, seed):
         self.state = (seed * 2654435761 + 88172645463325252) % 2**64 or 1
@@ -156,7 +156,7 @@ def resized(chance, view, typecode):
 
 
 def cast(memory, typecode):
-    """The bytes as elements of another type, in memory of their own."""
+    """A copy of the bytes as elements of another type."""
     view = ternary.arena(len(memory), typecode)
     lowest = {"b": 1 << 7, "h": 1 << 15, "i": 1 << 31}
     size = SIZES[typecode]
@@ -211,7 +211,7 @@ def contents(arguments):
 
 
 def outcome(seed):
-    """What a call does, as a line of text; a refused one that changed a buffer is a fault."""
+    """The outcome of a call as a line of text; a refused call that changed a buffer is a fault."""
     name, arguments = random_call(seed)
     before = contents(arguments)
     try:

@@ -8,11 +8,11 @@ base.txt and pie.txt hold one line per instruction, with these columns between b
    a, b, f or q) or `name:kind`, an immediate (see IMMEDIATES);
 2. bits of the encoding, most significant first: digits, and fields such as qu[2:1] or imm[7];
 3. pipeline stages: operands and special state read > written, each with the stage at whose beginning a source is
-   needed and at whose end a result is there (1 = E, 2 = M; TRM 1.7.1);
-4. unit: what the cycle model has to know beyond the stages (see UNITS);
-5. multiply-accumulates that one execution makes;
-6. sources of the line; "silicon": the effect was checked on a chip, otherwise only manuals speak; "not executed": the
-   core knows the encoding alone, and stops there.
+   needed and at whose end a result is ready (1 = E, 2 = M; TRM 1.7.1);
+4. unit: what the cycle model needs to know beyond the stages (see UNITS);
+5. multiply-accumulates per execution;
+6. sources of the line; "silicon": the effect was checked on a chip (otherwise only in manuals); "not executed": the
+   core knows only the encoding, and stops there.
 """
 
 import functools
@@ -125,7 +125,7 @@ class Immediate:
 
     @property
     def description(self) -> str:
-        """What values there are, for people."""
+        """The allowed values, in words."""
         if self.form == "special":
             return "the number of a special register"
         if self.relative:
@@ -258,7 +258,7 @@ class Instruction:
 
     @property
     def executed(self) -> bool:
-        """Whether the core executes it; it stops at the others by their names."""
+        """Whether the core executes it; at any other it stops and names it."""
         return "not executed" not in self.source
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What Espressif's GNU as takes of all that the table can encode: what it refuses, and samples that it takes.
+"""Which encodings of the table Espressif's GNU as accepts: what it refuses, and samples that it accepts.
 
 Its configuration for the chip has a list of destinations for each opcode, registers of booleans in groups of 4 and 8,
 and a mnemonic for each special register; the rest of its rules are in the assembler.
@@ -18,7 +18,7 @@ TURNS = 64
 
 
 def refusal(instruction: Instruction, values: Sequence[int]) -> str | None:
-    """Why GNU as refuses an instruction with these operands, in its words; None if it takes them."""
+    """GNU as's error for an instruction with these operands; None if it accepts them."""
     mnemonic = instruction.mnemonic
     by_name = {operand.name: value for operand, value in zip(instruction.operands, values, strict=True)}
     if mnemonic in GROUPS and by_name["bs"] % GROUPS[mnemonic]:
@@ -49,7 +49,7 @@ def choices(instruction: Instruction) -> list[Sequence[int]]:
 
 
 def wishes(fields: list[Sequence[int]]) -> Iterator[tuple[list[int], int | None]]:
-    """Places in `fields` to try, and the operand that has to keep its own: all first, all last, two mixtures; then
+    """Indices into `fields` to try, and the operand that must keep its index: all first, all last, two mixtures; then
     each operand with each of its bits alone, or with each of a few fields."""
     for start, step in ((0, 0), (-1, 0), (3, 5), (6, 7)):
         yield [start + step * k for k in range(len(fields))], None
@@ -62,16 +62,16 @@ def wishes(fields: list[Sequence[int]]) -> Iterator[tuple[list[int], int | None]
 
 
 def samples(instruction: Instruction) -> list[tuple[int, ...]]:
-    """Operands' values that GNU as takes, each bit of each operand set in some and clear in others.
+    """Operands' values that GNU as accepts, each bit of each operand set in some and clear in others.
 
-    For operands that are addresses there are none, as what they encode depends on the place.
+    None for operands that are addresses, because their encoding depends on the instruction's address.
     """
     if any(operand.relative for operand in instruction.operands):
         return []
     fields = choices(instruction)
     taken: dict[tuple[int, ...], None] = {}
     for wish, kept in wishes(fields):
-        # The others move on, each at its own pace, until GNU as takes them together.
+        # Step the others, each by its own amount, until GNU as accepts the combination.
         for turn in range(TURNS):
             places = [place + (turn * (k + 1) if k != kept else 0) for k, place in enumerate(wish)]
             picked = [of_operand[place % len(of_operand)] for of_operand, place in zip(fields, places, strict=True)]

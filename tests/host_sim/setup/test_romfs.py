@@ -290,9 +290,9 @@ def test_folders_within_folders():
     [
         (file_record(b"\xff"), "is not UTF-8"),
         (file_record(b"\xed\xb3\xbf"), "is not UTF-8"),
-        (file_record(b"../x"), r"'\.\./x' is no name for a file"),
-        (file_record(b""), "'' is no name for a file"),
-        (file_record(b"a\0b"), r"'a\\x00b' is no name for a file"),
+        (file_record(b"../x"), r"'\.\./x' is not a name for a file"),
+        (file_record(b""), "'' is not a name for a file"),
+        (file_record(b"a\0b"), r"'a\\x00b' is not a name for a file"),
         (file_record(b"a") + file_record(b"a"), "two files have the name 'a'"),
     ],
 )
@@ -309,7 +309,7 @@ def test_a_name_that_is_not_unicode(just_romfs, tmp_path):
     (folder / os.fsdecode(b"\xe9.txt")).touch()
     status, output, error = just_romfs(SHIPPED, folder)
     assert (status, output) == (1, "")
-    assert error == "error: 'mine/\\udce9.txt' is no name for a file of an image: it is not UTF-8\n"
+    assert error == "error: 'mine/\\udce9.txt' is not a name for a file of an image: it is not UTF-8\n"
 
 
 @pytest.fixture

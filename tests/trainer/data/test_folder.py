@@ -98,7 +98,7 @@ def test_errors_name_the_folder(tmp_path, photos):
         open_data(settings(photos, validation=0))
     with pytest.raises(TrainerError, match="validation is 37, must be 1 to 36 of the 40 pictures"):
         open_data(settings(photos, validation=37))
-    with pytest.raises(TrainerError, match=r"auto_augment 'nonsense' is no policy of timm"):
+    with pytest.raises(TrainerError, match=r"auto_augment 'nonsense' is not a timm policy"):
         open_data(settings(photos, auto_augment="nonsense"))
 
 

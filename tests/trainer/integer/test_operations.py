@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 from safetensors import safe_open
 
+from host_sim.setup.package import import_ftervit
 from tests.conftest import ROOT
 from tests.tiny import BLUEPRINTS, calibrated, untrained
 from trainer.integer.operations import RESIDUAL, Kind, Walker, operations
 from trainer.model.vit import Architecture
-from trainer.package import import_ftervit
 
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
 # Kinds whose output is not the name of tensors in a file.

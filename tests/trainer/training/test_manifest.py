@@ -148,7 +148,7 @@ def refused(place: Place, *arguments) -> str:
     return said.removeprefix("trainer: ").removeprefix(f"{place.run}").removeprefix(": ").strip()
 
 
-ADVICE = "; --restart trains anew, another --run keeps both"
+ADVICE = "; --restart trains from scratch, another --run keeps both"
 
 
 def made_from_other_pictures(place: Place, changes: str) -> None:
@@ -325,7 +325,7 @@ def test_checkpoints_of_an_older_version_need_adopting(place):
     place.begun_by_an_older_version()
     said = refused(place)
     assert said.startswith("has checkpoints (teacher, student, recovery) and no manifest.json of what they were made")
-    assert "--adopt goes on" in said
+    assert "--adopt continues" in said
     assert refused(place, "train", "--adopt", "student.epochs=3").startswith("made with other settings than ")
     assert place.trainer("train", "--adopt") == (0, "")
     assert place.results() == before
@@ -341,7 +341,7 @@ def test_an_interrupted_adoption_goes_on(place, monkeypatch):
         patch.setattr("trainer.training.manifest.write_settings", interrupted)
         with pytest.raises(Interrupted):
             place.trainer("train", "--adopt")
-    assert "--adopt goes on" in refused(place)
+    assert "--adopt continues" in refused(place)
     assert place.trainer("train", "--adopt") == (0, "")
     assert place.results() == before
 
@@ -508,7 +508,7 @@ def test_a_second_training_in_a_folder_is_refused(place):
             status, said = place.trainer(name, *LONG, "--restart")
             assert status == 1
             assert said.count("\n") == 1
-            assert f"another training (process {first.pid}) is at work in it" in said
+            assert f"another training (process {first.pid}) is running in it" in said
         assert first.poll() is None
     # Killed, it holds nothing, nor do its workers.
     (place.run / "student.pt").unlink()
@@ -525,7 +525,7 @@ def test_processes_of_one_training_share_a_folder(place):
         wait_for(place.run / "student.pt", first)
         status, said = place.trainer("train", "student.epochs=1000")
         assert status == 1
-        assert "is at work in it" in said
+        assert "is running in it" in said
     assert "made with other settings" in refused(place)
     photograph("circle", 77, 60, 60).save(place.pictures / "circle" / "new.jpg")
     with started(words) as second:
