@@ -259,14 +259,6 @@ static bool no_signs(const int8_t *x, size_t count) {
     return ternary_reference.no_signs(x + whole, count - whole);
 }
 
-static void clear(int8_t *to, size_t count) {
-    if (aligned(bits_of(to) | count)) {
-        pie_clear(to, (uint32_t)(count / VECTOR));
-    } else {
-        memset(to, 0, count);
-    }
-}
-
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
         pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
@@ -281,9 +273,18 @@ static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t de
     }
 }
 
+static void clear(int8_t *to, size_t count) {
+    if (aligned(bits_of(to) | count)) {
+        pie_clear(to, (uint32_t)(count / VECTOR));
+    } else {
+        memset(to, 0, count);
+    }
+}
+
 static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(in) | stride | bits_of(panel))) {
         pie_gather(in, stride, rows, panel);
+        clear(panel + rows * VECTOR, (ternary_round_up(rows) - rows) * VECTOR);
     } else {
         ternary_reference.gather(in, stride, rows, lanes, panel);
     }
