@@ -301,7 +301,7 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// All functions of a backend but `name`; `softmax_` and `lookup_` may be its own.
+// A backend of these functions; SOFTMAX, LOOKUP and NORM may be its own.
 #define DOT_BACKEND(backend, label)                                                                          \
     const ternary_backend backend = {                                                                        \
         .name = label,                                                                                       \
@@ -321,7 +321,7 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
         .residual_add = residual_add,                                                                        \
         .sum = sum,                                                                                          \
         .squares = squares,                                                                                  \
-        .norm = norm,                                                                                        \
+        .norm = NORM,                                                                                        \
         .copy = copy,                                                                                        \
         .clear = clear,                                                                                      \
         .prefetch = prefetch,                                                                                \

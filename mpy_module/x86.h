@@ -4,6 +4,7 @@
 #ifndef TERNARY_X86_H
 #define TERNARY_X86_H
 
+#include "loops.h"
 #include "simd.h"
 
 typedef __m128i bytes16;
@@ -52,5 +53,32 @@ ALWAYS_INLINE bytes16 scaled(bytes16 v, bytes16 multiplier) {
     product = _mm256_srai_epi16(product, 7);
     return _mm_packs_epi16(_mm256_castsi256_si128(product), _mm256_extracti128_si256(product, 1));
 }
+
+// 6.5, 6.6. Sums of pairs of products with zeros between are products of 32 bits; x - mean and u + beta
+// saturate.
+static void norm_x86(const ternary_norm *row, const int16_t *x, int8_t *y) {
+    const __m256i mean = _mm256_set1_epi16((int16_t)row->mean), none = _mm256_setzero_si256();
+    const __m256i factor = _mm256_set1_epi16((int16_t)row->factor);
+    const __m128i shift = _mm_cvtsi32_si128(row->shift);
+    size_t i = 0;
+    for (; i + 16 <= row->width; i += 16) {
+        __m256i e = _mm256_subs_epi16(_mm256_loadu_si256((const __m256i *)(x + i)), mean);
+        __m256i gamma = _mm256_loadu_si256((const __m256i *)(row->gamma + i));
+        __m256i gain = _mm256_mullo_epi16(gamma, factor); // below 2^15
+        __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(e, none), _mm256_unpacklo_epi16(gain, none));
+        __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(e, none), _mm256_unpackhi_epi16(gain, none));
+        __m256i u = _mm256_packs_epi32(_mm256_sra_epi32(low, shift), _mm256_sra_epi32(high, shift));
+        u = _mm256_adds_epi16(u, _mm256_loadu_si256((const __m256i *)(row->beta + i)));
+        u = _mm256_srai_epi16(u, 8);
+        store_bytes(y + i, _mm_packs_epi16(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
+    }
+    ternary_norm rest = *row;
+    rest.gamma += i;
+    rest.beta += i;
+    rest.width -= i;
+    norm(&rest, x + i, y + i);
+}
+
+#define NORM norm_x86
 
 #endif
