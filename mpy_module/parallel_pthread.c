@@ -130,9 +130,13 @@ static void after_fork_in_child(void) {
     after_fork();
 }
 
+#ifndef TERNARY_PROCESSORS // unless the build states them
+#define TERNARY_PROCESSORS sysconf(_SC_NPROCESSORS_ONLN)
+#endif
+
 // Workers that there can be: one beside the caller for each other processor, and at least one.
 static int32_t most_workers(void) {
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    long processors = TERNARY_PROCESSORS;
     return processors > TERNARY_MAX_CORES ? TERNARY_MAX_CORES - 1
            : processors > 2               ? (int32_t)processors - 1
                                           : 1;

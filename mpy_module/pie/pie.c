@@ -259,6 +259,14 @@ static bool no_signs(const int8_t *x, size_t count) {
     return ternary_reference.no_signs(x + whole, count - whole);
 }
 
+static void clear(int8_t *to, size_t count) {
+    if (aligned(bits_of(to) | count)) {
+        pie_clear(to, (uint32_t)(count / VECTOR));
+    } else {
+        memset(to, 0, count);
+    }
+}
+
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(keys) | stride | depth | bits_of(panel))) {
         pie_transpose(keys, stride, (uint32_t)(depth / VECTOR), panel);
@@ -270,14 +278,6 @@ static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t de
         for (size_t k = 0; k < depth; k++) {
             panel[k * VECTOR + lane] = keys[lane * stride + k];
         }
-    }
-}
-
-static void clear(int8_t *to, size_t count) {
-    if (aligned(bits_of(to) | count)) {
-        pie_clear(to, (uint32_t)(count / VECTOR));
-    } else {
-        memset(to, 0, count);
     }
 }
 
