@@ -10,6 +10,9 @@ static const ternary_backend *const backends[] = {
 #ifdef TERNARY_X86
     &ternary_avx512_vnni, &ternary_avx_vnni, &ternary_avx2,
 #endif
+#ifdef TERNARY_NEON
+    &ternary_neon_dot,    &ternary_neon,
+#endif
     &ternary_reference,
 };
 

@@ -9,10 +9,15 @@
 
 #include "ternary.h"
 
-// x86-64, where a machine may lack the instructions of some backends.
+// Where a machine may lack the instructions of some backends.
 #if defined(__x86_64__) && defined(__GNUC__)
 #define TERNARY_X86
 #define TERNARY_DETECTED // what `usable` is there for
+#endif
+
+#if defined(__aarch64__) && defined(__GNUC__)
+#define TERNARY_NEON
+#define TERNARY_DETECTED
 #endif
 
 // Panels of a layer's weights that scratch has room for, for each part.
@@ -120,6 +125,9 @@ struct ternary_backend {
 extern const ternary_backend ternary_reference;
 #ifdef TERNARY_PIE
 extern const ternary_backend ternary_pie;
+#endif
+#ifdef TERNARY_NEON
+extern const ternary_backend ternary_neon, ternary_neon_dot;
 #endif
 #ifdef TERNARY_X86
 extern const ternary_backend ternary_avx2, ternary_avx_vnni, ternary_avx512_vnni;
