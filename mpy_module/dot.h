@@ -146,6 +146,8 @@ static void offsets_of(const int8_t *x, size_t stride, size_t depth, size_t rows
     }
 }
 
+#ifndef UNPACK
+#define UNPACK unpack
 // Unpacks a tile to a panel of `depth` rows, rounded up to a multiple of 4.
 static void unpack(const uint8_t *packed, size_t depth, int8_t *panel) {
     const size_t vectors = (depth + TERNARY_TRITS_PER_BYTE - 1) / TERNARY_TRITS_PER_BYTE;
@@ -164,6 +166,7 @@ static void unpack(const uint8_t *packed, size_t depth, int8_t *panel) {
         }
     }
 }
+#endif
 
 static void prepare(block *b, const ternary_tiles *all, size_t tile, size_t tiles) {
     for (size_t t = 0; t < tiles; t++) {
@@ -204,7 +207,7 @@ static void tiles(const ternary_tiles *all) {
             now = tiles_of(count - tile);
             for (size_t t = 0; t < now; t++) {
                 const uint8_t *packed = all->packed + (tile + t) * vectors * TERNARY_LANES;
-                unpack(packed, b.depth, all->panels + t * b.panel_stride);
+                UNPACK(packed, b.depth, all->panels + t * b.panel_stride);
             }
             prepare(&b, all, tile, now);
             b.out += done * b.out_stride;

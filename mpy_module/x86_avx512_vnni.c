@@ -91,6 +91,44 @@ static int32_t row_sum(const int8_t *x, size_t depth) {
     return _mm512_reduce_add_epi32(total);
 }
 
+// Digit i of vector v, lane l, to row 5 v + i: 64 bytes at a time, of which come five groups of four rows. Of
+// the four digits of a group, two and two are picked from two registers.
+static void unpack_avx512(const uint8_t *packed, size_t depth, int8_t *panel) {
+    static const uint32_t vectors_of[5] = {0x00000000, 0x10101000, 0x20201010, 0x30202020, 0x30303030};
+    const size_t bytes = (depth + 4) / 5 * TERNARY_LANES;
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i each = _mm512_mullo_epi32(lane, _mm512_set1_epi32(0x01010101));
+    const __m512i base = _mm512_or_si512(each, _mm512_set1_epi32(0x40004000));
+    __m512i index[5];
+    UNROLL
+    for (size_t i = 0; i < 5; i++) {
+        index[i] = _mm512_add_epi32(base, _mm512_set1_epi32((int32_t)vectors_of[i]));
+    }
+    for (size_t at = 0, k = 0; k < depth; at += 64) {
+        __mmask64 here = bytes - at < 64 ? _bzhi_u64(~0ull, (unsigned)(bytes - at)) : ~0ull;
+        __m512i power = _mm512_maskz_loadu_epi8(here, packed + at), digit[5];
+        UNROLL
+        for (size_t i = 0; i < 5; i++) {
+            __mmask64 one = _mm512_cmpge_epu8_mask(power, _mm512_set1_epi8(86));
+            __mmask64 two = _mm512_cmpge_epu8_mask(power, _mm512_set1_epi8((char)171));
+            digit[i] = _mm512_maskz_set1_epi8(one, 1);
+            digit[i] = _mm512_mask_mov_epi8(digit[i], two, _mm512_set1_epi8(2));
+            power = _mm512_add_epi8(power, _mm512_add_epi8(power, power));
+        }
+        UNROLL
+        for (size_t group = 0; group < 5; group++, k += 4) {
+            if (k < depth) {
+                const size_t i = 4 * group;
+                __m512i a = _mm512_permutex2var_epi8(digit[i % 5], index[group], digit[(i + 1) % 5]);
+                __m512i b = _mm512_permutex2var_epi8(digit[(i + 2) % 5], index[group], digit[(i + 3) % 5]);
+                _mm512_storeu_si512(panel + k * TERNARY_LANES,
+                                    _mm512_mask_blend_epi8(0xccccccccccccccccull, a, b));
+            }
+        }
+    }
+}
+
+#define UNPACK unpack_avx512
 #include "dot.h"
 
 // A table of 256 bytes in four registers.
