@@ -147,6 +147,11 @@ bench-s3 *ARGS: (prepare "train") (prepare "lx7")
 bench-web *ARGS: (prepare "bench-web")
     @{{ python }} -m host_sim.web.bench "$@"
 
+# Time networks on this machine beside onnxruntime and openvino in int8 (writes build/bench-host.json; ARGS: see --help)
+[no-exit-message]
+bench-host *ARGS: (prepare "train")
+    {{ python }} -m trainer.experiments.bench_host "$@"
+
 # Soak test: 10,000 inferences (qemu: 1,000) on one core and on two, same logits, no memory lost (ARGS: KIND, --runs N)
 [no-exit-message]
 soak *ARGS: (prepare "demo")

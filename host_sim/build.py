@@ -26,7 +26,7 @@ BINDINGS = ("modjpeg.c", "modternary.c")  # MicroPython's
 
 FLAGS = ("-std=c99", "-shared", "-fPIC", "-Wall", "-Wextra")
 PTHREAD = ("-pthread", "-DTERNARY_PARALLEL_PTHREAD")  # mpy_module/parallel.h
-FAST = ("-O3", "-march=native")
+FAST = ("-O3",)  # backends choose their instructions themselves
 SANITIZE = (
     "-O1",
     "-g",

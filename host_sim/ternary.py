@@ -5,6 +5,7 @@ With host_sim/ on sys.path, `import ternary` works as on a board: the same funct
 messages. TERNARY_LIBRARY names another build of the library (tests/sanitize.py uses one with sanitizers).
 """
 
+import functools
 import inspect
 import operator
 import os
@@ -28,6 +29,8 @@ ffi.cdef(re.sub(r"^#.*$", "", (build.SOURCE / "parallel.h").read_text(), flags=r
 library = ffi.dlopen(os.environ.get("TERNARY_LIBRARY") or str(build.library()))
 
 NATIVE = "@=" + ("<" if sys.byteorder == "little" else ">")
+# What a call makes; parsing their names again takes longer than many an operation.
+ARGUMENTS, ERROR = ffi.typeof("ternary_arg[]"), ffi.typeof("ternary_error *")
 
 
 def text_of(write: Callable[..., Any], *arguments: Any) -> str:
@@ -61,23 +64,29 @@ def fill_number(operation: Any, arguments: Any, index: int, value: Any) -> None:
     arguments[index].value = number
 
 
-def fill_buffer(operation: Any, arguments: Any, index: int, value: Any) -> memoryview | None:
+@functools.cache
+def accepts(kind: int, typecode: str, item_size: int) -> bool:
+    """Whether a buffer of this format serves for a parameter of this type."""
+    typecode = typecode.lstrip(NATIVE)
+    return len(typecode) == 1 and bool(library.ternary_accepts(kind, ord(typecode), item_size))
+
+
+def fill_buffer(operation: Any, arguments: Any, index: int, kind: int, written: bool, value: Any) -> memoryview | None:
     """Set an argument to a buffer; returns a view that keeps it alive, or None for an empty one."""
-    parameter = operation.parameters[index]
     try:
         view = memoryview(value)
     except TypeError:
         raise failure(operation, arguments, index, library.TERNARY_ERR_TYPE) from None
-    typecode = view.format.lstrip(NATIVE)
-    accepted = len(typecode) == 1 and library.ternary_accepts(parameter.type, ord(typecode), view.itemsize)
-    if not (accepted and view.c_contiguous):
+    if not (accepts(kind, view.format, view.itemsize) and view.c_contiguous):
         raise failure(operation, arguments, index, library.TERNARY_ERR_TYPE)
-    if parameter.use != library.TERNARY_IN and view.readonly:
+    if written and view.readonly:
         raise failure(operation, arguments, index, library.TERNARY_ERR_READONLY)
-    if not view.nbytes:
+    size = view.nbytes
+    if not size:
         return None
-    arguments[index].data = ffi.from_buffer(view)
-    arguments[index].size = view.nbytes
+    argument = arguments[index]
+    argument.data = ffi.from_buffer(view)
+    argument.size = size
     return view
 
 
@@ -152,19 +161,29 @@ def use(*values: Any, **options: Any) -> Any:
     return runner
 
 
-def call(index: int, operation: Any, values: Sequence[Any]) -> int:
+# Of a parameter: whether it is an int, its type, whether it is written.
+Kind = tuple[bool, int, bool]
+
+
+def kinds(operation: Any) -> tuple[Kind, ...]:
+    """Of each parameter of an operation."""
+    parameters = [operation.parameters[i] for i in range(operation.parameter_count)]
+    number, read = library.TERNARY_INT, library.TERNARY_IN
+    return tuple((each.type == number, each.type, each.use != read) for each in parameters)
+
+
+def call(index: int, operation: Any, parameters: tuple[Kind, ...], values: Sequence[Any]) -> int:
     """Run an operation on Python arguments; returns its result."""
-    count = operation.parameter_count
-    arguments = ffi.new("ternary_arg[]", count)
-    if len(values) != count:
+    arguments = ffi.new(ARGUMENTS, len(parameters))
+    if len(values) != len(parameters):
         raise failure(operation, arguments, 0, library.TERNARY_ERR_COUNT, len(values))
-    views: list[memoryview | None] = [None] * count
-    for number, value in enumerate(values):
-        if operation.parameters[number].type == library.TERNARY_INT:
-            fill_number(operation, arguments, number, value)
+    views: list[memoryview | None] = [None] * len(values)
+    for position, (is_number, kind, written) in enumerate(parameters):
+        if is_number:
+            fill_number(operation, arguments, position, values[position])
         else:
-            views[number] = fill_buffer(operation, arguments, number, value)
-    error = ffi.new("ternary_error *")
+            views[position] = fill_buffer(operation, arguments, position, kind, written, values[position])
+    error = ffi.new(ERROR)
     result = runner.call(index, operation, arguments, views, error)
     if result < 0:
         raise exception(operation, arguments, error)
@@ -173,10 +192,18 @@ def call(index: int, operation: Any, values: Sequence[Any]) -> int:
 
 def function(index: int, operation: Any) -> Callable[..., int | None]:
     """The Python function of an operation (entry `index` of the table)."""
-    has_result = operation.has_result
+    has_result, parameter_kinds = operation.has_result, kinds(operation)
+
+    numbers_only = all(is_number for is_number, _, _ in parameter_kinds)
+    known: dict[Any, int] = {}  # of numbers only, the result depends on them and the cores
 
     def wrapper(*values: Any) -> int | None:
-        result = call(index, operation, values)
+        if numbers_only and type(runner) is HostRunner and all(type(value) is int for value in values):
+            key = (*values, library.ternary_cores())
+            if key not in known:
+                known[key] = call(index, operation, parameter_kinds, values)
+            return known[key]
+        result = call(index, operation, parameter_kinds, values)
         return result if has_result else None
 
     names = [ffi.string(operation.parameters[i].name).decode() for i in range(operation.parameter_count)]

@@ -76,12 +76,11 @@ static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
 
 // Packs v of a head, 16 channels to a panel; rows after the last token are 0.
 static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
-    size_t padded = ternary_round_up(h->tokens), rest = (padded - h->tokens) * TERNARY_LANES;
+    size_t panel = ternary_round_up(h->tokens) * TERNARY_LANES;
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
         h->backend->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
-        h->backend->clear(panels + h->tokens * TERNARY_LANES, rest);
-        panels += padded * TERNARY_LANES;
+        panels += panel;
     }
 }
 

@@ -9,6 +9,24 @@
 
 #include "ternary.h"
 
+// Where a machine may lack the instructions of some backends.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define TERNARY_X86
+#define TERNARY_DETECTED // what `usable` is there for
+#endif
+
+#if defined(__aarch64__) && defined(__GNUC__)
+#define TERNARY_NEON
+#define TERNARY_DETECTED
+#endif
+
+// Panels of a layer's weights that scratch has room for, for each part.
+#ifdef TERNARY_X86
+enum { TERNARY_PANELS = 4 };
+#else
+enum { TERNARY_PANELS = 1 };
+#endif
+
 enum { TERNARY_VECTOR_TRITS = TERNARY_LANES * TERNARY_TRITS_PER_BYTE };
 
 // A product of rows of x with a panel of 16 columns: sum[row][lane] = sum_k x[row][k] * panel[k][lane].
@@ -42,8 +60,24 @@ typedef struct {
     int32_t bias_shift, shift;
 } ternary_scale;
 
+// 4.1-4.5 for all columns of a layer: packed tiles (2.6) times rows of x.
+typedef struct {
+    const int8_t *x;       // [rows, depth], rows `x_stride` bytes apart, at any address
+    const uint8_t *packed; // tiles of ceil(depth / 5) vectors
+    const int16_t *bias;
+    const int8_t *multiplier;
+    const uint8_t *shift; // one for each tile
+    int8_t *out;          // [rows, lanes], rows `out_stride` bytes apart
+    size_t rows, depth, lanes, x_stride, out_stride;
+    int8_t *panels;      // scratch for TERNARY_PANELS panels, `panel_stride` bytes apart
+    size_t panel_stride; // >= 16 * depth, rounded up to a multiple of 16
+} ternary_tiles;
+
 struct ternary_backend {
     const char *name;
+    bool (*usable)(void); // whether the machine has its instructions; NULL: it has
+    // A whole layer. NULL: tile by tile, by `decode` and `linear`; with it, `linear` is NULL.
+    void (*tiles)(const ternary_tiles *t);
     // 2.2-2.4: unpacks `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
     void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
     // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7; a
@@ -65,10 +99,11 @@ struct ternary_backend {
     int32_t (*total)(const int8_t *x, size_t count);
     // Whether all x >= 0.
     bool (*no_signs)(const int8_t *x, size_t count);
-    // panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys are `stride` bytes
-    // apart.
+    // A panel for `scores`: panel[k][lane] = keys[lane][k] for k < depth, 0 for lane >= lanes; rows of keys
+    // are `stride` bytes apart. A backend may order its panels' bytes otherwise.
     void (*transpose)(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel);
-    // panel[row][lane] = in[row][lane], 0 for lane >= lanes; rows of in are `stride` bytes apart.
+    // A panel for `values`: panel[row][lane] = in[row][lane], 0 for lane >= lanes and for rows up to a
+    // multiple of 16; rows of in are `stride` bytes apart.
     void (*gather)(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel);
     // 8.1
     void (*lookup)(const int8_t *x, size_t count, const int8_t *table, int8_t *out);
@@ -90,6 +125,12 @@ struct ternary_backend {
 extern const ternary_backend ternary_reference;
 #ifdef TERNARY_PIE
 extern const ternary_backend ternary_pie;
+#endif
+#ifdef TERNARY_NEON
+extern const ternary_backend ternary_neon, ternary_neon_dot;
+#endif
+#ifdef TERNARY_X86
+extern const ternary_backend ternary_avx2, ternary_avx_vnni, ternary_avx512_vnni;
 #endif
 
 #endif

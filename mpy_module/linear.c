@@ -14,9 +14,10 @@ typedef struct {
     size_t vectors; // packed vectors of a tile
     const int8_t *x;
     const uint8_t *weight;
-    int8_t *panel; // a decoded tile; one for each part
-    int8_t *spare; // aligned copies of rows
-    size_t depth;  // K rounded up to 16: bytes of an aligned row
+    int8_t *panel;       // decoded tiles; TERNARY_PANELS for each part
+    size_t panel_stride; // bytes of one
+    int8_t *spare;       // aligned copies of rows
+    size_t depth;        // K rounded up to 16: bytes of an aligned row
 } layer;
 
 // Vectors of a tile.
@@ -67,10 +68,11 @@ static bool check_layer(const ternary_settings *settings, const ternary_arg *x, 
     if (!ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error)) {
         return false;
     }
-    size_t panel = panel_bytes(l->inputs);
-    l->parts = ternary_parts_in(scratch, spare_bytes(l->inputs), panel, settings->cores, error);
+    size_t spare = spare_bytes(l->inputs);
+    l->panel_stride = panel_bytes(l->inputs);
+    l->parts = ternary_parts_in(scratch, spare, TERNARY_PANELS * l->panel_stride, settings->cores, error);
     l->panel = ternary_aligned(scratch);
-    l->spare = l->panel + l->parts * panel;
+    l->spare = l->panel + l->parts * TERNARY_PANELS * l->panel_stride;
     return l->parts != 0;
 }
 
@@ -192,7 +194,7 @@ typedef struct {
 static void linear_part(void *context, size_t part) {
     const tiles *t = context;
     layer l = *t->layer;
-    l.panel += part * panel_bytes(l.inputs);
+    l.panel += part * TERNARY_PANELS * l.panel_stride;
     for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
         linear_tile(&l, t->columns, tile, (share){.first = part, .parts = l.parts});
     }
@@ -203,8 +205,52 @@ static void linear_tiles(const layer *l, const columns *c) {
     ternary_parallel(linear_part, &all, l->parts);
 }
 
+// A part of a layer that the backend computes whole: some groups of tiles and, if there are more parts than
+// groups, some rows.
+static void layer_part(void *context, size_t part) {
+    const tiles *t = context;
+    const layer *l = t->layer;
+    const columns *c = t->columns;
+    const size_t groups = (tiles_of(l) + TERNARY_PANELS - 1) / TERNARY_PANELS;
+    const size_t row_parts = ternary_smaller(l->parts > groups ? l->parts / groups : 1, l->rows);
+    const size_t tile_parts = l->parts / row_parts;
+    if (part >= row_parts * tile_parts) {
+        return;
+    }
+    const size_t across = part % tile_parts, down = part / tile_parts;
+    const size_t tile = across * groups / tile_parts * TERNARY_PANELS;
+    const size_t end =
+        ternary_smaller((across + 1) * groups / tile_parts * TERNARY_PANELS * TERNARY_LANES, l->outputs);
+    const size_t row = down * l->rows / row_parts, rows = (down + 1) * l->rows / row_parts - row;
+    const size_t first = tile * TERNARY_LANES;
+    if (first >= end || rows == 0) {
+        return;
+    }
+    const ternary_tiles work = {
+        .x = l->x + row * l->inputs,
+        .packed = l->weight + first * l->vectors,
+        .bias = c->bias + first,
+        .multiplier = c->multiplier + first,
+        .shift = c->shift + tile,
+        .out = c->out + row * c->stride + first,
+        .rows = rows,
+        .depth = l->inputs,
+        .lanes = end - first,
+        .x_stride = l->inputs,
+        .out_stride = c->stride,
+        .panels = l->panel + part * TERNARY_PANELS * l->panel_stride,
+        .panel_stride = l->panel_stride,
+    };
+    l->backend->tiles(&work);
+}
+
 // All rows and outputs. Unaligned rows are copied, a block at a time.
 static void linear_rows(const layer *l, const columns *c) {
+    if (l->backend->tiles) {
+        tiles all = {.layer = l, .columns = c};
+        ternary_parallel(layer_part, &all, l->parts);
+        return;
+    }
     if (rows_fit(l)) {
         linear_tiles(l, c);
         return;
@@ -310,5 +356,6 @@ int32_t ternary_linear_scratch(const ternary_settings *settings, const ternary_a
         return error->code;
     }
     size_t inputs = (size_t)a->in_features.value;
-    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * panel_bytes(inputs));
+    size_t part = TERNARY_PANELS * panel_bytes(inputs);
+    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * part);
 }

@@ -10,7 +10,8 @@ int32_t ternary_cores(void) {
 }
 
 int32_t ternary_use_cores(int32_t wanted) {
-    int32_t given = wanted > 1 && ternary_worker_start() ? TERNARY_MAX_CORES : 1;
+    int32_t most = wanted < TERNARY_MAX_CORES ? wanted : TERNARY_MAX_CORES;
+    int32_t given = most > 1 ? 1 + ternary_worker_start(most - 1) : 1;
     TERNARY_STORE(&cores, given);
     return given;
 }
@@ -24,13 +25,13 @@ bool ternary_parts_meet(void) {
 }
 
 void ternary_parallel(ternary_work work, void *context, size_t parts) {
-    bool shared = parts > 1 && ternary_worker_give(work, context);
+    size_t given = parts > 1 ? ternary_worker_give(work, context, parts) : 0;
     for (size_t part = 0; part < parts; part++) {
-        if (part != 1 || !shared) {
+        if (part == 0 || part > given) {
             work(context, part);
         }
     }
-    if (shared) {
+    if (given) {
         ternary_worker_wait();
     }
 }

@@ -53,7 +53,8 @@ static void run_worker(void *unused) {
     }
 }
 
-bool ternary_worker_start(void) {
+int32_t ternary_worker_start(int32_t count) {
+    (void)count; // there is one other core
     if (task == NULL) {
         turn = xSemaphoreCreateBinaryStatic(&turn_memory);
         ended = xSemaphoreCreateBinaryStatic(&ended_memory);
@@ -62,17 +63,18 @@ bool ternary_worker_start(void) {
         task = xTaskCreateStaticPinnedToCore(run_worker, "ternary", STACK_SIZE, NULL, PRIORITY, stack,
                                              &task_memory, core);
     }
-    return task != NULL;
+    return task != NULL ? 1 : 0;
 }
 
-bool ternary_worker_give(ternary_work work, void *context) {
+size_t ternary_worker_give(ternary_work work, void *context, size_t parts) {
+    (void)parts;
     if (task == NULL || xPortGetCoreID() == core || xSemaphoreTake(turn, 0) != pdTRUE) {
-        return false;
+        return 0;
     }
     given_work = work;
     given_context = context;
     xTaskNotifyGive(task);
-    return true;
+    return 1;
 }
 
 void ternary_worker_wait(void) {

@@ -6,18 +6,20 @@
 
 #include "parallel.h"
 
-bool ternary_worker_start(void) {
+int32_t ternary_worker_start(int32_t count) {
+    (void)count;
 #ifdef TERNARY_PARALLEL_SEQUENTIAL
-    return true;
+    return 1;
 #else
-    return false;
+    return 0;
 #endif
 }
 
-bool ternary_worker_give(ternary_work work, void *context) {
+size_t ternary_worker_give(ternary_work work, void *context, size_t parts) {
     (void)work;
     (void)context;
-    return false;
+    (void)parts;
+    return 0;
 }
 
 void ternary_worker_wait(void) {}

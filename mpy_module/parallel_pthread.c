@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The worker as a POSIX thread, which waits on a condition variable between calls.
+// Workers as POSIX threads. Between calls they look for work for some microseconds, since a network's
+// operations follow closely and waking a thread takes longer than some of them, then wait on a condition
+// variable. So does the caller at the end of a call.
 //
 // Signals: MicroPython's unix port raises KeyboardInterrupt by a longjmp out of the handler of SIGINT. The
-// worker always blocks all signals, the caller from ternary_worker_give to ternary_worker_wait, so that a
+// workers always block all signals, the caller from ternary_worker_give to ternary_worker_wait, so that a
 // handler cannot jump out while parts still use the caller's memory.
 //
 // Cancellation: at exit, the unix port cancels Python's threads, wherever they are. A thread that holds a
@@ -15,7 +17,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include "atomic.h"
 #include "parallel.h"
 
 // How a thread received signals and cancellation before both were blocked.
@@ -26,15 +30,18 @@ typedef struct {
 
 // Held from ternary_worker_give to ternary_worker_wait; protects these variables.
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
-static bool running, fork_handled;
-static pthread_t thread;
+static bool fork_handled;
+static int32_t running; // workers
+static pthread_t threads[TERNARY_MAX_CORES - 1];
 static shield holder; // what the thread that holds `turn` restores
 
-// Held briefly; protects the state that caller and worker share.
+// Held briefly; protects the state that caller and workers share. `told`, `pending` and `stopping` are also
+// looked at without it.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t told_worker = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t told_workers = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t told_caller = PTHREAD_COND_INITIALIZER;
-static bool pending, stopping;
+static int32_t told[TERNARY_MAX_CORES - 1]; // whether a worker has work
+static int32_t pending, stopping;           // workers that have; whether all shall end
 static ternary_work given_work;
 static void *given_context;
 
@@ -55,25 +62,56 @@ static void restore(shield before) {
     pthread_sigmask(SIG_SETMASK, &before.signals, NULL);
 }
 
-static void *run_worker(void *unused) {
-    (void)unused;
+enum { LOOKS = 2000 }; // some 20 us
+
+static void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Waits a little for one of two words to become `wanted`, true or false.
+static void look(const int32_t *word, const int32_t *other, bool wanted) {
+    for (int32_t i = 0; i < LOOKS; i++) {
+        if ((TERNARY_LOAD(word) != 0) == wanted || (TERNARY_LOAD(other) != 0) == wanted) {
+            return;
+        }
+        pause_briefly();
+    }
+}
+
+static void *run_worker(void *number) {
+    int32_t *mine = number;
+    const size_t part = (size_t)(mine - told) + 1;
+    bool looked = false;
     pthread_mutex_lock(&lock);
     while (!stopping) {
-        if (!pending) {
-            pthread_cond_wait(&told_worker, &lock);
-            continue;
+        if (!*mine && !looked) {
+            pthread_mutex_unlock(&lock);
+            look(mine, &stopping, true);
+            looked = true;
+            pthread_mutex_lock(&lock);
+        } else if (!*mine) {
+            pthread_cond_wait(&told_workers, &lock);
+        } else {
+            pthread_mutex_unlock(&lock);
+            given_work(given_context, part); // not modified while `pending`
+            looked = false;
+            pthread_mutex_lock(&lock);
+            TERNARY_STORE(mine, 0);
+            TERNARY_STORE(&pending, pending - 1);
+            if (!pending) {
+                pthread_cond_signal(&told_caller);
+            }
         }
-        pthread_mutex_unlock(&lock);
-        given_work(given_context, 1); // not modified while `pending`
-        pthread_mutex_lock(&lock);
-        pending = false;
-        pthread_cond_signal(&told_caller);
     }
     pthread_mutex_unlock(&lock);
     return NULL;
 }
 
-// A fork waits until the worker is idle, so that locks and work are consistent in the child.
+// A fork waits until the workers are idle, so that locks and work are consistent in the child.
 static void before_fork(void) {
     pthread_mutex_lock(&turn);
     pthread_mutex_lock(&lock);
@@ -84,55 +122,75 @@ static void after_fork(void) {
     pthread_mutex_unlock(&turn);
 }
 
-// A child has no worker thread, but condition variables that count one: reset both.
+// A child has no worker threads, but condition variables that count them: reset both.
 static void after_fork_in_child(void) {
-    running = false;
-    pthread_cond_init(&told_worker, NULL);
+    running = 0;
+    pthread_cond_init(&told_workers, NULL);
     pthread_cond_init(&told_caller, NULL);
     after_fork();
 }
 
-// Call with `turn` held, signals and cancellation blocked; the new thread inherits the signal mask.
-static bool start(void) {
+#ifndef TERNARY_PROCESSORS // unless the build states them
+#define TERNARY_PROCESSORS sysconf(_SC_NPROCESSORS_ONLN)
+#endif
+
+// Workers that there can be: one beside the caller for each other processor, and at least one.
+static int32_t most_workers(void) {
+    long processors = TERNARY_PROCESSORS;
+    return processors > TERNARY_MAX_CORES ? TERNARY_MAX_CORES - 1
+           : processors > 2               ? (int32_t)processors - 1
+                                          : 1;
+}
+
+// Call with `turn` held, signals and cancellation blocked; new threads inherit the signal mask. Returns the
+// number of workers.
+static int32_t start(int32_t count) {
     if (!fork_handled) {
         fork_handled = pthread_atfork(before_fork, after_fork, after_fork_in_child) == 0;
     }
-    if (fork_handled && !running) {
-        running = pthread_create(&thread, NULL, run_worker, NULL) == 0;
+    while (fork_handled && running < count && running < most_workers()) {
+        if (pthread_create(threads + running, NULL, run_worker, told + running) != 0) {
+            break;
+        }
+        running++;
     }
-    return running;
+    return running < count ? running : count;
 }
 
-bool ternary_worker_start(void) {
+int32_t ternary_worker_start(int32_t count) {
     shield before = block();
     pthread_mutex_lock(&turn);
-    bool started = start();
+    int32_t started = start(count);
     pthread_mutex_unlock(&turn);
     restore(before);
     return started;
 }
 
-bool ternary_worker_give(ternary_work work, void *context) {
+size_t ternary_worker_give(ternary_work work, void *context, size_t parts) {
     shield before = block();
     if (pthread_mutex_trylock(&turn) == 0) {
-        if (start()) {
+        int32_t given = start(parts < TERNARY_MAX_CORES ? (int32_t)parts - 1 : TERNARY_MAX_CORES - 1);
+        if (given) {
             holder = before;
             pthread_mutex_lock(&lock);
             given_work = work;
             given_context = context;
-            pending = true;
-            pthread_cond_signal(&told_worker);
+            TERNARY_STORE(&pending, given);
+            for (int32_t i = 0; i < given; i++) {
+                TERNARY_STORE(told + i, 1);
+            }
+            pthread_cond_broadcast(&told_workers);
             pthread_mutex_unlock(&lock);
-            return true;
+            return (size_t)given;
         }
         pthread_mutex_unlock(&turn);
     }
     restore(before);
-    return false;
+    return 0;
 }
 
 // Some versions of glibc cancel a thread in pthread_cond_wait although it has disabled that: it leaves with
-// `lock` and `turn` held, and the worker busy.
+// `lock` and `turn` held, and workers busy.
 static void leave(void *unused) {
     (void)unused;
     while (pending) {
@@ -145,6 +203,7 @@ static void leave(void *unused) {
 }
 
 void ternary_worker_wait(void) {
+    look(&pending, &pending, false);
     pthread_mutex_lock(&lock);
     pthread_cleanup_push(leave, NULL);
     while (pending) {
@@ -170,11 +229,13 @@ __attribute__((destructor)) static void stop(void) {
     pthread_mutex_lock(&turn);
     if (running) {
         pthread_mutex_lock(&lock);
-        stopping = true;
-        pthread_cond_signal(&told_worker);
+        TERNARY_STORE(&stopping, 1);
+        pthread_cond_broadcast(&told_workers);
         pthread_mutex_unlock(&lock);
-        pthread_join(thread, NULL);
-        stopping = running = false;
+        while (running) {
+            pthread_join(threads[--running], NULL);
+        }
+        TERNARY_STORE(&stopping, 0);
     }
     pthread_mutex_unlock(&turn);
 }

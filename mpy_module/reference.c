@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The reference backend: portable C for every target. Other backends are tested against it.
 
-#include <string.h>
-
-#include "backends.h"
-#include "numbers.h"
+#include "loops.h"
 
 static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restrict trits) {
     for (size_t vector = 0; vector < vectors; vector++) {
@@ -20,16 +17,6 @@ static void decode(const uint8_t *restrict packed, size_t vectors, int8_t *restr
             }
             trits += TERNARY_LANES;
         }
-    }
-}
-
-static void accumulate(int32_t *restrict sums, const int8_t *restrict x, const int8_t *restrict panel,
-                       size_t depth) {
-    for (size_t k = 0; k < depth; k++) {
-        for (int lane = 0; lane < TERNARY_LANES; lane++) {
-            sums[lane] += panel[lane] * x[k];
-        }
-        panel += TERNARY_LANES;
     }
 }
 
@@ -51,11 +38,6 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
             p->out[row * p->out_stride + lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
         }
     }
-}
-
-static void sums(const ternary_product *p, int32_t *lanes) {
-    memset(lanes, 0, TERNARY_LANES * sizeof(*lanes));
-    accumulate(lanes, p->x, p->panel, p->depth);
 }
 
 static void scores_panel(const ternary_product *p, int32_t shift) {
@@ -89,54 +71,6 @@ static void values(const ternary_product *p, const ternary_mean *means) {
     }
 }
 
-static int32_t total(const int8_t *weights, size_t tokens) {
-    int32_t sum = 0;
-    for (size_t j = 0; j < tokens; j++) {
-        sum += weights[j];
-    }
-    return sum;
-}
-
-static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, int8_t *weights) {
-    int32_t top = -128;
-    for (size_t j = 0; j < tokens; j++) {
-        top = ternary_max(top, row[j]);
-    }
-    for (size_t j = 0; j < tokens; j++) {
-        weights[j] = table[top - row[j]];
-    }
-    int32_t sum = total(weights, tokens);
-    int32_t halvings = ternary_halvings(sum);
-    if (halvings == 0) {
-        return sum;
-    }
-    for (size_t j = 0; j < tokens; j++) {
-        weights[j] = (int8_t)(weights[j] >> halvings);
-    }
-    return total(weights, tokens);
-}
-
-static void softmax(const int8_t *row, size_t rows, size_t tokens, size_t stride, const int8_t *table,
-                    int8_t *weights, int32_t *sums) {
-    for (size_t i = 0; i < rows; i++) {
-        sums[i] = softmax_row(row + i * stride, tokens, table, weights + i * stride);
-    }
-}
-
-static bool no_signs(const int8_t *x, size_t count) {
-    uint32_t seen = 0;
-    size_t i = 0;
-    for (; i + sizeof(seen) <= count; i += sizeof(seen)) {
-        uint32_t word;
-        memcpy(&word, x + i, sizeof(word));
-        seen |= word;
-    }
-    for (; i < count; i++) {
-        seen |= (uint8_t)x[i];
-    }
-    return !(seen & 0x80808080);
-}
-
 static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t depth, int8_t *panel) {
     for (size_t k = 0; k < depth; k++) {
         for (size_t lane = 0; lane < TERNARY_LANES; lane++) {
@@ -151,65 +85,7 @@ static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, i
         memcpy(out, in + row * stride, lanes);
         memset(out + lanes, 0, TERNARY_LANES - lanes);
     }
-}
-
-static void lookup(const int8_t *x, size_t count, const int8_t *table, int8_t *out) {
-    for (size_t i = 0; i < count; i++) {
-        out[i] = table[x[i] + 128];
-    }
-}
-
-static void residual_start(int16_t *restrict residual, const int8_t *restrict y, size_t count,
-                           int32_t shift) {
-    for (size_t i = 0; i < count; i++) {
-        residual[i] = (int16_t)(y[i] * (1 << shift)); // -128 * 2^8 fits
-    }
-}
-
-static void residual_add(int16_t *restrict residual, const int8_t *restrict y, size_t count, int32_t shift) {
-    for (size_t i = 0; i < count; i++) {
-        residual[i] = ternary_sat16(residual[i] + y[i] * (1 << shift));
-    }
-}
-
-static int32_t sum(const int16_t *x, size_t count) {
-    int32_t total = 0; // |total| <= 2^27
-    for (size_t i = 0; i < count; i++) {
-        total += x[i];
-    }
-    return total;
-}
-
-static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
-    uint64_t total = 0;
-    for (size_t i = 0; i < count; i++) {
-        int32_t e = ternary_sat16(x[i] - mean);
-        total += (uint32_t)(e * e);
-    }
-    return total;
-}
-
-static void norm(const ternary_norm *row, const int16_t *x, int8_t *y) {
-    for (size_t i = 0; i < row->width; i++) {
-        int32_t e = ternary_sat16(x[i] - row->mean);
-        int32_t u = ternary_sat16(ternary_shift_right(e * row->gamma[i] * row->factor, row->shift));
-        y[i] = (int8_t)ternary_shift_right(ternary_sat16(u + row->beta[i]), 8);
-    }
-}
-
-static void copy(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride) {
-    for (size_t row = 0; row < rows; row++) {
-        memcpy(to + row * count, from + row * stride, count);
-    }
-}
-
-static void clear(int8_t *to, size_t count) {
-    memset(to, 0, count);
-}
-
-static void prefetch(const void *data, size_t size) {
-    (void)data;
-    (void)size;
+    memset(panel + rows * TERNARY_LANES, 0, (ternary_round_up(rows) - rows) * TERNARY_LANES);
 }
 
 const ternary_backend ternary_reference = {

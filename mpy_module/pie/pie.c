@@ -284,6 +284,7 @@ static void transpose(const int8_t *keys, size_t stride, size_t lanes, size_t de
 static void gather(const int8_t *in, size_t stride, size_t rows, size_t lanes, int8_t *panel) {
     if (lanes == VECTOR && aligned(bits_of(in) | stride | bits_of(panel))) {
         pie_gather(in, stride, rows, panel);
+        clear(panel + rows * VECTOR, (ternary_round_up(rows) - rows) * VECTOR);
     } else {
         ternary_reference.gather(in, stride, rows, lanes, panel);
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Targets of the kernels' tests: modules with `pytestmark = on_every_target` run each test twice, on this machine
-(reference backend) and on the simulated ESP32-S3 (PIE backend). `-m lx7` and `-m "not lx7"` select one.
+"""Targets of the kernels' tests: modules with `pytestmark = on_every_target` run each test on this machine, with the
+default backend ("host") and with each of the others that it can run, and on the simulated ESP32-S3 (PIE backend).
+`-m lx7` and `-m "not lx7"` select one.
 
 `host_only(reason)` marks tests that do not apply to the simulated chip.
 """
@@ -22,12 +23,20 @@ def chip():
     return Lx7Runner(tuple(ternary.OPERATIONS))
 
 
-@pytest.fixture(params=["host", pytest.param("lx7", marks=pytest.mark.lx7)])
+HOST_BACKENDS = ternary.HostRunner().backends()
+
+
+@pytest.fixture(params=["host", *HOST_BACKENDS[1:], pytest.param("lx7", marks=pytest.mark.lx7)])
 def target(request, monkeypatch):
-    """Operations run on each target in turn; its name."""
+    """Operations run on each target in turn; its name, "host" with any backend of the host."""
     if request.param == "lx7":
         monkeypatch.setattr(ternary, "runner", request.getfixturevalue("chip"))
-    return request.param
+        yield "lx7"
+        return
+    number = 0 if request.param == "host" else HOST_BACKENDS.index(request.param)
+    ternary.HostRunner().use_backend(number)
+    yield "host"
+    ternary.HostRunner().use_backend(0)
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ static void sleep_part(void *context, size_t part) {
 int32_t check_abandoned(int32_t *ended) {
     static int32_t done;
     done = 0;
-    bool given = ternary_worker_give(sleep_part, &done);
+    bool given = ternary_worker_give(sleep_part, &done, 2) != 0;
     ternary_worker_settle();
     *ended = done;
     return given;

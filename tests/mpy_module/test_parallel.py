@@ -20,9 +20,10 @@ SANITIZED = bool(os.environ.get("TERNARY_LIBRARY"))
 
 IMPLEMENTATIONS = {
     "none": (),
-    "pthread": ("-DTERNARY_PARALLEL_PTHREAD",),
+    "pthread": ("-DTERNARY_PARALLEL_PTHREAD", "-DTERNARY_PROCESSORS=2"),
     "freertos": ("-DTERNARY_PARALLEL_FREERTOS", FAKE / "fake.c"),
 }
+FOUR = {"four": ("-DTERNARY_PARALLEL_PTHREAD", "-DTERNARY_PROCESSORS=4")}
 CORES = {"none": 1, "pthread": 2, "freertos": 2}
 ROUNDS = 100_000
 CHECKS = """
@@ -50,7 +51,7 @@ loaded = []  # kept loaded: a fake task never ends
 def compiled(name, output, *flags):
     """Implementation `name` with parallel_check.c, written to `output`."""
     sources = (*sorted(build.SOURCE.glob("parallel*.c")), HERE / "parallel_check.c")
-    command = [build.compiler(), *STRICT, *flags, *IMPLEMENTATIONS[name], *sources, "-o", output]
+    command = [build.compiler(), *STRICT, *flags, *(IMPLEMENTATIONS | FOUR)[name], *sources, "-o", output]
     done = subprocess.run(list(map(str, command)), env=PLAIN, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return output
@@ -125,6 +126,30 @@ def test_cores_are_one_at_first_and_clamped(name, shared, tmp_path):
     assert fresh.ternary_cores() == 1
     for wanted, expected in ((2, 2), (1, 1), (3, 2), (0, 1), (2**31 - 1, 2), (-(2**31), 1)):
         assert fresh.ternary_use_cores(wanted) == fresh.ternary_cores() == min(expected, CORES[name])
+
+
+def test_four_processors(folder):
+    """As many workers as there are processors beside the caller's; each part on its own, those beyond on the caller."""
+    flags = build.SANITIZE if SANITIZED else ("-O2",)
+    library = load(compiled("four", folder / "four.so", "-shared", "-fPIC", *flags))
+    for wanted, expected in ((3, 3), (9, 4), (1, 1), (4, 4)):
+        assert library.ternary_use_cores(wanted) == library.ternary_cores() == expected
+    for _ in range(100):
+        assert traced(library, 4) == [(1, 1), (1, 0), (1, 0), (1, 0)]
+        assert traced(library, 3) == [(1, 1), (1, 0), (1, 0)]
+        outer, inner = traced(library, 4, nested=True)
+        assert outer == [(1, 1), (1, 0), (1, 0), (1, 0)]
+        assert inner == [[(1, 1)] * 4] * 4
+    assert library.ternary_use_cores(2) == 2
+    for parts in (2, 3, 4):
+        assert library.check_rounds(2000, 64, parts) == 0
+
+
+def test_four_processors_without_races(folder, thread_sanitizer):
+    program = compiled("four", folder / "four-tsan", *thread_sanitizer)
+    for check in ("rounds", "callers"):
+        done = run(program, check, 1000)
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_part_runs_once_in_its_place(name, library):

@@ -66,8 +66,8 @@ def file_of(side: int) -> Path:
     return BUILD / "models" / f"random_{NAME.format(side=side)}.safetensors"
 
 
-def make_model(side: int) -> None:
-    """Export the network with random weights, calibrated on one picture."""
+def make_model(side: int, name: str = "", path: Path | None = None) -> None:
+    """Export the network, or another of timm's by its name, with random weights, calibrated on one picture."""
     import torch
 
     from trainer.experiments.random_weights import randomize
@@ -77,15 +77,15 @@ def make_model(side: int) -> None:
     from trainer.model.vit import ModelSettings
     from trainer.modelfile.export import export
 
-    name = NAME.format(side=side)
+    name, path = name or NAME.format(side=side), path or file_of(side)
     torch.manual_seed(0)
     pixels = Pixels((0.286, 0.4, 0.5), (0.353, 0.2, 0.3))
     labels = tuple(f"class {index}" for index in range(CLASSES))
     student = Student(Blueprint(name, ModelSettings(name), side, labels, pixels))
     randomize(student)
     calibrate(student.eval(), torch.randint(0, 256, (1, side, side, CHANNELS), dtype=torch.uint8))
-    file_of(side).parent.mkdir(parents=True, exist_ok=True)
-    export(student, file_of(side))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export(student, path)
 
 
 def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:

@@ -45,7 +45,7 @@ CASES = {
         new("b", 18, 0, 127),
         new("B", 2, 0, 15),
         new("b", 54),
-        new("b", 4367),
+        new("b", ternary.linear_scratch(7)),
     ],
     "linear_logits": [
         new("b", 21, -128, 127),
@@ -53,7 +53,7 @@ CASES = {
         new("i", 18, -99, 99),
         new("h", 18, 0, 4095),
         new("i", 54),
-        new("b", 4367),
+        new("b", ternary.linear_scratch(7)),
     ],
     "linear_columns": [
         new("b", 21, -128, 127),
@@ -64,7 +64,7 @@ CASES = {
         new("B", 2, 0, 9),
         new("b", 63),
         2,
-        new("b", 4367),
+        new("b", ternary.linear_scratch(7)),
     ],
     "linear_scratch": [7],
     "prefetch": [new("B", 64, 0, 255)],

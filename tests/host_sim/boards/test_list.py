@@ -78,7 +78,7 @@ def test_a_board_tells_what_it_carries(board):
         answer = ask(board.path)
         assert answer["name"] == "micropython"
         assert answer["version"] == version
-        assert answer["backends"].split(", ")[0] == "reference"
+        assert "reference" in answer["backends"].split(", ")
         assert answer["models"] == [("/models/fashion_mnist.safetensors", MODEL.stat().st_size)]
 
 

@@ -246,3 +246,10 @@ def test_evaluation_counts_what_agrees(tmp_path):
     assert "student in torch" in alone.table() and "exported" not in alone.table()
     with pytest.raises(TrainerError, match=r"x\.safetensors: is for 7 classes .* 28 x 28 x 1, the data has 6 classes"):
         evaluate(MemoryPictures(images, targets % 6, ODD.labels[:6]), tmp_path / "x.safetensors")
+
+
+def test_pictures_shared_between_processes_give_the_same_logits_in_order(student, model_file):
+    model, pictures = open_model(model_file), pictures_of(student, images_for(student.blueprint, 70, seed=6))
+    alone = exported_logits(model, pictures, label="", processes=1)
+    assert len(alone) == 70 and len(np.unique(alone, axis=0)) > 50
+    assert np.array_equal(exported_logits(model, pictures, label="", processes=3), alone)
