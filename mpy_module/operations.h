@@ -62,6 +62,8 @@
         P(side, INT, IN) P(channels, INT, IN)) \
     OPERATION(normalize, 0, "Pixels to int8, may be in place (SPEC 3.5).", \
         P(pixels, U8, IN) P(multiplier, I32, IN) P(offset, I32, IN) P(out, I8, IN_PLACE)) \
+    OPERATION(mean_rows, 0, "Mean of the rows: x [rows, width] to out [width] (SPEC 9.6).", \
+        P(x, I8, IN) P(out, I8, OUT)) \
     OPERATION(topk, 0, "Indices of the largest logits, best first (SPEC 9.4).", \
         P(logits, I32, IN) P(out, I32, OUT))
 // clang-format on

@@ -351,6 +351,13 @@ def lookup(x, table):
 # 9. The network
 
 
+def mean(x):
+    """SPEC 9.6: int8 [rows, width] -> int8 [width]."""
+    rows = [[int(v) for v in row] for row in x]
+    n = len(rows)
+    return narrow(np.array([(2 * sum(column) + n) // (2 * n) for column in zip(*rows, strict=True)]), np.int8)
+
+
 def topk(logits, count):
     """SPEC 9.4: the indices of the `count` largest logits."""
     return sorted(range(len(logits)), key=lambda n: (-int(logits[n]), n))[:count]
@@ -438,12 +445,22 @@ class Network:
         parts = [self.plain(f"head.{part}") for part in ("bias", "multiplier")]
         return linear_logits(self.layernorm("norm", residual[:1]), self.trits("head.weight"), *parts)[0]
 
-    def forward(self, picture):
-        """uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+    def through_blocks(self, picture):
+        """SPEC 9.1, 9.2: uint8 [h, w, 1 or 3] -> int16 [T, D]."""
         residual = self.embed(self.preprocess(picture))
         for i in range(self.architecture["depth"]):
             residual = self.block(f"blocks.{i}", residual)
-        return self.head(residual)
+        return residual
+
+    def features(self, picture):
+        """SPEC 9.5: uint8 [h, w, 1 or 3] -> int8 features by pooling."""
+        rows = self.layernorm("norm", self.through_blocks(picture))
+        token, patches = rows[0], mean(rows[1:])
+        return {"token": token, "mean": patches, "token+mean": np.concatenate([token, patches])}
+
+    def forward(self, picture):
+        """uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+        return self.head(self.through_blocks(picture))
 
 
 def forward(tensors, metadata, picture):

@@ -240,6 +240,13 @@ def normalize(pixels: _Uint8, multiplier: _Int32, offset: _Int32, out: _Int8Out,
     out: int8, written, may be the first argument
     """
 
+def mean_rows(x: _Int8, out: _Int8Out, /) -> None:
+    """Mean of the rows: x [rows, width] to out [width] (SPEC 9.6).
+
+    x: int8, read
+    out: int8, written
+    """
+
 def topk(logits: _Int32, out: _Int32Out, /) -> None:
     """Indices of the largest logits, best first (SPEC 9.4).
 

@@ -66,6 +66,7 @@ CASES = {
     "resize": [np.zeros((4, 5, 1), U8), 5, 1, 1, 0, 4, lambda: Out((3, 3), U8), 3, scratch("resize", 4, 1)],
     "resize_scratch": [4, 1],
     "normalize": [np.zeros((4, 3), U8), np.ones(3, I32), np.zeros(3, I32), lambda: Out((4, 3), I8)],
+    "mean_rows": [np.ones((3, 17), I8), lambda: Out((17,), I8)],
     "topk": [np.zeros(5, I32), lambda: Out((2,), I32)],
 }
 IN_PLACE = {"lookup", "softmax", "normalize"}  # the output may be the first argument itself
