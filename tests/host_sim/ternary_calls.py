@@ -107,6 +107,32 @@ CASES = {
     ],
     "mean_rows": [new("b", 51, -128, 127), new("b", 17)],
     "topk": [new("i", 20, -9, 9), new("i", 4)],
+    "rms_norm": [new("b", 17, -128, 127), new("b", 17)],
+    "gram": [new("b", 51, -99, 99), 17, 2, new("h", 5)],
+    "drop_class": [new("b", 51, -99, 99), new("B", 3, 0, 2), 1],
+    "ridge_fit": [
+        new("b", 51, -99, 99),
+        new("B", 3, 0, 1),
+        new("h", 6, -9999, 9999),
+        new("i", 2, 1, 9999),
+        new("b", 34),
+        new("i", 2),
+        new("i", 2),
+        new("i", 3),
+        new("b", 191),
+    ],
+    "ridge_scratch": [3, 17, 2],
+    "ridge_scores": [
+        new("b", 17, -99, 99),
+        new("b", 34, -99, 99),
+        new("i", 2, 0, 9**9),
+        new("i", 2, -99, 99),
+        new("i", 2),
+    ],
+    "span_fit": [new("b", 51, -99, 99), new("h", 6, -9999, 9999), 1024, new("b", 34), new("i", 3), new("b", 51)],
+    "span_scratch": [2],
+    "span_distance": [new("b", 17, -99, 99), new("b", 34, -99, 99)],
+    "moments": [new("i", 5, -99, 99), new("i", 2)],
 }
 
 
