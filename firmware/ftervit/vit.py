@@ -16,7 +16,8 @@ ROOM = "activations and picture"
 
 class VisionTransformer:
     """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
-    activation_bytes, what activations and scratch take as long as the model lives.
+    digest, CRC-32 and size of the model file in 8 bytes; activation_bytes, what activations and scratch take as long as
+    the model lives.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
@@ -31,7 +32,7 @@ class VisionTransformer:
         self._with_fewer_patches(self._check_room)
         release()  # all that the last model had
         scratch.use(ternary.heap(self.plan.scratch))  # for the layers' first calls
-        self.labels = file.labels
+        self.labels, self.digest = file.labels, file.digest
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
