@@ -92,6 +92,11 @@ bench-train *ARGS: (prepare "train")
 numbers: eval demo sizes stress bench-train bench-s3
     {{ python }} -m trainer numbers
 
+# Measure how well and how fast a board learns what it is shown (ARGS: [MODEL] data.path=FOLDER [--methods])
+[no-exit-message]
+teach-bench *ARGS: (prepare "train") (prepare "lx7") (prepare "demo")
+    {{ python }} -m trainer teach-bench "$@"
+
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")
@@ -110,17 +115,17 @@ romfs *ARGS: (prepare "demo")
 # Build and check an ESP32-S3 board's firmware (ARGS: BOARD, or --check ELF; needs IDF_PATH, MPY_DIR; CAMERA_DIR)
 [no-exit-message]
 firmware *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.setup.esp32 build "$@"
+    @{{ python }} -m host_sim.esp32.firmware build "$@"
 
 # Write built firmware to the board at PORT (BOARD: needed if several are built)
 [no-exit-message]
 flash PORT *BOARD: (prepare "flash")
-    @{{ python }} -m host_sim.setup.esp32 flash "$@"
+    @{{ python }} -m host_sim.esp32.firmware flash "$@"
 
 # Write a model with package, scripts and pictures to /rom of the board at PORT (FILES: more files)
 [no-exit-message]
 deploy PORT MODEL *FILES: (prepare "demo")
-    @{{ python }} -m host_sim.setup.esp32 deploy "$@"
+    @{{ python }} -m host_sim.esp32.firmware deploy "$@"
 
 # Compare a DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix) with the host, bit for bit (minutes)
 [no-exit-message]
@@ -145,6 +150,11 @@ soak *ARGS: (prepare "demo")
 # Run the kernel tests and the simulated core under AddressSanitizer and UndefinedBehaviorSanitizer
 asan: (prepare "kernels")
     {{ python }} -m tests.sanitize
+
+# Fuzz readers and operations under sanitizers; resumes, counts in build/fuzz.json (ARGS: --minutes M, --seed N, --kind KIND)
+[no-exit-message]
+fuzz *ARGS: (prepare "train")
+    @{{ python }} -m host_sim.fuzz "$@"
 
 # Write requirements.lock, versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
 [no-exit-message]

@@ -125,9 +125,15 @@ def open_learner(model):
         learner = Learner(model, POOLING)
         print("new; there is room for %d pictures" % learner.capacity)
         return learner
-    known = ", ".join("%s %d" % pair for pair in learner.counts.items())
+    known = taught(learner)
     print("%s: %s; there is room for %d pictures" % (FILE, known, learner.capacity))
     return learner
+
+
+def taught(learner):
+    """How many pictures each class has."""
+    counts = learner.counts  # MicroPython's dict has no order
+    return ", ".join("%s %d" % (label, counts[label]) for label in learner.labels)
 
 
 def line_of(learner, features, name):
@@ -227,7 +233,7 @@ def main():
         pass
     finally:
         source.close()
-    print("\n%s" % ", ".join("%s %d" % pair for pair in learner.counts.items()))
+    print("\n%s" % taught(learner))
 
 
 if sys.implementation.name == "micropython":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Sizes of a network and their limits (SPEC 10.4), and what follows: shapes between convolutions and of tensors."""
 
+from ftervit.strictjson import shown
+
 SIZES = (
     "img_size",
     "in_chans",
@@ -21,6 +23,7 @@ MAX_IN_FEATURES = 4032  # SPEC 4
 MAX_TOKENS = 2048  # SPEC 7
 MAX_HEAD_WIDTH = 1024  # SPEC 7.1
 MAX_PREFETCH = 8192  # bytes
+MAX_VALUES = 1 << 26  # of an int8 picture between convolutions (SPEC 10.4): all that is planned fits 31 bits
 # Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
 SCALES = {
     "residual_shift": (0, 8),  # SPEC 5.1
@@ -35,12 +38,12 @@ SCALES = {
 PREPROCESSING = {"multiplier": (0, (1 << 22) - 1), "offset": (-(1 << 30), (1 << 30) - 1)}
 
 
-def whole(value, low, high=65535):
+def whole(value: object, low: int, high: int = 65535) -> bool:
     """Whether a value from JSON is a whole number from low to high."""
     return type(value) is int and low <= value <= high
 
 
-def convolutions(sizes):
+def convolutions(sizes: dict) -> list:
     """(field, kernel, stride, padding, channels out) of each convolution of an architecture, in order (SPEC 10.4)."""
     found = [
         ("stem %d" % i, kernel, stride, padding, channels)
@@ -50,7 +53,7 @@ def convolutions(sizes):
     return found + [("patch_size",) + patch + (sizes["embed_dim"],)]
 
 
-def grids(sizes):
+def grids(sizes: dict) -> list[tuple[int, int]]:
     """(side, channels) of the int8 picture and of what each convolution of an architecture makes of it (SPEC 4.6)."""
     side, channels = sizes["img_size"], sizes["in_chans"]
     found = [(side, channels)]
@@ -60,7 +63,7 @@ def grids(sizes):
     return found
 
 
-def stem_problem(sizes):
+def stem_problem(sizes: dict) -> tuple[str, str] | None:
     """`architecture_problem` of the stem alone, before anything is computed with it."""
     stem = sizes.get("stem")
     if type(stem) is not list or len(stem) > MAX_STAGES:
@@ -68,11 +71,11 @@ def stem_problem(sizes):
     for stage in stem:
         if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or 0 in stage[:3]:
             why = "%s is not [channels, kernel, stride, padding], 1 to 65535 each, padding from 0"
-            return "architecture stem", why % (stage,)
+            return "architecture stem", why % shown(stage)
     return None
 
 
-def convolution_problem(sizes):
+def convolution_problem(sizes: dict) -> tuple[str, str] | None:
     """`architecture_problem` of stem and patch embedding (SPEC 4.6)."""
     shapes = grids(sizes)
     for i, (field, kernel, stride, padding, _) in enumerate(convolutions(sizes)):
@@ -89,21 +92,24 @@ def convolution_problem(sizes):
             return field, "kernel %d does not fit a picture of %d" % (kernel, side)
         if new_side > MAX_PICTURE:
             return field, "makes a picture of %d, at most %d" % (new_side, MAX_PICTURE)
+        values = new_side * new_side * shapes[i + 1][1]
+        if values > MAX_VALUES:
+            return field, "makes a picture of %d values, at most %d" % (values, MAX_VALUES)
     return None
 
 
-def architecture_problem(sizes):
+def architecture_problem(sizes: dict) -> tuple[str, str] | None:
     """What is wrong with the metadata `architecture` as (field, why), or None (SPEC 10.4)."""
     if type(sizes) is not dict:
         return "architecture", "must be a JSON object"
     for key in SIZES:
         low = 0 if key == "patch_padding" else 1
         if not whole(sizes.get(key), low):
-            return "architecture " + key, "%s is not a whole number from %d to 65535" % (sizes.get(key), low)
+            return "architecture " + key, "%s is not a whole number from %d to 65535" % (shown(sizes.get(key)), low)
     if type(sizes.get("name")) is not str:
         return "architecture name", "must be a text"
     if sizes.get("pool") != "token":
-        return "architecture pool", "%s, only 'token' is known" % sizes.get("pool")
+        return "architecture pool", "%s, only 'token' is known" % shown(sizes.get("pool"))
     if sizes["in_chans"] not in (1, 3):
         return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
     if sizes["img_size"] > MAX_PICTURE:
@@ -124,24 +130,24 @@ def architecture_problem(sizes):
     return None
 
 
-def padded(size, unit=16):
+def padded(size: int, unit: int = 16) -> int:
     """`size` rounded up to a multiple of `unit`."""
     return (size + unit - 1) // unit * unit
 
 
-def packed_bytes(outputs, inputs):
+def packed_bytes(outputs: int, inputs: int) -> int:
     """Bytes of packed weights of a linear layer (SPEC 2.6)."""
     return padded(outputs) * ((inputs + 4) // 5)
 
 
-def packed_shape(shape):
+def packed_shape(shape: list[int]) -> list[int]:
     """Stored shape of trits with the logical shape [N, K] (SPEC 2.6) or [D] (SPEC 2.7)."""
     if len(shape) == 2:
         return [(shape[0] + 15) // 16, (shape[1] + 4) // 5, 16]
     return [((shape[0] + 15) // 16 + 4) // 5, 16]
 
 
-def product(shape):
+def product(shape: list[int]) -> int:
     """Number of elements of a shape."""
     count = 1
     for size in shape:

@@ -13,6 +13,8 @@ from math import exp
 
 import ternary
 
+from ftervit.layers import put
+
 UNKNOWN = "unknown"  # what predict says of a picture that is like none taught
 CAPACITY = 200  # pictures, where memory allows
 MAX_PICTURES = 1024
@@ -171,7 +173,7 @@ class Learner:
             raise ValueError("x has %d bytes, needs %d" % (len(x), self.width))
         width, at = self.width, self._taught
         end = at + 1
-        self._features[at * width : end * width] = x
+        put(x, self._features[at * width : end * width])
         ternary.gram(self._features[: end * width], width, 1, self._gram[_triangle(at) : _triangle(end)])
         if label not in self.labels:
             self.labels.append(label)

@@ -113,17 +113,17 @@ class FolderPictures(Pictures):
         return cls(root, listing.files, targets, labels, settings, listing.others)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override] # read-only
         """The folder."""
         return str(self.root)
 
     @property
-    def size(self) -> int:
+    def size(self) -> int:  # type: ignore[override] # read-only
         """Side of a picture."""
         return self.settings.size
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override] # read-only
         """1 (grey) or 3."""
         return self.settings.channels
 
@@ -179,6 +179,7 @@ class FolderPictures(Pictures):
         steps = list(pairwise([*range(0, len(self), batch), len(self)]))
         kept = sum(stop <= self.squares.count for _, stop in steps)
         for start, stop in steps[:kept]:
+            assert self.squares.images is not None, "counted squares are kept"
             yield Batch(self.squares.images[start:stop], self.targets[start:stop])
         missing = [list(range(start, stop)) for start, stop in steps[kept:]]
         for (start, stop), images in zip(steps[kept:], self.load(SquareTask(self.settings), missing), strict=True):
@@ -218,7 +219,8 @@ class FolderPictures(Pictures):
         for target, quota in enumerate(quotas(counts.tolist(), validation)):
             members = (self.targets == target).nonzero()[:, 0]
             held_out[members[torch.randperm(len(members), generator=generator)[:quota]]] = True
-        return tuple(self.picked(mask.nonzero()[:, 0].tolist()) for mask in (~held_out, held_out))
+        training, validation_set = (self.picked(mask.nonzero()[:, 0].tolist()) for mask in (~held_out, held_out))
+        return training, validation_set
 
 
 def quotas(counts: Sequence[int], total: int) -> list[int]:

@@ -36,7 +36,7 @@ def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictur
         return open_folder(settings, folders.train, cache).split(settings.validation)
     if not folders.val:
         raise TrainerError(f"{settings.path}: has no val/, so validation must be at least 1")
-    return tuple(open_folder(settings, root, cache) for root in (folders.train, folders.val))
+    return open_folder(settings, folders.train, cache), open_folder(settings, folders.val, cache)
 
 
 def open_test(settings: DataSettings, cache: Path | None = None) -> Pictures:

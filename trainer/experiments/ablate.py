@@ -59,8 +59,8 @@ def claimed(directory: Path) -> Iterator[bool]:
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "claim", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # see training.manifest.locked
+        except (BlockingIOError, PermissionError):
             yield False
         else:
             yield True

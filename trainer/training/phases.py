@@ -170,8 +170,8 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
         if settings.dampening:
             model.dampen(min(1.0, settings.dampening * rate))
 
-    hooks = {"start_epoch": start_epoch, "after_step": after_step}
-    return student, recipe.fit("student", settings, student, distillation(recipe, teacher, student), **hooks)
+    task = distillation(recipe, teacher, student)
+    return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch, after_step=after_step)
 
 
 def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
