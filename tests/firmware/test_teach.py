@@ -3,8 +3,10 @@
 
 import contextlib
 import os
+import select
 import shutil
 import subprocess
+import time
 
 import ftervit
 import numpy as np
@@ -69,10 +71,21 @@ def model():
     return ftervit.VisionTransformer.load(str(next((FIRMWARE / "models").glob("fashion_mnist.safetensors"))))
 
 
+def wait_for(terminal, answer, seconds=60):
+    """What the terminal shows up to the answer; unlike read_until it gives up while other things are shown."""
+    deadline = time.monotonic() + seconds
+    while answer not in terminal.unread:
+        assert time.monotonic() < deadline, f"{answer!r} did not come, only {terminal.unread[-500:]!r}"
+        readable, _, _ = select.select([terminal.fd], [], [], 1)
+        if readable:
+            terminal.unread += os.read(terminal.fd, 4096)
+    return terminal.read_until(answer)
+
+
 def press(terminal, key, answer, seconds=60):
     """Press a key; returns what the terminal shows up to the answer."""
     terminal.send(key)
-    return terminal.read_until(answer, seconds)
+    return wait_for(terminal, answer, seconds)
 
 
 def test_an_evening(kind, folder):
@@ -94,7 +107,7 @@ def test_an_evening(kind, folder):
         assert b"\r\none 2\r\n" in shown
         shown = press(terminal, b"teach.main()\r", b"0_t-shirt_top.pgm  ")
         assert b"taught.learned: one 2, two 1; there is room for 200 pictures" in shown
-        bars = press(terminal, b"p", b"2_pullover.pgm  ") + terminal.read_until(b"two ")
+        bars = press(terminal, b"p", b"2_pullover.pgm  ") + wait_for(terminal, b"two ")
         assert b"one #" in bars
         press(terminal, b"q", b">>> ")
     host = ftervit.Learner(model())
@@ -124,12 +137,12 @@ def test_with_a_camera(own_board, folder):
         press(terminal, b"import teach\r", b"camera: nothing is taught yet", 120)
         press(terminal, b"1", b"one: 1 pictures")
         show(9)
-        for _ in range(2):
-            terminal.read_until(b"camera")
+        for _ in range(3):
+            wait_for(terminal, b"camera")
         press(terminal, b"2", b"two: 1 pictures")
-        terminal.read_until(b"camera  two #")
+        wait_for(terminal, b"camera  two #")
         show(1)
-        terminal.read_until(b"camera  one #")
+        wait_for(terminal, b"camera  one #")
         shown = press(terminal, b"\x03", b">>> ")
         assert b"camera off" in shown and b"one 1, two 1" in shown
     assert (own_board.flash / "off").exists()

@@ -153,7 +153,7 @@ def cifar_draws(
     """`count` training pictures of random classes to teach, and the test pictures of these."""
     rng = np.random.default_rng(1)
     for _ in range(draws):
-        chosen = rng.permutation(sorted(pool))[:classes]
+        chosen = rng.permutation(sorted(pool))[:classes].tolist()
         taught = {label: pool[label][rng.permutation(len(pool[label]))[:count]] for label in chosen}
         yield taught, {label: test[label] for label in chosen}
 
