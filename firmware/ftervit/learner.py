@@ -26,7 +26,7 @@ SPAN_RIDGE = 1024
 MAX_DIRECTIONS = 40
 # Directions fill a file of 4 KB and 1 KB a class, up to 512 bytes, and 64 bytes a class, for all else.
 FIXED_ROOM, CLASS_ROOM = 4096 - 512, 1024 - 64
-SHARPNESS = 64, 4096  # 8 fractional bits
+SHARPNESS = 768, 1216  # 8 fractional bits
 LEFT_FREE = 8192  # bytes of heap that the room for pictures leaves to others
 
 
@@ -71,7 +71,7 @@ class Head:
         self.sharpness = sharpness_of(moments[0], moments[1])
         ternary.span_fit(features, gram, SPAN_RIDGE, self.directions, numbers, scratch)
         ternary.moments(numbers, moments)
-        self.limit, self.spread = moments[0] + 2 * moments[1], moments[1]
+        self.limit, self.spread = moments[0] + 9 * moments[1] // 4, moments[1]
 
     def __call__(self, x):
         """Scores int32 [classes], 16 fractional bits, and distance of features int8 [width]."""

@@ -3,7 +3,7 @@
 
 Accuracies are of the integer Learner itself, on features that the shipped kernels compute from the pictures. Costs are
 modelled on the simulated ESP32-S3; they do not include the interpreter. Heap is measured on the virtual board (unix),
-whose pointers are twice as wide as a chip's.
+whose pointers are twice as wide as a chip's; the package's own code counts.
 """
 
 import functools
@@ -23,7 +23,7 @@ from trainer.package import import_ftervit
 from trainer.paths import BUILD, ROOT
 
 CAMERA, CIFAR = "esp32-camera", "cifar-10"
-SPLITS = 20  # of the camera's pictures
+SPLITS, SPLITS_LEFT_OUT = 20, 30  # of the camera's pictures
 POOL = 100  # pictures of each CIFAR-10 class that are taught from
 # Random classes and pictures: (classes, pictures of each, draws).
 CIFAR_TASKS = {"cifar10_10x50": (10, 50, 5), "cifar10_5x5": (5, 5, 50)}
@@ -138,10 +138,10 @@ def accuracy(learner: Any, tested: dict[str, np.ndarray]) -> float:
     return 100 * float(np.mean([np.mean([a == label for a in answers(learner, x)[0]]) for label, x in tested.items()]))
 
 
-def camera_draws(by_class: dict[str, np.ndarray], count: int, draws: int = SPLITS) -> Iterator[tuple[dict, dict]]:
+def camera_draws(by_class: dict[str, np.ndarray], count: int, draws: int | None = None) -> Iterator[tuple[dict, dict]]:
     """`count` pictures of each class to teach, and the others."""
     rng = np.random.default_rng(0)
-    for _ in range(draws):
+    for _ in range(draws or SPLITS):
         order = {label: rng.permutation(len(x)) for label, x in by_class.items()}
         taught = {label: x[order[label][:count]] for label, x in by_class.items()}
         yield taught, {label: x[order[label][count:]] for label, x in by_class.items()}
@@ -224,7 +224,7 @@ def costs(path: Path, pooling: str) -> dict[str, float]:
         model = package.VisionTransformer.load(str(path))
         picture = ternary.heap(model.img_size**2 * model.in_chans)
         rng = np.random.default_rng(0)
-        picture[:] = rng.integers(-128, 128, len(picture)).astype(np.int8).tobytes()
+        np.asarray(picture)[:] = rng.integers(-128, 128, len(picture))
         learner = package.Learner(model, pooling, COST["pictures"])
         for number in range(COST["pictures"] - 1):
             x = np.clip(rng.normal(0, 32, learner.width), -128, 127).astype(np.int8)
@@ -246,12 +246,12 @@ def costs(path: Path, pooling: str) -> dict[str, float]:
 
 HEAP_SCRIPT = """
 import gc
-from ftervit import Learner, VisionTransformer, learner as _
-from ftervit import learned
+from ftervit import VisionTransformer
 model = VisionTransformer.load("{model}")
 def used():
     gc.collect(); return gc.mem_alloc()
 start = used()
+from ftervit import Learner
 learner = Learner.load("few.learned", model, False)
 learner.decide(bytes(learner.width))
 print("predict", used() - start)
@@ -330,8 +330,8 @@ def bench(path: Path, data: Path, pooling: str, test_images: int, table: bool, s
         scores = [accuracy(teach(backbone.learner(), a), b) for a, b in cifar_draws(pool, test, *task)]
         result[name] = float(np.mean(scores))
     say("unknown ...")
-    unknown = {"esp32_camera_20": left_out(backbone, camera_draws(seen, 20, 30))}
-    unknown["esp32_camera_10"] = left_out(backbone, camera_draws(seen, 10, 30))
+    unknown = {"esp32_camera_20": left_out(backbone, camera_draws(seen, 20, SPLITS_LEFT_OUT))}
+    unknown["esp32_camera_10"] = left_out(backbone, camera_draws(seen, 10, SPLITS_LEFT_OUT))
     unknown["cifar10_50"] = left_out(backbone, cifar_draws(pool, test, 10, 50, 5))
     result["unknown"] = unknown
     for key in ("known_kept", "unknown_found"):
