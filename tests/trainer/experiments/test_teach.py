@@ -60,7 +60,7 @@ def test_all_figures(data, model, tmp_path, monkeypatch, capsys):
     )
     assert not cli.main()
     found = json.loads(output.read_text())
-    assert found["esp32_camera_3x10"] == 100
+    assert found["esp32_camera_3x10"] > 90
     assert found["cifar10_10x50"] > 50 and found["cifar10_5x5"] > 50
     assert found["model"] == "colour.safetensors" and len(found["model_crc32"]) == 8
     for key in ("known_kept", "unknown_found"):
