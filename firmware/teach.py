@@ -2,20 +2,28 @@
 # Teaches the board what you show it: mpremote connect PORT mount firmware repl, then import teach, later teach.main().
 # Keys: 1 to 9 teach the picture that is seen as that class, u takes the last one back, f and a digit forget a class,
 # s saves, q or Ctrl-C ends. What was saved is there at the next start.
-# Pictures come from the camera (pins and size: classify_camera.py), or without one from PICTURES: n and p turn pages.
-# Change first: NAMES, of the classes of keys 1 to 9; MODEL, a model file (None: the first in models/, here or in /rom).
+# Pictures come from the camera, or without one from the folder PICTURES: n and p turn pages.
+# Change first: NAMES, of the classes of keys 1 to 9; MODEL, a model file (None: the first in models/, here or in /rom);
+# BOARD, PINS, SIZE, FORMAT, ORDER: of the camera, as in classify_camera.py.
 
 import os
 import select
 import sys
 
 from ftervit import Learner, VisionTransformer, read_image
+from ftervit.camera import Camera, CameraError
 
 NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MODEL = None
 POOLING = "token"
 FILE = "taught.learned"
 PICTURES = "images"
+BOARD = ""
+PINS = {}
+SIZE = "R240X240"
+FORMAT = None
+ORDER = None
+ENDINGS = ".pgm", ".ppm", ".jpg", ".jpeg"
 BAR = 10  # characters of a bar at 100 %
 LINE = 79  # characters of the live line
 HELP = "1-9 teach, u undo, f1-f9 forget, s save, q quit"
@@ -28,7 +36,7 @@ def found(folder, endings):
             names = sorted(os.listdir(place + folder))
         except OSError:
             continue
-        names = [name for name in names if name.endswith(endings)]
+        names = [name for name in names if name.lower().endswith(endings)]
         if names:
             return [place + folder + "/" + name for name in names]
     return []
@@ -47,7 +55,7 @@ class Keys:
 
 
 class Frames:
-    """Pictures of the camera, a new one each time."""
+    """Pictures of a ftervit.camera.Camera, a new one each time."""
 
     live, name = True, "camera"
 
@@ -55,20 +63,15 @@ class Frames:
         self._camera = camera
 
     def image(self):
-        """An Image, or None if no frame came."""
-        from classify_camera import to_image
-
-        frame = self._camera.capture()
-        if frame is None:
-            return None
-        return to_image(frame, self._camera.get_pixel_width(), self._camera.get_pixel_height())
+        """The next frame as an Image."""
+        return self._camera.image()
 
     def turn(self, pages):
         """There is nothing to turn."""
 
     def close(self):
         """Switch the camera off."""
-        self._camera.deinit()
+        self._camera.close()
 
 
 class Album:
@@ -101,20 +104,17 @@ class Album:
 
 
 def source_for(model):
-    """The camera, or else the folder; None after printing what is missing."""
+    """The camera, or else the folder; None after printing what is missing. Raises CameraError."""
     try:
         import camera  # noqa: F401
     except ImportError:
-        paths = found(PICTURES, (".pgm", ".ppm"))
+        paths = found(PICTURES, ENDINGS)
         if paths:
             print("no camera: pictures of %s/, n and p turn pages" % PICTURES)
             return Album(paths)
-        print("teach.py: no camera, and no pictures (.pgm, .ppm) in %s/ or /rom/%s/" % (PICTURES, PICTURES))
+        print("teach.py: no camera, and no pictures (.pgm, .ppm, .jpg) in %s/ or /rom/%s/" % (PICTURES, PICTURES))
         return None
-    from classify_camera import open_camera
-
-    opened = open_camera(model.in_chans == 1)
-    return None if opened is None else Frames(opened)
+    return Frames(Camera(model.in_chans == 1, BOARD, FORMAT, ORDER, SIZE, PINS))
 
 
 def open_learner(model):
@@ -216,9 +216,16 @@ def main():
     except (MemoryError, ValueError) as error:
         print("teach.py: %s" % error)
         return
-    source = source_for(model)
-    if source is None:
-        return
+    try:
+        source = source_for(model)
+        if source is not None:
+            follow(learner, source)
+    except CameraError as error:
+        print("\nteach.py: %s" % error)
+
+
+def follow(learner, source):
+    """See, show and do what the keys say, until q or Ctrl-C."""
     print(HELP)
     session, keys = Session(learner, source), Keys()
     try:

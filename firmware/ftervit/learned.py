@@ -8,7 +8,7 @@ from errno import ENOENT
 
 import ternary
 
-from ftervit.learner import MAX_CLASSES, MAX_PICTURES, SHARPNESS, Head, check_label, directions_of
+from ftervit.ridge import MAX_CLASSES, MAX_PICTURES, SHARPNESS, Head, check_label, directions_of
 
 MAGIC = b"ftlearnt"
 VERSION = 1

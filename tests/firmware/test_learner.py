@@ -10,7 +10,7 @@ from math import exp
 import ftervit
 import numpy as np
 import pytest
-from ftervit import learned, learner
+from ftervit import learned, learner, ridge
 
 from tests import oracle
 from tests.firmware.test_equality import POOLINGS
@@ -206,8 +206,8 @@ def test_saved_without_pictures(model, tmp_path):
 @pytest.mark.parametrize(("width", "classes", "count"), [(192, 20, 200), (192, 3, 30), (320, 20, 200), (96, 1, 200)])
 def test_sizes_of_files(width, classes, count):
     """At most 4 KB and 1 KB a class to predict, and 64 KB for 200 pictures of 320 features."""
-    directions = learner.directions_of(count, width, classes)
-    to_predict = learned.SIZE + classes * (10 + width + 1 + learner.MAX_LABEL) + directions * width
+    directions = ridge.directions_of(count, width, classes)
+    to_predict = learned.SIZE + classes * (10 + width + 1 + ridge.MAX_LABEL) + directions * width
     assert to_predict <= 4096 + 1024 * classes
     assert count * (width + 1) <= 65536
 

@@ -122,7 +122,7 @@ def test_with_a_camera(own_board, folder):
     frames, lib = own_board.flash / "frames", own_board.flash / "lib"
     frames.mkdir()
     lib.mkdir(exist_ok=True)
-    (lib / "camera.py").write_text(FAKE.format(wait='name = "grey.bin"'))
+    (lib / "camera.py").write_text(FAKE.format(wait='name = "grey.bin"', names=[], barless=True))
 
     def show(number):
         image = ftervit.read_image(str(IMAGES[number]))
@@ -152,7 +152,9 @@ def test_what_is_missing_is_said(own_board, folder):
     with repl(own_board, folder) as terminal:
         shutil.rmtree(folder / "images")
         press(
-            terminal, b"import teach\r", b"teach.py: no camera, and no pictures (.pgm, .ppm) in images/ or /rom/images/"
+            terminal,
+            b"import teach\r",
+            b"teach.py: no camera, and no pictures (.pgm, .ppm, .jpg) in images/ or /rom/images/",
         )
         (folder / "taught.learned").write_bytes(b"ftlearnt" + bytes(60))
         press(terminal, b"teach.main()\r", b"teach.py: taught.learned: version: is 0, this reader knows 1")
