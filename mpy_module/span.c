@@ -13,7 +13,7 @@ static uint64_t scratch_bytes(uint64_t directions) {
 // The distance of a picture with product `square` with itself, 14 fractional bits, given what the directions
 // explain of it, 28 fractional bits.
 static int32_t distance_of(int32_t square, uint64_t explained) {
-    int64_t left = ((int64_t)square << 2) - (int64_t)(explained >> 12);
+    int64_t left = 4 * (int64_t)square - (int64_t)(explained >> 12);
     return left < 0 ? 0 : ternary_sat32(left);
 }
 
