@@ -7,7 +7,7 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, Scratch, TernaryHead, TernaryLayerNorm
+from ftervit.layers import Block, PatchEmbed, Scratch, TernaryHead, TernaryLayerNorm, put
 
 try:
     from _thread import allocate_lock
@@ -17,11 +17,14 @@ try:
 except ImportError:  # a board without threads
     TAKING = None  # type: ignore[assignment]
 
+# SPEC 9.5.
+POOLINGS = ("token", "mean", "token+mean")
 ROOM = "activations and picture"
 
 
 class VisionTransformer:
-    """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names.
+    """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
+    digest, CRC-32 and size of the model file in 8 bytes.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names. A model owns the memory
     that it computes in: models do not disturb each other, and a model that is computing refuses a second picture with
@@ -40,7 +43,7 @@ class VisionTransformer:
         self._with_fewer_patches(self._check_room)
         self._scratch = scratch = Scratch()
         scratch.use(None, ternary.heap(self.plan.scratch))  # for the layers' first calls
-        self.labels = file.labels
+        self.labels, self.digest = file.labels, file.digest
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
@@ -182,10 +185,44 @@ class VisionTransformer:
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
         return self._alone(self._logits, picture)
 
-    def _logits(self, picture):
-        x, width = self._embed(picture), self.embed_dim
+    def feature_count(self, pooling="token"):
+        """Values that `features` gives; ValueError for a pooling that there is not."""
+        if pooling not in POOLINGS:
+            raise ValueError("pooling is %r, needs one of %s" % (pooling, ", ".join(POOLINGS)))
+        return self.embed_dim * (1 + (pooling == POOLINGS[2]))
+
+    def features(self, picture, pooling="token", out=None):
+        """int8 picture [img_size, img_size, in_chans] -> int8 features behind the final norm (SPEC 9.5).
+
+        pooling: "token", the class token's; "mean", the mean of the patch tokens; "token+mean", both; out: int8
+        [feature_count(pooling)], returned, by default new memory.
+        """
+        count = self.feature_count(pooling)
+        if out is None:
+            out = ternary.heap(count)
+        if len(out) != count:
+            raise ValueError("out has %d bytes, needs %d" % (len(out), count))
+        return self._alone(lambda taken: self._features(taken, pooling, out), picture)
+
+    def _features(self, picture, pooling, out):
+        x, width = self._through_blocks(picture), self.embed_dim
+        if pooling != "mean":
+            token = out[:width]
+            put(self.norm(x[:width], token), token)
+        if pooling != "token":
+            patches = self._scratch.work.mixed[: len(x) - width]  # type: ignore[union-attr]
+            ternary.mean_rows(self.norm(x[width:], patches), out[len(out) - width :])
+        return out
+
+    def _through_blocks(self, picture):
+        """int8 picture -> int16 residual stream [tokens, embed_dim] behind the last block (SPEC 9.2)."""
+        x = self._embed(picture)
         for block in self.blocks:
             x = block(x, x)
+        return x
+
+    def _logits(self, picture):
+        x, width = self._through_blocks(picture), self.embed_dim
         x = self.norm(x[:width], self._scratch.work.branch[:width])  # type: ignore[union-attr]
         outputs = getattr(self.head, "out_features", self.plan.sizes["num_classes"])
         return self.head(x, ternary.heap(4 * outputs, "i"))  # read by Python, not by layers

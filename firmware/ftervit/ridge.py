@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What a Learner's head is made of (SPEC 12), and its limits."""
+
+import ternary
+
+UNKNOWN = "unknown"  # what predict says of a picture that is like none taught
+MAX_PICTURES = 1024
+MAX_CLASSES = 100
+MAX_LABEL = 48  # bytes
+# SPEC 12.11; ridges have 14 fractional bits.
+RIDGES = (1024, 8192)
+SPAN_RIDGE = 1024
+MAX_DIRECTIONS = 32
+# Directions fill a file of 4 KB and 1 KB a class, up to 512 bytes, and 64 bytes a class, for all else.
+FIXED_ROOM, CLASS_ROOM = 4096 - 512, 1024 - 64
+SHARPNESS = 768, 1216  # 8 fractional bits
+
+
+def directions_of(pictures, width, classes):
+    """How many directions a head has (SPEC 12.11)."""
+    return max(1, min(pictures, MAX_DIRECTIONS, (FIXED_ROOM + classes * (CLASS_ROOM - width)) // width))
+
+
+class Head:
+    """What decides (SPEC 12.5 to 12.10), in integers.
+
+    weights: int8 [classes, width]; multiplier, bias: int32 [classes]; directions: int8 [m, width]; limit, spread: of
+    distances, 16 fractional bits; sharpness: 8 fractional bits.
+    """
+
+    def __init__(self, width, classes, directions):
+        self.width, self.classes = width, classes
+        self.weights = ternary.heap(classes * width)
+        self.multiplier, self.bias = ternary.heap(4 * classes, "i"), ternary.heap(4 * classes, "i")
+        self.directions = ternary.heap(directions * width)
+        self.limit, self.spread, self.sharpness = 0, 0, SHARPNESS[0]
+
+    def fit(self, features, labels, gram, scratch):
+        """Fit everything to features int8 [n, width], their classes uint8 [n] and products (SPEC 12.2)."""
+        count = len(labels)
+        numbers = ternary.heap(4 * count, "i")
+        ridges, moments = ternary.heap(4 * len(RIDGES), "i"), ternary.heap(8, "i")
+        for i, ridge in enumerate(RIDGES):
+            ridges[i] = ridge
+        ternary.ridge_fit(features, labels, gram, ridges, self.weights, self.multiplier, self.bias, numbers, scratch)
+        ternary.moments(numbers, moments)
+        self.sharpness = sharpness_of(moments[0], moments[1])
+        ternary.span_fit(features, gram, SPAN_RIDGE, self.directions, numbers, scratch)
+        ternary.moments(numbers, moments)
+        self.limit, self.spread = moments[0] + 9 * moments[1] // 4, moments[1]
+
+    def __call__(self, x):
+        """Scores int32 [classes], 16 fractional bits, and distance of features int8 [width]."""
+        scores = ternary.heap(4 * self.classes, "i")
+        ternary.ridge_scores(x, self.weights, self.multiplier, self.bias, scores)
+        return scores, ternary.span_distance(x, self.directions)
+
+
+def sharpness_of(mean, deviation):
+    """SPEC 12.10: by how much scores of 1 raise the odds, from the margins of pictures left out."""
+    low, high = SHARPNESS
+    if mean <= 0:
+        return low
+    return max(low, min(high, (mean << 25) // (deviation * deviation + 1)))
+
+
+def check_label(label):
+    """ValueError unless a class may have this name."""
+    if type(label) is not str:
+        raise ValueError("label is %r, must be a text" % (label,))
+    size = len(label.encode())
+    if not 1 <= size <= MAX_LABEL:
+        raise ValueError("label has %d bytes, needs 1..%d" % (size, MAX_LABEL))
+    if label == UNKNOWN:
+        raise ValueError("label is '%s', which is what predict says of pictures that are like none taught" % UNKNOWN)
+    if label != label.strip() or min(label.encode()) < 32:
+        raise ValueError("label %r begins or ends with a space, or has a control character" % label)
