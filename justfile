@@ -37,9 +37,9 @@ format: (prepare "lint")
     .venv/bin/ruff format .
     find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
 
-# Measure the shipped model on all 10,000 test pictures (writes build/eval.json)
+# Measure the shipped model on all 10,000 test pictures (writes build/eval.json), or MODEL (build/eval-NAME.json)
 [no-exit-message]
-eval *ARGS: (prepare "eval")
+eval *ARGS: (prepare "eval") (prepare "lx7")
     {{ python }} -m trainer evaluate "$@"
 
 # Train the shipped model; resumes where it was interrupted (ARGS: --config FILE, section.key=value ...)

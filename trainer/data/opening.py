@@ -3,9 +3,10 @@
 
 from pathlib import Path
 
+from trainer.data.archive import data_root
 from trainer.data.base import Pictures
-from trainer.data.fashion_mnist import load_fashion_mnist
-from trainer.data.listing import check_same_classes, layout
+from trainer.data.fashion_mnist import FASHION_MNIST_LABELS, load_fashion_mnist
+from trainer.data.listing import Folder, check_same_classes, labels_of, layout, subfolders
 from trainer.data.memory import MemoryPictures
 from trainer.data.settings import DataSettings
 from trainer.errors import TrainerError
@@ -17,33 +18,45 @@ def open_fashion_mnist(settings: DataSettings, split: str) -> MemoryPictures:
     return load_fashion_mnist(split, directory, settings.shift, settings.hflip > 0)
 
 
-def open_folder(settings: DataSettings, root: Path, cache: Path | None) -> Pictures:
+def open_folder(settings: DataSettings, root: Folder, cache: Path | None) -> Pictures:
     """The readable pictures of a folder."""
     # Imported here: Fashion-MNIST does not need timm's augmentation.
+    if settings.in_memory:
+        from trainer.data.loaded import LoadedPictures
+
+        return LoadedPictures.open(root, settings, cache)
     from trainer.data.folder import FolderPictures
 
     return FolderPictures.open(root, settings).check(cache)
 
 
+def labels_of_data(settings: DataSettings) -> tuple[str, ...]:
+    """The labels of the classes, without a look at any picture."""
+    if settings.source == "fashion_mnist":
+        return FASHION_MNIST_LABELS
+    root = data_root(settings.path)
+    return labels_of(root, subfolders(layout(root).train))
+
+
 def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictures, Pictures]:
-    """(training, validation). cache: folder that keeps which files are readable."""
+    """(training, validation). cache: folder that keeps which files are readable, and squares."""
     if settings.source == "fashion_mnist":
         return open_fashion_mnist(settings, "train").split(settings.validation)
-    folders = layout(Path(settings.path).expanduser())
+    folders = layout(data_root(settings.path))
     if folders.val:
         check_same_classes(folders.train, folders.val)
     if settings.validation:
         return open_folder(settings, folders.train, cache).split(settings.validation)
     if not folders.val:
         raise TrainerError(f"{settings.path}: has no val/, so validation must be at least 1")
-    return tuple(open_folder(settings, root, cache) for root in (folders.train, folders.val))
+    return open_folder(settings, folders.train, cache), open_folder(settings, folders.val, cache)
 
 
 def open_test(settings: DataSettings, cache: Path | None = None) -> Pictures:
     """The test pictures: t10k; test/ or, where there is none, val/; without either the validation pictures."""
     if settings.source == "fashion_mnist":
         return open_fashion_mnist(settings, "t10k")
-    folders = layout(Path(settings.path).expanduser())
+    folders = layout(data_root(settings.path))
     root = folders.test or folders.val
     if root is None:
         return open_data(settings, cache)[1]

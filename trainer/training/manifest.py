@@ -167,12 +167,16 @@ def trains_teacher(config: Config, directory: Path) -> bool:
 
     That goes on then, even if the teacher has since been kept where the settings look for one.
     """
-    return config.teacher.training is not None and checkpoint_path(directory, "teacher").exists()
+    trained = config.teacher is not None and config.teacher.training is not None
+    return trained and checkpoint_path(directory, "teacher").exists()
 
 
 def given_weights(config: Config, directory: Path) -> dict[str, str | None]:
     """Digests of the files of weights that a run begins with, None for one that is not there or not used."""
-    teacher, named = config.teacher.checkpoint, (config.teacher.model.checkpoint, config.model.checkpoint)
+    named = [config.model.checkpoint, config.student.weights]
+    teacher = config.teacher.checkpoint if config.teacher else ""
+    if config.teacher:
+        named.append(config.teacher.model.checkpoint)
     weights = {name: file_digest(ROOT / name) for name in named if name}
     if teacher:
         weights[teacher] = None if trains_teacher(config, directory) else file_digest(ROOT / teacher)
