@@ -146,6 +146,11 @@ soak *ARGS: (prepare "demo")
 asan: (prepare "kernels")
     {{ python }} -m tests.sanitize
 
+# Fuzz readers and operations under sanitizers; resumes, counts in build/fuzz.json (ARGS: --minutes M, --seed N, --kind KIND)
+[no-exit-message]
+fuzz *ARGS: (prepare "train")
+    @{{ python }} -m host_sim.fuzz "$@"
+
 # Write requirements.lock, versions and hashes of all packages (ARGS: --upgrade, --upgrade-package NAME)
 [no-exit-message]
 lock *ARGS:

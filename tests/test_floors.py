@@ -28,7 +28,7 @@ FLOORS = {
         ("setup.esp32_check", "chip.runner"),
         ("setup.esp32", "ternary"),
         ("boards", "stubs"),
-        ("chip",),
+        ("chip", "fuzz"),
     ),
     "trainer": (
         ("errors", "paths"),

@@ -270,6 +270,18 @@ class Config:
         return values
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """tomllib.loads; ValueError also for what is nested too deep, or a number of thousands of digits."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("lists or tables are nested too deep") from None
+    except ValueError:
+        raise ValueError("a number has thousands of digits") from None
+
+
 def override(values: dict[str, Any], text: str) -> None:
     """Apply "section.key=value" to a configuration's plain values; the value is TOML, or else a text."""
     path, equals, value = text.partition("=")
@@ -277,7 +289,7 @@ def override(values: dict[str, Any], text: str) -> None:
     if not equals or not all(keys):
         raise TrainerError(f"{text!r} is not of the form section.key=value")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value
     for key in keys[:-1]:
@@ -292,12 +304,12 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     Raises TrainerError that names the file and the section, key or line.
     """
     try:
-        values = tomllib.loads(path.read_text())
+        values = parse_toml(path.read_text())
         for change in changes:
             override(values, change)
         config = build(Config, values)
     except OSError as error:
         raise TrainerError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TrainerError) as error:
+    except (ValueError, TrainerError) as error:  # UnicodeDecodeError and TOMLDecodeError are ValueErrors
         raise TrainerError(f"{path}: {error}") from None
     return dataclasses.replace(config, source=path)

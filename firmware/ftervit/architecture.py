@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Sizes of a network and their limits (SPEC 10.4), and what follows: shapes between convolutions and of tensors."""
 
+from ftervit.strictjson import shown
+
 SIZES = (
     "img_size",
     "in_chans",
@@ -21,6 +23,7 @@ MAX_IN_FEATURES = 4032  # SPEC 4
 MAX_TOKENS = 2048  # SPEC 7
 MAX_HEAD_WIDTH = 1024  # SPEC 7.1
 MAX_PREFETCH = 8192  # bytes
+MAX_VALUES = 1 << 26  # of an int8 picture between convolutions (SPEC 10.4): all that is planned fits 31 bits
 # Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
 SCALES = {
     "residual_shift": (0, 8),  # SPEC 5.1
@@ -68,7 +71,7 @@ def stem_problem(sizes):
     for stage in stem:
         if type(stage) is not list or len(stage) != 4 or not all(whole(size, 0) for size in stage) or 0 in stage[:3]:
             why = "%s is not [channels, kernel, stride, padding], 1 to 65535 each, padding from 0"
-            return "architecture stem", why % (stage,)
+            return "architecture stem", why % shown(stage)
     return None
 
 
@@ -89,6 +92,9 @@ def convolution_problem(sizes):
             return field, "kernel %d does not fit a picture of %d" % (kernel, side)
         if new_side > MAX_PICTURE:
             return field, "makes a picture of %d, at most %d" % (new_side, MAX_PICTURE)
+        values = new_side * new_side * shapes[i + 1][1]
+        if values > MAX_VALUES:
+            return field, "makes a picture of %d values, at most %d" % (values, MAX_VALUES)
     return None
 
 
@@ -99,11 +105,11 @@ def architecture_problem(sizes):
     for key in SIZES:
         low = 0 if key == "patch_padding" else 1
         if not whole(sizes.get(key), low):
-            return "architecture " + key, "%s is not a whole number from %d to 65535" % (sizes.get(key), low)
+            return "architecture " + key, "%s is not a whole number from %d to 65535" % (shown(sizes.get(key)), low)
     if type(sizes.get("name")) is not str:
         return "architecture name", "must be a text"
     if sizes.get("pool") != "token":
-        return "architecture pool", "%s, only 'token' is known" % sizes.get("pool")
+        return "architecture pool", "%s, only 'token' is known" % shown(sizes.get("pool"))
     if sizes["in_chans"] not in (1, 3):
         return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
     if sizes["img_size"] > MAX_PICTURE:

@@ -2,10 +2,10 @@
 """Reader of the model file (SPEC 10). Checks all of it, builds no tree, hands out views of the file itself."""
 
 import gc
-import json
 from array import array
 from binascii import crc32
-from errno import ENODEV, ENOENT
+from errno import EISDIR, ENODEV, ENOENT
+from os import stat
 
 import ternary
 
@@ -18,6 +18,7 @@ from ftervit.architecture import (
     padded,
     product,
 )
+from ftervit.strictjson import COMMA, LONGEST_LIST, Scanner, parse, shown
 
 try:
     from uctypes import addressof
@@ -42,6 +43,16 @@ METADATA = (
 ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
 LARGEST_FILE = (1 << 31) - 1
 LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
+LARGEST_RANK = 8  # dimensions of a shape
+
+
+def open_file(path):
+    """Open a file for reading; OSError for a folder, which MicroPython opens like a file."""
+    file = open(path, "rb")
+    if stat(path)[0] & 0xF000 == 0x4000:
+        file.close()
+        raise OSError(EISDIR)
+    return file
 
 
 def open_named(path):
@@ -50,16 +61,16 @@ def open_named(path):
     The OSError of a file that cannot be opened names it on MicroPython too.
     """
     try:
-        return open(path, "rb")
+        return open_file(path)
     except OSError as error:
         number = error.errno
     try:
         # ENODEV: a root directory without a file system.
         if number in (ENOENT, ENODEV) and not str(path).startswith("/"):
-            return open(ROM + str(path), "rb")
+            return open_file(ROM + str(path))
     except OSError:
         pass
-    raise OSError(number, "%s cannot be opened" % path)
+    raise OSError(number, "%s %s" % (path, "is a folder" if number == EISDIR else "cannot be opened"))
 
 
 def check_room(needed, what):
@@ -155,7 +166,8 @@ class ModelFile:
         self._scales = self._json("scales")
         if type(self._scales) is not dict:
             self.refuse("scales", "must be a JSON object")
-        self._shapes = self._metadata.pop("shapes").replace(" ", "")
+        if hasattr(gc, "mem_free"):
+            gc.collect()  # or else what stays lies behind what reading the header left
 
     def refuse(self, field, why):
         """Raise the ValueError for a breach of the format."""
@@ -174,90 +186,78 @@ class ModelFile:
             self.refuse("header length", "%d: data would not start on a multiple of 16" % length)
         # As much again for what is read from it (a list of many labels, all scales).
         check_room(2 * length, self.path + ": header")
-        self._header = bytes(self._data[8 : 8 + length])
-        for byte in self._header:
+        text = bytes(self._data[8 : 8 + length])
+        for byte in text:
             if not 32 <= byte <= 126:
                 self.refuse("header", "byte %d is not printable ASCII" % byte)
-        self._base, self._cut = 8 + length, 0
-        self._metadata = {}  # type: dict[str, str]
+        self._base = 8 + length
+        self._metadata = {}  # type: dict[str, bytes]
         self._crc32_at = 0
-        position = self._expect(0, b'{"__metadata__":{', "header")
+        header = Scanner(text, "header", self.refuse)
+        header.expect(b'{"__metadata__":{')
         while True:
-            key, position = self._string(position, "header")
-            position = self._expect(position, b":", key)
-            if key == "crc32":
-                self._crc32_at = position + 1
-            value, position = self._string(position, key)
+            key = header.key()
             if key in self._metadata or key not in METADATA:
                 self.refuse(key, "unknown or repeated metadata")
-            self._metadata[key] = value
-            if self._header[position : position + 1] != b",":
+            header.expect(b":", key)
+            if key == "crc32":
+                self._crc32_at = header.at + 1
+            self._metadata[key] = self._metadata_value(header, key)
+            if header.next() != COMMA:
                 break
-            position += 1
-        position = self._expect(position, b"}", "__metadata__")
+            header.at += 1
+        header.expect(b"}", "__metadata__")
         for key in METADATA:
             if key not in self._metadata:
                 self.refuse(key, "missing from the metadata")
-        for key, value in (("format", FORMAT), ("version", VERSION), ("packing", PACKING)):
-            if self._metadata[key] != value:
-                self.refuse(key, "is '%s', this reader knows '%s'" % (self._metadata[key], value))
+        for key, expected in (("format", FORMAT), ("version", VERSION), ("packing", PACKING)):
+            value = str(self._metadata.pop(key), "ascii")
+            if value != expected:
+                self.refuse(key, "is '%s', this reader knows '%s'" % (shown(value), expected))
         # What has been read needs its memory no more: most of the header, where there are many labels.
-        self._header, self._cut = self._header[position:], position
+        self._header = Scanner(text[header.at :], "header", self.refuse, header.at)
 
-    def _expect(self, position, text, field):
-        end = position + len(text)
-        if self._header[position:end] != text:
-            self.refuse(field, "expected %s at byte %d of the header" % (text.decode(), self._cut + position))
-        return end
+    def _metadata_value(self, header, key):
+        """The string that stands next in the header; escaped are quotes and backslashes alone (SPEC 10.2)."""
+        value = header.raw(LARGEST_HEADER).replace(b'\\"', b'"')
+        if b"\\" in value:
+            if b"\\" in value.replace(b"\\\\", b""):
+                self.refuse(key, "escapes something other than quotes and backslashes")
+            value = value.replace(b"\\\\", b"\\")
+        return value
 
-    def _string(self, position, field):
-        start = self._expect(position, b'"', field)
-        end = start
-        while True:
-            end = self._header.find(b'"', end)
-            if end < 0:
-                self.refuse(field, "a string without end in the header")
-            backslashes = 0
-            while self._header[end - 1 - backslashes] == 0x5C:
-                backslashes += 1
-            if backslashes % 2 == 0:
-                break
-            end += 1
-        try:
-            return json.loads(self._header[start - 1 : end + 1].decode()), end + 1
-        except ValueError:
-            self.refuse(field, "not a JSON string")
-
-    def _numbers(self, position, field):
-        """The list of integers whose first digit or closing bracket stands at `position`."""
-        end = self._header.find(b"]", position)
-        text = self._header[position:end].decode() if end >= 0 else "x"
-        numbers = text.split(",") if text else []
-        for number in numbers:
-            if not number.isdigit() or len(number) > 10 or (number[0] == "0" and number != "0"):
-                self.refuse(field, "'%s' is not a list of whole numbers" % text[:40])
-        return [int(number) for number in numbers], end + 1
-
-    def _entry(self, position, name):
-        """dtype, shape, begin, end and the position after the entry whose "{" stands at `position`."""
+    def _entry(self, name):
+        """dtype, shape, begin and end of the entry that stands next in the header, behind its name."""
+        header = self._header
         field = "tensor '%s'" % name
-        position = self._expect(position, b'{"dtype":', field)
-        dtype, position = self._string(position, field)
+        header.expect(b':{"dtype":', field)
+        header.field(field)
+        dtype = header.key()
         if dtype not in ITEM_SIZE:
             self.refuse(field, "dtype %s, must be one of U8, I8, I16, I32" % dtype)
-        shape, position = self._numbers(self._expect(position, b',"shape":[', field), field + " shape")
-        position = self._expect(position, b',"data_offsets":[', field)
-        offsets, position = self._numbers(position, field + " data_offsets")
+        header.expect(b',"shape":')
+        header.field(field, "shape")
+        shape = header.numbers(LARGEST_RANK)
+        header.field(field)
+        header.expect(b',"data_offsets":')
+        header.field(field, "data_offsets")
+        offsets = header.numbers(2)
         if len(offsets) != 2:
             self.refuse(field + " data_offsets", "must be two numbers")
-        return dtype, shape, offsets[0], offsets[1], self._expect(position, b"}", field)
+        header.field(field)
+        header.expect(b"}")
+        header.field("header")
+        return dtype, shape, offsets[0], offsets[1]
 
     def _check_entries(self):
-        """SPEC 10.3 for all tensors."""
-        position, free, self._count = 0, 0, 0
-        while self._header[position : position + 1] == b",":
-            name, position = self._string(position + 1, "header")
-            dtype, shape, begin, end, position = self._entry(self._expect(position, b":", name), name)
+        """SPEC 10.3 for all tensors, and that `shapes` has one of each, in the same order."""
+        header = self._header
+        shapes = self._shapes = Scanner(self._metadata.pop("shapes"), "shapes", self.refuse)
+        free, self._count = 0, 0
+        while header.next() == COMMA:
+            header.at += 1
+            name = header.key()
+            dtype, shape, begin, end = self._entry(name)
             field = "tensor '%s' " % name
             if begin != free:
                 self.refuse(field + "data_offsets", "begins at %d, the one before ended at %d" % (begin, free))
@@ -265,29 +265,41 @@ class ModelFile:
                 self.refuse(field + "shape", "%s %s does not fill %d bytes" % (dtype, shape, end - begin))
             if (end - begin) % 16:
                 self.refuse(field + "data_offsets", "%d bytes, not a multiple of 16" % (end - begin))
+            shapes.expect(b',"' if self._count else b'{"')
+            shapes.at -= 1
+            found = shapes.key()
+            if found != name:
+                self.refuse("shapes", "has '%s' where the next tensor is '%s'" % (found, name))
+            shapes.expect(b":")
+            shapes.field("shapes", name)
+            shapes.numbers(LARGEST_RANK)
+            shapes.field("shapes")
             free = end
             self._count += 1
-        self._expect(position, b"}", "header")
-        if self._header[position + 1 :].strip(b" "):
+        header.expect(b"}")
+        if header.text[header.at :].strip(b" "):
             self.refuse("header", "something other than spaces after its end")
+        shapes.expect(b"}" if self._count else b"{}")
+        shapes.end()
         if self._base + free != len(self._data):
             self.refuse("size", "%d bytes, the header describes %d" % (len(self._data), self._base + free))
 
     def _check_crc32(self):
-        stored, at = self._metadata["crc32"], 8 + self._crc32_at
+        stored, at = str(self._metadata.pop("crc32"), "ascii"), 8 + self._crc32_at
         if len(stored) != 8:
-            self.refuse("crc32", "'%s' is not 8 hex digits" % stored)
+            self.refuse("crc32", "'%s' is not 8 hex digits" % shown(stored))
         found = crc32(self._data[:at])
         found = crc32(b"00000000", found)
         digits = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
         if digits != stored:
             self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, digits))
 
-    def _json(self, key):
+    def _json(self, key, longest=LONGEST_LIST):
+        """The JSON of a metadata value; longest: items of a list that is not within another."""
         try:
-            return json.loads(self._metadata.pop(key))
-        except (ValueError, RuntimeError):  # RuntimeError: nested too deep
-            self.refuse(key, "not valid JSON")
+            return parse(self._metadata.pop(key), key, self.refuse, longest)
+        except MemoryError:
+            raise MemoryError("%s: %s: does not fit the memory that is free" % (self.path, key))
 
     def _check_architecture(self):
         problem = architecture_problem(self.architecture)
@@ -295,16 +307,14 @@ class ModelFile:
             self.refuse(*problem)
 
     def _read_labels(self):
-        labels, classes = self._json("labels"), self.architecture["num_classes"]
+        classes = self.architecture["num_classes"]
+        labels = self._json("labels", classes)
         if type(labels) is not list or len(labels) != classes:
             self.refuse("labels", "must be a list of num_classes (%d) names" % classes)
         for label in labels:
             if type(label) is not str:
-                self.refuse("labels", "%s is not a text" % label)
-        try:
-            return Labels(labels)
-        except ValueError:  # half of a surrogate pair, on CPython
-            self.refuse("labels", "cannot be written as UTF-8")
+                self.refuse("labels", "%s is not a text" % shown(label))
+        return Labels(labels)
 
     def _check_preprocessing(self):
         channels = self.architecture["in_chans"]
@@ -316,7 +326,7 @@ class ModelFile:
                 self.refuse(field, "must be a list of in_chans (%d) numbers" % channels)
             for value in values:  # type: ignore[union-attr]
                 if type(value) is not int or not low <= value <= high:
-                    self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
+                    self.refuse(field, "%s is not a whole number from %d to %d" % (shown(value), low, high))
 
     # What layers ask for.
 
@@ -333,7 +343,7 @@ class ModelFile:
         field, value = self._scale(layer, key)
         low, high = SCALES[key]
         if type(value) is not int or not low <= value <= high:
-            self.refuse(field, "%s is not a whole number from %d to %d" % (value, low, high))
+            self.refuse(field, "%s is not a whole number from %d to %d" % (shown(value), low, high))
         return value
 
     def frac(self, layer):
@@ -348,15 +358,9 @@ class ModelFile:
         return values
 
     def _logical_shape(self, name):
-        at = self._shapes.find('"%s":[' % name)
-        if at < 0:
-            self.refuse("shapes", "'%s' is missing" % name)
-        start = at + len(name) + 4
-        text = self._shapes[start : self._shapes.find("]", start)]
-        try:
-            return [int(size) for size in text.split(",")]
-        except ValueError:
-            self.refuse("shapes", "'%s': '%s' is not a list of whole numbers" % (name, text[:40]))
+        shapes, key = self._shapes, b'"%s":' % name.encode()
+        shapes.at = shapes.text.find(key) + len(key)
+        return shapes.numbers(LARGEST_RANK)
 
     def tensor(self, name, dtype, shape, trits=False):
         """View of the tensor `name` as bytes, without its padding; trits come packed.
@@ -364,10 +368,12 @@ class ModelFile:
         Refused unless dtype and logical shape are these, the stored shape follows from them and the padding is zero.
         """
         field = "tensor '%s'" % name
-        at = self._header.find(b'"%s":{"dtype"' % name.encode())
+        header = self._header
+        at = header.text.find(b'"%s":' % name.encode())
         if at < 0:
             self.refuse(field, "missing")
-        found, stored, begin, end, _ = self._entry(at + len(name) + 3, name)
+        header.at = at + len(name) + 2
+        found, stored, begin, end = self._entry(name)
         if found != dtype:
             self.refuse(field, "dtype %s, must be %s" % (found, dtype))
         logical = self._logical_shape(name)

@@ -8,7 +8,7 @@ VisionTransformer.load(path, ...) makes and follows it.
 
 import ternary
 
-from ftervit.architecture import SIZES, convolutions, grids, packed_bytes, padded
+from ftervit.architecture import MAX_VALUES, SIZES, convolutions, grids, packed_bytes, padded
 from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, PANELS, READ, WRITE
 
 # Bytes that stay free in one block of internal memory unless `reserve` says otherwise: Wi-Fi and cameras need it.
@@ -66,7 +66,7 @@ class Plan:
                 start = offset
         self.pieces.append(most)
         self.cycles = self.cost(False, self.heads, self.rows, ())
-        self.patch_rows = [side for side, _ in grids(self.sizes)[1:]]
+        self.patch_rows = [min(side, MAX_VALUES // (side * inputs)) for inputs, _, side in self.convolutions()]
         self.patch_bytes = max(self.patches())
 
     def _scratch(self):

@@ -3,29 +3,9 @@
 
 import json
 import re
-import zlib
 from collections.abc import Callable
 
-Header = dict[str, object]
-
-
-def with_crc(content: bytes) -> bytes:
-    """The same file with a correct crc32 (SPEC 10.4)."""
-    content = re.sub(rb'"crc32":"[0-9a-f]{8}"', b'"crc32":"00000000"', content, count=1)
-    return content.replace(b'"crc32":"00000000"', b'"crc32":"%08x"' % zlib.crc32(content), 1)
-
-
-def assemble(header: Header | bytes, data: bytes) -> bytes:
-    """A file made of a header and data, with a correct crc32."""
-    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(8 + len(text)) % 16)
-    return with_crc(len(text).to_bytes(8, "little") + text + data)
-
-
-def split(content: bytes) -> tuple[Header, bytes]:
-    """Header and data of a file."""
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
+from host_sim.fuzz.modelfiles import Header, assemble, split, with_crc
 
 
 def edited(change: Callable[[Header], None]) -> Callable[[bytes], bytes]:
@@ -96,11 +76,16 @@ def stage(*values: object) -> Callable[[bytes], bytes]:
 
 
 def renamed(name: str) -> Callable[[bytes], bytes]:
-    """A damage that renames a tensor."""
+    """A damage that renames a tensor, in `shapes` too."""
+
+    def keys(values: dict) -> dict:
+        return {"x" if key == name else key: value for key, value in values.items()}
 
     def damage(content: bytes) -> bytes:
         header, data = split(content)
-        return assemble({"x" if key == name else key: value for key, value in header.items()}, data)
+        fields = header["__metadata__"]
+        fields["shapes"] = json.dumps(keys(json.loads(fields["shapes"])), separators=(",", ":"))
+        return assemble(keys(header), data)
 
     return damage
 
@@ -114,6 +99,8 @@ def extra_tensor(content: bytes) -> bytes:
     """A tensor that the architecture does not have."""
     header, data = split(content)
     header["extra"] = {"dtype": "U8", "shape": [16], "data_offsets": [len(data), len(data) + 16]}
+    fields = header["__metadata__"]
+    fields["shapes"] = fields["shapes"][:-1] + ',"extra":[16]}'
     return assemble(header, data + bytes(16))
 
 
@@ -289,7 +276,7 @@ STEM_DAMAGES = {
     "stage of five numbers": (stage(7, 3, 1, 2, 1), STAGE),
     "empty stage": (stage(), STAGE),
     "stage with a text": (stage(7, "3", 1, 2), STAGE),
-    "stage with a half": (stage(7, 3, 1, 0.5), STAGE),
+    "stage with a half": (stage(7, 3, 1, 0.5), "architecture stem: 0.5 is not a whole number"),
     "stage with a boolean": (stage(7, 3, True, 2), STAGE),
     "stage with null": (stage(None, 3, 1, 2), STAGE),
     "stage with lists": (stage(7, [3], 1, 2), STAGE),
@@ -298,7 +285,7 @@ STEM_DAMAGES = {
     "kernel and stride 0": (stage(7, 0, 0, 0), STAGE),
     "stride 0": (stage(7, 3, 0, 2), STAGE),
     "negative padding": (stage(7, 3, 1, -1), STAGE),
-    "huge channels": (stage(1 << 40, 3, 1, 2), STAGE),
+    "huge channels": (stage(1 << 40, 3, 1, 2), "architecture stem: 1099511627776.* of at most 10 digits"),
     "huge kernel": (stage(7, 1 << 31, 1, 2), STAGE),
     "largest kernel": (stage(7, 65535, 1, 2), f"stem 1, values of a patch: {65535**2 * 5}, at most 4032"),
     "stride beyond the kernel": (stage(7, 3, 4, 2), "stem 1: stride 4, must be 1 to the kernel's 3"),
@@ -341,4 +328,236 @@ STEM_DAMAGES = {
     ),
     "shift of 16": (content(CONV + ".shift", 0, 16), f"layer '{CONV}': linear: shift holds 16"),
     "negative multiplier": (content(CONV + ".multiplier", 6, 0xFF), f"layer '{CONV}': linear: multiplier holds -1"),
+}
+
+
+def text(old: str, new: str) -> Callable[[bytes], bytes]:
+    """A damage that replaces a text of the header once."""
+
+    def damage(file: bytes) -> bytes:
+        length = int.from_bytes(file[:8], "little")
+        header, found = file[8 : 8 + length].rstrip(b" "), old.encode()
+        assert found in header, old
+        return assemble(header.replace(found, new.encode(), 1), file[8 + length :])
+
+    return damage
+
+
+def inner(key: str, old: str, new: str) -> Callable[[bytes], bytes]:
+    """A damage that replaces a text within a metadata string once."""
+
+    def change(header: Header) -> None:
+        fields = header["__metadata__"]
+        assert old in fields[key], old
+        fields[key] = fields[key].replace(old, new, 1)
+
+    return edited(change)
+
+
+NINES = "9" * 900_000
+DEEP = "[" * 3000 + "]" * 3000
+TOO_DEEP = "more than 4 lists and objects within each other$"
+LONG = "9" * 58 + r"\.\. is no whole number of at most 10 digits$"
+ENTRY = r"tensor 'blocks\.0\.attn\.qkv\.weight' "
+# Answered at once, and by one short line: what a lax reader accepts, and what keeps a reader busy.
+HOSTILE = {
+    "img_size of 900,000 digits": (inner("architecture", ":28,", f":{NINES},"), "architecture img_size: " + LONG),
+    "offset of 900,000 digits": (metadata("preprocessing", f'{{"offset":[{NINES}]}}'), "preprocessing offset: " + LONG),
+    "negative, 900,000 digits": (
+        inner("scales", ":", f':{{"frac":-{NINES}}},"a":'),
+        r"scales input frac: -9*\.\. is no",
+    ),
+    "label of 900,000 digits": (metadata("labels", f"[{NINES}]"), "labels: " + LONG),
+    "labels of 900,000 digits": (metadata("labels", NINES), "labels: " + LONG),
+    "shapes of 900,000 digits": (metadata("shapes", NINES), 'shapes: expected {" at byte 0, not .9999'),
+    "size in shapes, 900,000 digits": (
+        inner("shapes", '"cls_token":[33]', f'"cls_token":[{NINES}]'),
+        r"shapes cls_token: " + LONG,
+    ),
+    "shape of 900,000 digits": (text('"shape":[', f'"shape":[{NINES},'), "' shape: " + LONG),
+    "data_offsets of 900,000 digits": (
+        text('"data_offsets":[', f'"data_offsets":[{NINES},'),
+        "' data_offsets: " + LONG,
+    ),
+    "header of 900,000 nines": (
+        lambda file: assemble(NINES.encode(), b""),
+        'header: expected {"__metadata__":{ at byte 0',
+    ),
+    "90,000 dimensions": (text('"shape":[', '"shape":[' + "1," * 90_000), "' shape: more than 8 numbers$"),
+    "90,000 dimensions in shapes": (
+        inner("shapes", '"cls_token":[33', '"cls_token":[' + "1," * 90_000 + "33"),
+        "shapes cls_token: more than 8 numbers$",
+    ),
+    "90,000 offsets": (
+        text('"data_offsets":[', '"data_offsets":[' + "0," * 90_000),
+        "data_offsets: more than 2 numbers$",
+    ),
+    "90,000 offsets in preprocessing": (
+        metadata("preprocessing", '{"offset":[' + "0," * 90_000 + "0]}"),
+        "preprocessing offset: a list of more than 16$",
+    ),
+    "90,000 stages": (architecture(stem=[[1, 1, 1, 0]] * 50_000), "architecture stem: a list of more than 16$"),
+    "90,000 labels": (metadata("labels", [""] * 90_000), "labels: a list of more than 7$"),
+    **{
+        f"{key} nested 3,000 deep": (inner("architecture", f'"{key}":', f'"{key}":{DEEP},"x":'), f"{key}: {TOO_DEEP}")
+        for key in ("name", "img_size", "stem", "patch_size", "num_classes", "pool")
+    },
+    "labels nested 3,000 deep": (metadata("labels", DEEP), "labels: " + TOO_DEEP),
+    "a label nested 3,000 deep": (metadata("labels", f"[{DEEP}]"), "labels: " + TOO_DEEP),
+    "multiplier nested 3,000 deep": (
+        metadata("preprocessing", f'{{"multiplier":{DEEP}}}'),
+        "preprocessing multiplier: " + TOO_DEEP,
+    ),
+    "objects nested 3,000 deep": (metadata("scales", '{"a":' * 3000), "scales a a a a: " + TOO_DEEP),
+    "frac nested 3,000 deep": (inner("scales", '"frac":', f'"frac":{DEEP},"x":'), "scales input frac: " + TOO_DEEP),
+    "shapes nested 3,000 deep": (metadata("shapes", DEEP), "shapes: expected"),
+    "shape nested 3,000 deep": (text('"shape":[', f'"shape":[{DEEP},'), "shape: .* is not a whole number from 0$"),
+    "deep, within the bounds": (
+        inner("architecture", '"name":', '"name":[[["x"]]],"x":'),
+        "architecture name: must be a text$",
+    ),
+    "label of 500,000 letters": (metadata("labels", ["x" * 500_000]), "labels: 'x.*' does not end within 2000"),
+    "label of 400,000 escapes": (metadata("labels", ["\u00e9" * 60_000]), "labels: .* does not end within 2000"),
+    "a name of 500,000 letters": (
+        text('"cls_token":{', f'"{"x" * 500_000}":{{'),
+        r"header: 'x.*' is no name of at most 64",
+    ),
+    "a key of 500,000 letters": (
+        inner("scales", '"', f'"{"x" * 500_000}":1,"'),
+        "scales: 'x.*' is no name of at most 64",
+    ),
+    "a dtype of 500,000 letters": (text('"dtype":"', f'"dtype":"{"x" * 500_000}'), "': 'x.*' is no name of at most 64"),
+    "metadata with a long key": (
+        text('"labels":', f'"{"x" * 500_000}":"","labels":'),
+        "header: 'x.*' is no name of at most",
+    ),
+    "a long version": (metadata("version", "2" * 500_000), r"version: is '2*\.\.', this reader knows '2'$"),
+    "a long crc32": (text('"crc32":"', '"crc32":"' + "0" * 500_000), r"crc32: '0*\.\.' is not 8 hex digits$"),
+    "a long pool": (architecture(pool="x" * 1999), r"architecture pool: x{58}\.\., only 'token' is known$"),
+    "a pool of two lines": (architecture(pool="a\nb"), r"architecture pool: a\?b, only 'token' is known$"),
+    "pool an object": (architecture(pool={"b": 1, "a": 2}), "architecture pool: an object, only"),
+    "pool a list of texts": (architecture(pool=["x" * 99, "y"]), r"architecture pool: \[x{57}\.\., only"),
+    "quotes in a tensor's name": (text('"head.weight":{', '"evil\\"head.weight":{'), "header: 'evil.* is no name"),
+    "quotes in a name of shapes": (
+        inner("shapes", '"head.weight', '"evil\\"head.weight'),
+        "shapes: 'evil.* is no name",
+    ),
+    "backslash in a tensor's name": (text('"head.weight":{', '"\\\\head.weight":{'), "header: .* is no name"),
+    "backslash in a key": (inner("scales", '"head"', '"\\u0068ead"'), "scales: .* is no name"),
+    "a metadata key with escapes": (text('"labels":', '"label\\u0073":'), "header: 'label.* is no name"),
+    "metadata with escapes": (text('"version":"2"', '"version":"\\u0032"'), "version: escapes something other than"),
+    "metadata with a line end": (text('"version":"2"', '"version":"\\n2"'), "version: escapes something other than"),
+    "shapes no JSON": (
+        lambda file: metadata("shapes", json.loads(json.dumps(split(file)[0]["__metadata__"]["shapes"])) + "x")(file),
+        "shapes: 'x' behind its end$",
+    ),
+    "shapes begin with no JSON": (inner("shapes", "{", "x{"), 'shapes: expected {" at byte 0, not .x{'),
+    "shapes without a comma": (inner("shapes", '],"', ']"'), 'shapes: expected ," at byte'),
+    "shapes in another order": (
+        inside("shapes", lambda value: value.update({"cls_token": value.pop("cls_token")})),
+        "shapes: has '.*' where the next tensor is 'cls_token'$",
+    ),
+    "shapes not closed": (inner("shapes", "]}", "]"), "shapes: expected } at byte"),
+    "shapes empty": (metadata("shapes", "{}"), 'shapes: expected {" at byte 0'),
+    "a shape without a tensor": (
+        inside("shapes", lambda value: value.update(more=[1])),
+        "shapes: expected } at byte",
+    ),
+    "a shape twice": (
+        inner("shapes", '"cls_token":[33]', '"cls_token":[33],"cls_token":[33]'),
+        "shapes: has 'cls_token' where",
+    ),
+    **{
+        f"{number} in shapes": (
+            inner("shapes", '"cls_token":[33]', f'"cls_token":[{number}]'),
+            "shapes cls_token: |logical shape",
+        )
+        for number in (
+            "+33",
+            "3_3",
+            " 33",
+            "33 ",
+            "033",
+            "33.0",
+            "3.3e1",
+            "-33",
+            "",
+            "33,",
+            ",33",
+            '"33"',
+            "0x21",
+            "true",
+        )
+    },
+    **{
+        f"{number} in a shape": (text('"shape":[', f'"shape":[{number},'), "tensor 'patch_embed.proj.weight' shape: ")
+        for number in ("+33", "3_3", " 33", "33 ", "033", "33.0", "-33", "", "33,,", '"33"', "1e400")
+    },
+    **{
+        f"{number} in scales": (
+            inner("scales", '{"frac":', f'{{"frac":{number},"x":'),
+            "scales input frac: |scales input: |scales:",
+        )
+        for number in (
+            "+3",
+            "3_3",
+            " 3",
+            "3 ",
+            "03",
+            "-0",
+            "3.0",
+            "1e0",
+            "-",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "nul",
+            "True",
+            "",
+            "'3'",
+            "0x3",
+        )
+    },
+    "white space in labels": (inner("labels", ",", ", "), "labels: '. .*' is not JSON$|labels: ' .* is not JSON$"),
+    "labels without a comma": (inner("labels", '","', '""'), "labels: expected , or ], not"),
+    "labels with a space for a comma": (inner("labels", '","', '" "'), "labels: expected , or ], not ' "),
+    "labels with a comma at the end": (inner("labels", ',"class 6"]', ",]"), "labels: '' is not JSON$"),
+    "labels not closed": (inner("labels", '"]', '"'), "labels: expected , or ], not ''$"),
+    "something behind labels": (inner("labels", '"]', '"]]'), "labels: ']' behind its end$"),
+    "a comma at the end of an object": (inner("preprocessing", "]}", "],}"), "preprocessing: expected . at byte"),
+    **{
+        f"a label {index}": (inner("labels", '["', '["' + escape), words)
+        for index, (escape, words) in enumerate(
+            (
+                ("\\ud800", "labels: half of a surrogate pair$"),
+                ("\\udc00", "labels: half of a surrogate pair$"),
+                ("\\udc00\\ud800", "labels: half of a surrogate pair$"),
+                ("\\ud800\\ud800", "labels: half of a surrogate pair$"),
+                ("\\ud83dx", "labels: half of a surrogate pair$"),
+                ("\\ud83d\\n", "labels: half of a surrogate pair$"),
+                ("\\x41", r"labels: '\\x' is no escape of JSON$"),
+                ("\\u+123", r"labels: '\\u\+123' is no escape of JSON$"),
+                ("\\u 123", r"labels: '\\u 123' is no escape of JSON$"),
+                ("\\u1_23", r"labels: '\\u1_23' is no escape of JSON$"),
+                ("\\u12", r"labels: '\\u12cl' is no escape of JSON$"),
+            )
+        )
+    },
+    **{
+        f"{key} twice": (inner("architecture", "{", f'{{"{key}":1,'), f"architecture: '{key}' stands in it twice$")
+        for key in ("depth", "pool", "stem")
+    },
+    "offset twice": (inner("preprocessing", "{", '{"offset":[1],'), "preprocessing: 'offset' stands in it twice$"),
+    "a layer twice": (inner("scales", "{", '{"norm":{},'), "scales: 'norm' stands in it twice$"),
+    "frac twice": (inner("scales", '{"frac"', '{"frac":1,"frac"'), "scales input: 'frac' stands in it twice$"),
+    "version twice": (text('"version":"2"', '"version":"2","version":"2"'), "version: unknown or repeated metadata$"),
+    "a shape twice in an entry": (text('"shape":[', '"shape":[33],"shape":['), 'tensor .*: expected ,"data_offsets":'),
+    "a huge stem": (
+        architecture(img_size=4096, stem=[[65535, 1, 1, 0]]),
+        "architecture stem 0: makes a picture of 1099494850560 values, at most 67108864$",
+    ),
+    "a huge stem that fits": (
+        architecture(img_size=4096, stem=[[4, 3, 1, 1]], patch_size=31, patch_stride=31),
+        "architecture patch_size, tokens: ",
+    ),
 }

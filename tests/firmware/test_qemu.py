@@ -56,7 +56,8 @@ for name in {names}:
     del model
 """
 
-FILES = ("__init__", "architecture", "costs", "image", "layers", "layout", "modelfile", "plan", "vit")  # of the package
+# Of the package.
+FILES = ("__init__", "architecture", "costs", "image", "layers", "layout", "modelfile", "plan", "strictjson", "vit")
 # The import of what everybody uses, then what is imported when the first model is loaded.
 IMPORT = """
 import gc

@@ -6,112 +6,14 @@ every argument unchanged.
 """
 
 import gc
+import sys
 from array import array
 from binascii import crc32
 
 import ternary
 
-SIZES = {"b": 1, "B": 1, "h": 2, "i": 4}
-
-
-def buffer(typecode, values):
-    """An arena with these values."""
-    values = list(values)
-    view = ternary.arena(len(values) * SIZES[typecode], typecode)
-    for i, value in enumerate(values):
-        view[i] = value
-    return view
-
-
-def noise(count, low, high):
-    """Reproducible numbers in low..high."""
-    state = count
-    for _ in range(count):
-        state = (state * 1103515245 + 12345) % 2**31
-        yield low + (state >> 8) % (high - low + 1)
-
-
-def new(typecode, count, low=0, high=0):
-    """A maker of arguments."""
-    return lambda: buffer(typecode, noise(count, low, high))
-
-
-def exponentials():
-    """A table allowed by SPEC 7.2."""
-    return buffer("b", [127 >> (i // 16) for i in range(256)])
-
-
-# x [3, 7], N = 18; T = 5, H = 2, d = 3; pictures of 6 x 4 pixels.
-CASES = {
-    "decode": [new("B", 32, 0, 255), new("b", 96)],
-    "linear": [
-        new("b", 21, -128, 127),
-        new("B", 64, 0, 255),
-        new("h", 18, -99, 99),
-        new("b", 18, 0, 127),
-        new("B", 2, 0, 15),
-        new("b", 54),
-        new("b", 4367),
-    ],
-    "linear_logits": [
-        new("b", 21, -128, 127),
-        new("B", 64, 0, 255),
-        new("i", 18, -99, 99),
-        new("h", 18, 0, 4095),
-        new("i", 54),
-        new("b", 4367),
-    ],
-    "linear_columns": [
-        new("b", 21, -128, 127),
-        3,
-        new("B", 64, 0, 255),
-        new("h", 18, -99, 99),
-        new("b", 18, 0, 127),
-        new("B", 2, 0, 9),
-        new("b", 63),
-        2,
-        new("b", 4367),
-    ],
-    "linear_scratch": [7],
-    "prefetch": [new("B", 64, 0, 255)],
-    "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, 0, new("b", 162)],
-    "layernorm": [
-        new("h", 51, -9999, 9999),
-        new("B", 16, 0, 255),
-        new("B", 16, 0, 255),
-        20000,
-        3,
-        999,
-        17,
-        new("b", 51),
-        new("b", 415),
-    ],
-    "layernorm_scratch": [17],
-    "attention": [new("b", 90, -128, 127), 5, 2, 6, exponentials, 1, new("b", 30), 0, new("b", 1055)],
-    "attention_scratch": [5, 3],
-    "attention_scores": [new("b", 90, -128, 127), 5, 2, 1, 6, new("b", 25), new("b", 1055)],
-    "softmax": [new("b", 25, -128, 127), 5, exponentials, new("b", 25)],
-    "attention_values": [new("b", 25, 0, 127), new("b", 90, -128, 127), 5, 2, 1, 0, new("b", 30), new("b", 1055)],
-    "lookup": [new("b", 40, -128, 127), new("b", 256, -128, 127), new("b", 40)],
-    "residual_start": [new("h", 20), new("b", 20, -128, 127), 8],
-    "residual_add": [new("h", 20, -32768, 32767), new("b", 20, -128, 127), 7],
-    "convert": [new("B", 72, 0, 255), 3, new("B", 24), 1],
-    "rgb565": [new("B", 48, 0, 255), new("B", 72)],
-    "resize": [new("B", 72, 0, 255), 6, 3, 1, 0, 4, new("B", 27), 3, new("B", 48)],
-    "resize_scratch": [4, 3],
-    "normalize": [
-        new("B", 72, 0, 255),
-        new("i", 3, 0, 2**22 - 1),
-        new("i", 3, -(2**30), 2**30 - 1),
-        new("b", 72),
-    ],
-    "topk": [new("i", 20, -9, 9), new("i", 4)],
-}
-
-
-def make(case):
-    """Fresh arguments."""
-    return [argument() if callable(argument) else argument for argument in case]
+sys.path.insert(0, __file__.rpartition("/")[0] + "/../../host_sim/fuzz/on_board")
+from calls import CASES, buffer, make
 
 
 def raw(view):

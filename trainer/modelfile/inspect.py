@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
 """What a model file holds, counted from its bytes: parameters, trits, zeros and bytes of each group of tensors."""
 
-import json
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -36,7 +35,7 @@ GROUPS = (
 )
 UNTERNARY = (EMBEDDINGS, INTEGERS, TABLES)  # groups that SPEC stores as integers
 
-LARGEST_RANK, MOST = 8, 1 << 31  # dimensions of a shape, and the size of each
+MOST = 1 << 31  # elements along a dimension of a shape
 
 
 def group_of(name: str) -> str:
@@ -277,23 +276,31 @@ def read_tensors(path: Path) -> tuple[dict[str, str], list[Tensor]]:
 
 
 def parsed(path: Path, metadata: dict[str, str], key: str) -> Any:
-    """A value of the metadata that is JSON."""
-    try:
-        return json.loads(metadata[key])
-    except (KeyError, ValueError, RecursionError) as error:
-        why = "missing" if isinstance(error, KeyError) else f"not valid JSON ({error})"
-        raise TrainerError(f"{path}: {key}: {why}") from None
+    """A value of the metadata that is JSON, within the bounds of the shipped reader (SPEC 10.9)."""
+    import_ftervit()
+    from ftervit import strictjson
+
+    def refuse(field: str, why: str) -> NoReturn:
+        raise TrainerError(f"{path}: {field}: {why}")
+
+    text = metadata.get(key)
+    if text is None:
+        refuse(key, "missing")
+    if not (text.isascii() and text.isprintable()):
+        refuse(key, "is not printable ASCII")
+    return strictjson.parse(text.encode(), key, refuse)
 
 
 def tensor_of(path: Path, name: str, stored: np.ndarray, shapes: dict[str, Any]) -> Tensor:
     """A stored array with the logical shape that the metadata gives it; TrainerError for one that it cannot have."""
-    architecture, shape = import_ftervit().architecture, shapes.get(name, list(stored.shape))
-    field = f"{path}: shapes: '{name[:80]}'"
+    architecture, most = import_ftervit().architecture, import_ftervit().modelfile.LARGEST_RANK
+    from ftervit import strictjson
+
+    shape = shapes.get(name, list(stored.shape))
+    field = f"{path}: shapes: '{strictjson.shown(name)}'"
     require(
-        isinstance(shape, list)
-        and len(shape) <= LARGEST_RANK
-        and all(architecture.whole(size, 0, MOST) for size in shape),
-        f"{field} must be a list of at most {LARGEST_RANK} whole numbers",
+        isinstance(shape, list) and len(shape) <= most and all(architecture.whole(size, 0, MOST) for size in shape),
+        f"{field} must be a list of at most {most} whole numbers",
     )
     tensor = Tensor(name, shape, stored)
     require(
@@ -324,11 +331,8 @@ def reader_problem(path: Path) -> str:
 def checked_architecture(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """The metadata `architecture`; the reader's check accepts it with the sizes that version 1 did not have."""
     architecture = parsed(path, metadata, "architecture")
-    try:
-        sizes = completed(architecture) if isinstance(architecture, dict) else architecture
-        problem = import_ftervit().architecture.architecture_problem(sizes)
-    except RecursionError:
-        problem = ("architecture", "nested too deep")
+    sizes = completed(architecture) if isinstance(architecture, dict) else architecture
+    problem = import_ftervit().architecture.architecture_problem(sizes)
     if problem:
         raise TrainerError(f"{path}: {': '.join(problem)}")
     return architecture
