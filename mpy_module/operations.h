@@ -62,8 +62,32 @@
         P(side, INT, IN) P(channels, INT, IN)) \
     OPERATION(normalize, 0, "Pixels to int8, may be in place (SPEC 3.5).", \
         P(pixels, U8, IN) P(multiplier, I32, IN) P(offset, I32, IN) P(out, I8, IN_PLACE)) \
+    OPERATION(mean_rows, 0, "Mean of the rows: x [rows, width] to out [width] (SPEC 9.6).", \
+        P(x, I8, IN) P(out, I8, OUT)) \
     OPERATION(topk, 0, "Indices of the largest logits, best first (SPEC 9.4).", \
-        P(logits, I32, IN) P(out, I32, OUT))
+        P(logits, I32, IN) P(out, I32, OUT)) \
+    OPERATION(rms_norm, 0, "Features [F] scaled to a root mean square of 32, to out [F] (SPEC 12.1).", \
+        P(x, I8, IN) P(out, I8, OUT)) \
+    OPERATION(gram, 0, "Products of the last `count` of features [n, width] with all up to their own, packed (SPEC 12.2).", \
+        P(features, I8, IN) P(width, INT, IN) P(count, INT, IN) P(out, I16, OUT)) \
+    OPERATION(drop_class, 1, "Remove a class's pictures from features [n, F] and labels [n]; returns how many stay (SPEC 12.3).", \
+        P(features, I8, INOUT) P(labels, U8, INOUT) P(label, INT, IN)) \
+    OPERATION(ridge_fit, 1, "Fit a head of int8 [classes, F] to features [n, F]; returns which ridge was best (SPEC 12.5).", \
+        P(features, I8, IN) P(labels, U8, IN) P(gram, I16, IN) P(ridges, I32, IN) P(weights, I8, OUT) \
+        P(multiplier, I32, OUT) P(bias, I32, OUT) P(margins, I32, OUT) P(scratch, I8, SCRATCH)) \
+    OPERATION(ridge_scratch, 1, "Bytes of scratch for ridge_fit.", \
+        P(pictures, INT, IN) P(width, INT, IN) P(classes, INT, IN)) \
+    OPERATION(ridge_scores, 0, "Scores of the classes for features [F] (SPEC 12.6).", \
+        P(x, I8, IN) P(weights, I8, IN) P(multiplier, I32, IN) P(bias, I32, IN) P(out, I32, OUT)) \
+    OPERATION(span_fit, 0, "Directions [m, F] that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).", \
+        P(features, I8, IN) P(gram, I16, IN) P(ridge, INT, IN) P(directions, I8, OUT) P(distances, I32, OUT) \
+        P(scratch, I8, SCRATCH)) \
+    OPERATION(span_scratch, 1, "Bytes of scratch for span_fit.", \
+        P(directions, INT, IN)) \
+    OPERATION(span_distance, 1, "Distance of features [F] from the directions [m, F] (SPEC 12.8).", \
+        P(x, I8, IN) P(directions, I8, IN)) \
+    OPERATION(moments, 0, "Mean and standard deviation of numbers (SPEC 12.9).", \
+        P(x, I32, IN) P(out, I32, OUT))
 // clang-format on
 
 #define TERNARY_FIELD(name, type, use) ternary_arg name;

@@ -33,6 +33,9 @@ enum {
     TERNARY_MAX_HEAD_WIDTH = 1024,    // 7.1
     TERNARY_MAX_WEIGHT_SUM = 4095,    // 7.3: 4095 * 128 stays within 20 bits
     TERNARY_MAX_PICTURE = 4096,       // 3.1: sides of a picture, pixels
+    TERNARY_MAX_FEATURES = 4096,      // 12: products stay within 31 bits
+    TERNARY_MAX_PICTURES = 1024,      // 12: taught
+    TERNARY_MAX_CLASSES = 100,        // 12: taught
     TERNARY_MAX_PREFETCH = 8192,      // bytes; the data cache has 32 or 64 KB and serves other data, too
     TERNARY_TABLE_SIZE = 256,         // 7.2, 8.1
     TERNARY_MESSAGE_SIZE = 256,       // room for every message of ternary_error_message
@@ -54,6 +57,8 @@ enum {
     TERNARY_MAX_SCORE_SHIFT = 15, // 7.1
     TERNARY_MIN_VALUE_GAIN = -1,  // 7.5
     TERNARY_MAX_VALUE_GAIN = 6,
+    TERNARY_MAX_RIDGE = 65536,        // 12.5: 4.0
+    TERNARY_MAX_DEVIATION = 67108864, // 12.9: squares of 1,024 stay within 62 bits
 };
 
 // Error codes. Bindings raise TypeError for TERNARY_ERR_COUNT and below, MemoryError for TERNARY_ERR_MEMORY,

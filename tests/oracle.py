@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SPEC.md sections 2 to 9, slowly and obviously: int64 and Python integers, no float, no code of the project.
+"""SPEC.md sections 2 to 9 and 12, slowly and obviously: int64 and Python integers, no float, no code of the project.
 
 Written from SPEC.md alone, so that the kernels and it can only agree by both following the rules. Every bound
 that SPEC claims is asserted where it is claimed.
@@ -348,7 +348,197 @@ def lookup(x, table):
     return table[integers(x) + 128]
 
 
+# 12. Learning
+
+
+def rms_norm(x):
+    """SPEC 12.1: int8 [F] -> int8 [F]."""
+    values = [int(v) for v in x]
+    a = max(1, 256 * sum(v * v for v in values) // len(values))
+    z = max(z for z in range(32) if a * 4**z < 2**32)
+    m, s = 2**30 // isqrt(a * 4**z), 21 - z
+    assert 4 <= z <= 15 and m <= 2**15
+    return narrow(sat8(np.array([(v * m + 2 ** (s - 1)) >> s for v in values])), np.int8)
+
+
+def kernel(f, h):
+    """SPEC 12.2: the product of two pictures, Q14."""
+    return 16 * sum(int(a) * int(b) for a, b in zip(f, h, strict=True)) // len(f)
+
+
+def gram(features):
+    """SPEC 12.2: int16, packed."""
+    rows = [[kernel(f, h) for h in features[: i + 1]] for i, f in enumerate(features)]
+    return narrow(sat16(np.array([g for row in rows for g in row])), np.int16)
+
+
+class FixedPoint:
+    """SPEC 12.4, in Python's integers; `exact` asserts that no sum leaves int32."""
+
+    def __init__(self, matrix, add, ridges, exact=True):
+        self.exact, self.n = exact, len(matrix)
+        self.factor = [[0] * (i + 1) for i in range(self.n)]
+        self.p = []
+        for i, row in enumerate(self.factor):
+            for j in range(i + 1):
+                s = (int(matrix[i][j]) + add + (ridges[i] if i == j else 0)) << 12
+                s = self.word(s - sum(self.high(row[k], self.factor[j][k]) for k in range(j)))
+                if j < i:
+                    row[j] = self.divide(s, self.p[j])
+                else:
+                    row[i] = isqrt(max(2**18, min(2**30 - 1, s)) << 32)
+                    self.p.append(min(2**30, 2**55 // row[i]))
+
+    @staticmethod
+    def high(a, b):
+        """a (*) b."""
+        return (a * b) >> 32
+
+    @staticmethod
+    def sat32(x):
+        """Clamped to int32."""
+        return max(-(2**31), min(2**31 - 1, x))
+
+    def word(self, x):
+        """Modulo 2^32."""
+        assert not self.exact or -(2**31) <= x < 2**31
+        return (x + 2**31) % 2**32 - 2**31
+
+    def divide(self, a, p):
+        """a (/) p."""
+        return self.sat32((a * p) >> 23)
+
+    def forward(self, y):
+        """Q23 -> Q26."""
+        z = []
+        for i, row in enumerate(self.factor):
+            z.append(self.divide(self.word(y[i] - sum(self.high(row[k], z[k]) for k in range(i))), self.p[i]))
+        return z
+
+    def backward(self, z):
+        """Q26 -> Q24."""
+        b, a = [value >> 5 for value in z], [0] * self.n
+        for k in reversed(range(self.n)):
+            a[k] = self.divide(b[k], self.p[k])
+            for i in range(k):
+                b[i] = self.word(b[i] - self.high(self.factor[k][i], a[k]))
+        return a
+
+    def diagonal(self, i):
+        """d_i of the inverse, Q20."""
+        v = {i: self.divide(2**23, self.p[i])}
+        for k in range(i + 1, self.n):
+            v[k] = self.divide(self.word(-sum(self.high(self.factor[k][j], v[j]) for j in range(i, k))), self.p[k])
+        return min(2**31 - 1, max(1, sum(self.high(value, value) for value in v.values())))
+
+
+def square_of(packed, n):
+    """A packed gram as [n][n]."""
+    lower = [[int(packed[i * (i + 1) // 2 + j]) for j in range(i + 1)] for i in range(n)]
+    return [[lower[max(i, j)][min(i, j)] for j in range(n)] for i in range(n)]
+
+
+class Ridge:
+    """SPEC 12.5 for one ridge: solutions and errors [C][n]."""
+
+    def __init__(self, labels, packed, classes, ridge, exact=True):
+        n = len(labels)
+        self.labels = labels = [int(label) for label in labels]
+        self.counts = [labels.count(label) for label in range(classes)]
+        ridges = [max(2**8, min(2**17, ridge * classes * self.counts[label] // n)) for label in labels]
+        algebra = FixedPoint(square_of(packed, n), 2**14, ridges, exact)
+        inverses = [min(2**31 - 1, 2**40 // algebra.diagonal(i)) for i in range(n)]
+        self.solutions, self.errors = [], []
+        for label in range(classes):
+            y = [2**23 if other == label else -(2**23) for other in labels]
+            a = algebra.backward(algebra.forward(y))
+            self.solutions.append(a)
+            self.errors.append([max(-(2**23), min(2**23, a[i] * inverses[i] >> 28)) for i in range(n)])
+
+    def total(self):
+        """What the choice of a ridge minimises."""
+        found = 0
+        for label, count in enumerate(self.counts):
+            members = [i for i, other in enumerate(self.labels) if other == label]
+            found += sum((errors[i] >> 8) ** 2 for errors in self.errors for i in members) // count if count else 0
+        return found
+
+    def margins(self):
+        """By how much each picture's own class wins, Q16."""
+        found = []
+        for i, label in enumerate(self.labels):
+            others = [-(2**16) - errors[i] for other, errors in enumerate(self.errors) if other != label]
+            found.append(2**16 - self.errors[label][i] - max(others, default=-(2**16)))
+        return found
+
+    def head(self, features):
+        """weights, multiplier and bias."""
+        width, heads = len(features[0]), []
+        for a in self.solutions:
+            q = max(0, min(max(abs(value) for value in a), 2**31 - 1).bit_length() - 14)
+            u = [max(-16383, value >> q) for value in a]
+            sums = [sum(u[i] * int(features[i][k]) for i in range(len(a))) for k in range(width)]
+            m = max(abs(value) for value in sums)
+            t = max(0, m.bit_length() - 22)
+            h = max(1, m >> t)
+            w = [max(-127, min(127, (254 * (value >> t) + h) // (2 * h))) for value in sums]
+            heads.append((w, min(2**31 - 1, (m << (q + 6)) // (127 * width)), FixedPoint.sat32(sum(a) >> 8)))
+        weights, multiplier, bias = zip(*heads, strict=True)
+        return np.array(weights, np.int8), np.array(multiplier, np.int32), np.array(bias, np.int32)
+
+
+def ridge_fit(features, labels, packed, ridges, classes, exact=True):
+    """SPEC 12.5: number of the ridge, weights, multiplier, bias, margins."""
+    fits = [Ridge(labels, packed, classes, int(ridge), exact) for ridge in ridges]
+    totals = [fit.total() for fit in fits]
+    best = totals.index(min(totals)) if len(fits) > 1 else 0
+    return best, *fits[best].head(features), np.array(fits[best].margins(), np.int32)
+
+
+def ridge_scores(f, weights, multiplier, bias):
+    """SPEC 12.6: int32 [C]."""
+    rows = zip(weights, multiplier, bias, strict=True)
+    sums = [(sum(int(a) * int(b) for a, b in zip(w, f, strict=True)), int(m), int(b)) for w, m, b in rows]
+    return np.array([FixedPoint.sat32((m * s >> 24) + b) for s, m, b in sums], np.int32)
+
+
+def span_fit(features, packed, ridge, count, exact=True):
+    """SPEC 12.7: directions [count, F] and distances [n]."""
+    n, matrix = len(features), square_of(packed, len(features))
+    chosen = [j * n // count for j in range(count)]
+    algebra = FixedPoint([[matrix[a][b] for b in chosen] for a in chosen], 0, [ridge] * count, exact)
+    columns = [algebra.forward([2**16 * int(features[j][k]) for j in chosen]) for k in range(len(features[0]))]
+    rounded = [[(min(z, 2**31 - 1 - 2**18) + 2**18) >> 19 for z in column] for column in columns]
+    distances = []
+    for i in range(n):
+        if i in chosen:
+            distances.append(max(0, min(2**31 - 1, 2**36 // algebra.diagonal(chosen.index(i)) - 4 * ridge)))
+        else:
+            z = algebra.forward([2**9 * matrix[i][j] for j in chosen])
+            distances.append(max(0, 4 * matrix[i][i] - ((2**8 * sum(algebra.high(v, v) for v in z)) >> 12)))
+    return narrow(sat8(np.array(rounded).T), np.int8), np.array(distances, np.int32)
+
+
+def span_distance(f, directions):
+    """SPEC 12.8."""
+    return max(0, 4 * kernel(f, f) - (sum(kernel(f, u) ** 2 for u in directions) >> 12))
+
+
+def moments(x):
+    """SPEC 12.9: mean and deviation."""
+    x = [int(value) for value in x]
+    mean = (2 * sum(x) + len(x)) // (2 * len(x))
+    return mean, isqrt(sum(min(abs(value - mean), 2**26) ** 2 for value in x) // len(x))
+
+
 # 9. The network
+
+
+def mean(x):
+    """SPEC 9.6: int8 [rows, width] -> int8 [width]."""
+    rows = [[int(v) for v in row] for row in x]
+    n = len(rows)
+    return narrow(np.array([(2 * sum(column) + n) // (2 * n) for column in zip(*rows, strict=True)]), np.int8)
 
 
 def topk(logits, count):
@@ -438,12 +628,22 @@ class Network:
         parts = [self.plain(f"head.{part}") for part in ("bias", "multiplier")]
         return linear_logits(self.layernorm("norm", residual[:1]), self.trits("head.weight"), *parts)[0]
 
-    def forward(self, picture):
-        """uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+    def through_blocks(self, picture):
+        """SPEC 9.1, 9.2: uint8 [h, w, 1 or 3] -> int16 [T, D]."""
         residual = self.embed(self.preprocess(picture))
         for i in range(self.architecture["depth"]):
             residual = self.block(f"blocks.{i}", residual)
-        return self.head(residual)
+        return residual
+
+    def features(self, picture):
+        """SPEC 9.5: uint8 [h, w, 1 or 3] -> int8 features by pooling."""
+        rows = self.layernorm("norm", self.through_blocks(picture))
+        token, patches = rows[0], mean(rows[1:])
+        return {"token": token, "mean": patches, "token+mean": np.concatenate([token, patches])}
+
+    def forward(self, picture):
+        """uint8 [h, w, 1 or 3] -> int32 [num_classes]."""
+        return self.head(self.through_blocks(picture))
 
 
 def forward(tensors, metadata, picture):

@@ -11,10 +11,31 @@ from host_sim.setup.shell import ROOT
 
 # Names that differ from the header's.
 ALIASES = {"LARGEST_SIDE": "MAX_PICTURE"}
-REPEATED = {"MAX_PICTURE", "MAX_IN_FEATURES", "MAX_TOKENS", "MAX_HEAD_WIDTH", "MAX_PREFETCH", "MAX_ACCUMULATOR"}
+REPEATED = {
+    "MAX_PICTURE",
+    "MAX_PICTURES",
+    "MAX_CLASSES",
+    "MAX_IN_FEATURES",
+    "MAX_TOKENS",
+    "MAX_HEAD_WIDTH",
+    "MAX_PREFETCH",
+    "MAX_ACCUMULATOR",
+}
 # Only the kernels check these.
 KERNELS_ONLY = {
-    "MAX_" + name for name in ("CORES", "WIDTH", "HEADS", "WEIGHT_SUM", "MULTIPLIER", "SHIFT", "LOGIT_MULTIPLIER")
+    "MAX_" + name
+    for name in (
+        "CORES",
+        "WIDTH",
+        "HEADS",
+        "WEIGHT_SUM",
+        "MULTIPLIER",
+        "SHIFT",
+        "LOGIT_MULTIPLIER",
+        "FEATURES",
+        "RIDGE",
+        "DEVIATION",
+    )
 }
 SCALES = [key for key in architecture.SCALES if key != "frac"]  # which no kernel reads
 PIXELS = ["multiplier", "offset"]

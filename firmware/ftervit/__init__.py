@@ -37,6 +37,7 @@ __all__ = (
     "Block",
     "ConvAct",
     "Image",
+    "Learner",
     "Mlp",
     "ModelFile",
     "PatchEmbed",
@@ -51,7 +52,11 @@ __all__ = (
 
 
 def __getattr__(name):
-    """What only loading a model takes, 7 KB of a board's heap: imported when it is first used."""
+    """What only loading a model, or teaching, takes (7 KB of a board's heap): imported when it is first used."""
+    if name == "Learner":
+        from ftervit.learner import Learner
+
+        return Learner
     if name == "ModelFile":
         from ftervit.modelfile import ModelFile
 

@@ -293,6 +293,8 @@ class ModelFile:
         digits = "%08x" % (crc32(self._data[at + 8 :], found) & 0xFFFFFFFF)
         if digits != stored:
             self.refuse("crc32", "file says %s, its bytes give %s: damaged or cut short" % (stored, digits))
+        # What belongs to this model is known by it.
+        self.digest = int(stored, 16).to_bytes(4, "little") + len(self._data).to_bytes(4, "little")
 
     def _json(self, key, longest=LONGEST_LIST):
         """The JSON of a metadata value; longest: items of a list that is not within another."""

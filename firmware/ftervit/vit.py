@@ -7,14 +7,17 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, release, scratch
+from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, put, release, scratch
 
+# SPEC 9.5.
+POOLINGS = ("token", "mean", "token+mean")
 ROOM = "activations and picture"
 
 
 class VisionTransformer:
     """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
-    activation_bytes, what activations and scratch take as long as the model lives.
+    digest, CRC-32 and size of the model file in 8 bytes; activation_bytes, what activations and scratch take as long as
+    the model lives.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
@@ -29,7 +32,7 @@ class VisionTransformer:
         self._with_fewer_patches(self._check_room)
         release()  # all that the last model had
         scratch.use(ternary.heap(self.plan.scratch))  # for the layers' first calls
-        self.labels = file.labels
+        self.labels, self.digest = file.labels, file.digest
         self.img_size, self.in_chans = sizes["img_size"], sizes["in_chans"]
         self.embed_dim = width = sizes["embed_dim"]
         hidden, heads = sizes["mlp_hidden"], sizes["num_heads"]
@@ -146,11 +149,42 @@ class VisionTransformer:
         ternary.residual_add(x[width:], self.pos_embed, pos_shift)
         return x
 
-    def __call__(self, picture):
-        """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
-        x, width = self.embed(picture), self.embed_dim
+    def _through_blocks(self, picture):
+        """int8 picture -> int16 residual stream [tokens, embed_dim] behind the last block (SPEC 9.2)."""
+        x = self.embed(picture)
         for block in self.blocks:
             x = block(x, self._work)
+        return x
+
+    def feature_count(self, pooling="token"):
+        """Values that `features` gives; ValueError for a pooling that there is not."""
+        if pooling not in POOLINGS:
+            raise ValueError("pooling is %r, needs one of %s" % (pooling, ", ".join(POOLINGS)))
+        return self.embed_dim * (1 + (pooling == POOLINGS[2]))
+
+    def features(self, picture, pooling="token", out=None):
+        """int8 picture [img_size, img_size, in_chans] -> int8 features behind the final norm (SPEC 9.5).
+
+        pooling: "token", the class token's; "mean", the mean of the patch tokens; "token+mean", both; out: int8
+        [feature_count(pooling)], returned, by default new memory.
+        """
+        count, width = self.feature_count(pooling), self.embed_dim
+        if out is None:
+            out = ternary.heap(count)
+        if len(out) != count:
+            raise ValueError("out has %d bytes, needs %d" % (len(out), count))
+        x = self._through_blocks(picture)
+        if pooling != "mean":
+            token = out[:width]
+            put(self.norm(x[:width], token), token)
+        if pooling != "token":
+            patches = self._work.mixed[: len(x) - width]  # type: ignore[attr-defined]
+            ternary.mean_rows(self.norm(x[width:], patches), out[count - width :])
+        return out
+
+    def __call__(self, picture):
+        """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
+        x, width = self._through_blocks(picture), self.embed_dim
         return self.head(self.norm(x[:width], self._work.branch[:width]))  # type: ignore[attr-defined]
 
     def predict(self, image, top=3):

@@ -240,10 +240,105 @@ def normalize(pixels: _Uint8, multiplier: _Int32, offset: _Int32, out: _Int8Out,
     out: int8, written, may be the first argument
     """
 
+def mean_rows(x: _Int8, out: _Int8Out, /) -> None:
+    """Mean of the rows: x [rows, width] to out [width] (SPEC 9.6).
+
+    x: int8, read
+    out: int8, written
+    """
+
 def topk(logits: _Int32, out: _Int32Out, /) -> None:
     """Indices of the largest logits, best first (SPEC 9.4).
 
     logits: int32, read
+    out: int32, written
+    """
+
+def rms_norm(x: _Int8, out: _Int8Out, /) -> None:
+    """Features [F] scaled to a root mean square of 32, to out [F] (SPEC 12.1).
+
+    x: int8, read
+    out: int8, written
+    """
+
+def gram(features: _Int8, width: int, count: int, out: _Int16Out, /) -> None:
+    """Products of the last `count` of features [n, width] with all up to their own, packed (SPEC 12.2).
+
+    features: int8, read
+    out: int16, written
+    """
+
+def drop_class(features: _Int8Out, labels: _Uint8Out, label: int, /) -> int:
+    """Remove a class's pictures from features [n, F] and labels [n]; returns how many stay (SPEC 12.3).
+
+    features: int8, changed
+    labels: uint8, changed
+    """
+
+def ridge_fit(
+    features: _Int8,
+    labels: _Uint8,
+    gram: _Int16,
+    ridges: _Int32,
+    weights: _Int8Out,
+    multiplier: _Int32Out,
+    bias: _Int32Out,
+    margins: _Int32Out,
+    scratch: _Int8Out,
+    /,
+) -> int:
+    """Fit a head of int8 [classes, F] to features [n, F]; returns which ridge was best (SPEC 12.5).
+
+    features: int8, read
+    labels: uint8, read
+    gram: int16, read
+    ridges: int32, read
+    weights: int8, written
+    multiplier: int32, written
+    bias: int32, written
+    margins: int32, written
+    scratch: int8, working memory
+    """
+
+def ridge_scratch(pictures: int, width: int, classes: int, /) -> int:
+    """Bytes of scratch for ridge_fit."""
+
+def ridge_scores(x: _Int8, weights: _Int8, multiplier: _Int32, bias: _Int32, out: _Int32Out, /) -> None:
+    """Scores of the classes for features [F] (SPEC 12.6).
+
+    x: int8, read
+    weights: int8, read
+    multiplier: int32, read
+    bias: int32, read
+    out: int32, written
+    """
+
+def span_fit(
+    features: _Int8, gram: _Int16, ridge: int, directions: _Int8Out, distances: _Int32Out, scratch: _Int8Out, /
+) -> None:
+    """Directions [m, F] that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).
+
+    features: int8, read
+    gram: int16, read
+    directions: int8, written
+    distances: int32, written
+    scratch: int8, working memory
+    """
+
+def span_scratch(directions: int, /) -> int:
+    """Bytes of scratch for span_fit."""
+
+def span_distance(x: _Int8, directions: _Int8, /) -> int:
+    """Distance of features [F] from the directions [m, F] (SPEC 12.8).
+
+    x: int8, read
+    directions: int8, read
+    """
+
+def moments(x: _Int32, out: _Int32Out, /) -> None:
+    """Mean and standard deviation of numbers (SPEC 12.9).
+
+    x: int32, read
     out: int32, written
     """
 

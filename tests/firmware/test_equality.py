@@ -14,6 +14,7 @@ from tests.tiny import images
 from trainer.data import load_fashion_mnist
 
 COUNT = 100
+POOLINGS = ("token", "mean", "token+mean")
 
 BOARD_SCRIPT = """
 from binascii import crc32
@@ -24,6 +25,7 @@ with open("pictures.bin", "rb") as file:
         picture = model.preprocess(Image(file.read({size}), {side}, {side}, {channels}))
         print("stream", crc32(model.embed(picture)))
         print("logits", [x for x in model(picture)])
+        print("features", [crc32(model.features(picture, pooling)) for pooling in {poolings}])
 """
 
 
@@ -44,21 +46,22 @@ def host_logits(path, images):
 
 
 def on_board(board, path, images, folder):
-    """The CRC-32 of each residual stream, and logits."""
+    """The CRC-32 of each residual stream, logits, and the CRC-32 of each picture's features by pooling."""
     (folder / "pictures.bin").write_bytes(images.tobytes())
     _, side, _, channels = images.shape
     values = {"model": path.name, "count": len(images), "size": images[0].size, "side": side, "channels": channels}
+    values["poolings"] = POOLINGS
     script = folder / "script.py"
     script.write_text(BOARD_SCRIPT.format(**values))
     board.mpremote("fs", "cp", path, folder / "pictures.bin", ":")
     result = board.mpremote("run", script)
-    found = {"stream": [], "logits": []}
+    found = {"stream": [], "logits": [], "features": []}
     for line in result.stdout.splitlines():
         key, _, value = line.partition(" ")
         if key in found:
             found[key].append(json.loads(value))
     assert len(found["logits"]) == len(images), result.stdout
-    return found["stream"], np.array(found["logits"])
+    return found["stream"], np.array(found["logits"]), found["features"]
 
 
 def by_oracle(path, images):
@@ -68,15 +71,28 @@ def by_oracle(path, images):
     return np.array(streams), np.array([network.forward(image) for image in images])
 
 
+def feature_crcs(path, images):
+    """The CRC-32 of the oracle's features by pooling, which the host must equal."""
+    model, network, found = ftervit.VisionTransformer.load(str(path)), oracle.Network(*oracle.load(path)), []
+    for image in images:
+        picture = model.preprocess(ftervit.Image(image.tobytes(), image.shape[1], image.shape[0], image.shape[2]))
+        expected = network.features(image)
+        for pooling in POOLINGS:
+            assert bytes(model.features(picture, pooling)) == expected[pooling].tobytes()
+        found.append([crc32(expected[pooling].tobytes()) for pooling in POOLINGS])
+    return found
+
+
 def check_agreement(path, images, board, folder):
     """Check for equal streams, which differ between pictures, and equal logits."""
     streams, logits = on_host(path, images)
     assert len(np.unique(streams, axis=0)) == len(images)
     for found, expected in zip(by_oracle(path, images), (streams, logits), strict=True):
         assert np.array_equal(found, expected)
-    crcs, board_logits = on_board(board, path, images, folder)
+    crcs, board_logits, features = on_board(board, path, images, folder)
     assert crcs == [crc32(stream.tobytes()) for stream in streams]
     assert np.array_equal(board_logits, logits)
+    assert features == feature_crcs(path, images)
 
 
 def test_the_shipped_model_agrees(shipped, board, tmp_path):
@@ -108,3 +124,12 @@ def test_demo_images_are_the_first_of_each_class():
         image = ftervit.read_image(str(path))
         assert path.name.startswith(f"{index}_")
         assert bytes(image.pixels) == test.images[first].numpy().tobytes()
+
+
+def test_features_refuse(odd_model):
+    model = ftervit.VisionTransformer.load(str(odd_model))
+    picture = model.preprocess(ftervit.Image(bytes(28 * 28), 28, 28, 1))
+    with pytest.raises(ValueError, match=r"pooling is 'max', needs one of token, mean, token\+mean"):
+        model.features(picture, "max")
+    with pytest.raises(ValueError, match="out has 33 bytes, needs 66"):
+        model.features(picture, "token+mean", bytearray(33))

@@ -66,7 +66,25 @@ CASES = {
     "resize": [np.zeros((4, 5, 1), U8), 5, 1, 1, 0, 4, lambda: Out((3, 3), U8), 3, scratch("resize", 4, 1)],
     "resize_scratch": [4, 1],
     "normalize": [np.zeros((4, 3), U8), np.ones(3, I32), np.zeros(3, I32), lambda: Out((4, 3), I8)],
+    "mean_rows": [np.ones((3, 17), I8), lambda: Out((17,), I8)],
     "topk": [np.zeros(5, I32), lambda: Out((2,), I32)],
+    "rms_norm": [np.ones(17, I8), lambda: Out((17,), I8)],
+    "gram": [np.ones((3, 17), I8), 17, 2, lambda: Out((5,), I16)],
+    "drop_class": [lambda: Updated(np.ones((3, 17), I8)), lambda: Updated(np.arange(3, dtype=U8)), 1],
+    "ridge_fit": [
+        *(np.full((3, 17), 32, I8), np.array([0, 1, 0], U8), np.full(6, 16384, I16), np.array([999, 9999], I32)),
+        *(lambda: Out((2, 17), I8), lambda: Out((2,), I32), lambda: Out((2,), I32), lambda: Out((3,), I32)),
+        scratch("ridge", 3, 17, 2),
+    ],
+    "ridge_scratch": [3, 17, 2],
+    "ridge_scores": [np.ones(17, I8), np.ones((2, 17), I8), np.ones(2, I32), np.ones(2, I32), lambda: Out((2,), I32)],
+    "span_fit": [
+        *(np.full((3, 17), 32, I8), np.full(6, 16384, I16), 1024),
+        *(lambda: Out((2, 17), I8), lambda: Out((3,), I32), scratch("span", 2)),
+    ],
+    "span_scratch": [2],
+    "span_distance": [np.full(17, 32, I8), np.ones((2, 17), I8)],
+    "moments": [np.arange(5, dtype=I32), lambda: Out((2,), I32)],
 }
 IN_PLACE = {"lookup", "softmax", "normalize"}  # the output may be the first argument itself
 
@@ -158,6 +176,8 @@ def test_wrong_lengths(name, position):
         sizes = {1}  # scratch may be longer; each operation's own tests check its minimum
     if name == "topk":
         sizes = {1} if position == 0 else {6}  # any number of logits and places, but no more places than logits
+    if (name, position) in (("ridge_fit", 3), ("moments", 0)):
+        sizes = {0}  # any number of ridges and numbers
     if name == "prefetch":
         sizes = {0}  # any length but 0
     for size in sizes:

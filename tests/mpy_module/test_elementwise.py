@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""lookup, residual_start, residual_add, topk, arena (SPEC 5, 8, 9.4)."""
+"""lookup, residual_start, residual_add, topk, mean_rows, arena (SPEC 5, 8, 9.4, 9.6)."""
 
 import numpy as np
 import pytest
@@ -80,6 +80,30 @@ def test_residual_add_refuses():
     refused("residual_add", Updated(residual), y[:15], 0)
     refused("residual_add", Updated(residual), np.ones(32, I8), 0)
     refused("residual_add", Updated(residual.astype(I32)), y, 0)
+
+
+def test_mean():
+    rng = np.random.default_rng(2)
+    for rows, width in ((1, 1), (1, 17), (2, 1), (3, 16), (49, 33), (64, 192), (2048, 3)):
+        x = rng.integers(-128, 128, (rows, width)).astype(I8)
+        equal(run("mean_rows", x, Out((width,), I8)), oracle.mean(x))
+    for value in (-128, 127):
+        equal(run("mean_rows", np.full((2048, 2), value, I8), Out((2,), I8)), np.full(2, value, I8))
+
+
+def test_mean_rounds_halves_up():
+    # Sums of -5..5 over 2 and 4 rows.
+    for rows in (2, 4):
+        x = np.zeros((rows, 11), I8)
+        x[0] = range(-5, 6)
+        expected = [int(np.floor(total / rows + 0.5)) for total in range(-5, 6)]
+        assert run("mean_rows", x, Out((11,), I8)).tolist() == expected
+
+
+def test_mean_refuses():
+    refused("mean_rows", np.zeros(15, I8), Out((16,), I8))
+    refused("mean_rows", np.zeros(17, I8), Out((16,), I8))
+    refused("mean_rows", np.zeros((2049, 2), I8), Out((2,), I8))
 
 
 def test_topk():

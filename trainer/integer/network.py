@@ -14,6 +14,7 @@ from trainer.integer.image import Normalization
 from trainer.integer.layernorm import integer_layernorm
 from trainer.integer.linear import Affine, Effective, Place, integer_linear
 from trainer.integer.lookup import integer_activation
+from trainer.integer.mean import POOLINGS, integer_mean
 from trainer.integer.operations import LAST_NORM, RESIDUAL, STAGE, Kind, Operation, Walker, operations
 from trainer.integer.patches import integer_convolution
 from trainer.integer.residual import class_token, embedding, positions, residual_add, residual_start
@@ -94,6 +95,19 @@ class IntegerNetwork:
         outputs = self.layer(name).weight.shape[0]
         return Place(in_frac, torch.full((outputs,), float(self.fracs[name])), torch.full((outputs,), 127.0))
 
+    def features(self, images: Tensor, pooling: str = "token") -> Tensor:
+        """SPEC 9.5: integers [batch, D], or [batch, 2 D] for "token+mean", of uint8 pictures
+        [batch, height, width, channels]."""
+        if pooling not in POOLINGS:
+            raise TrainerError(f"pooling is {pooling!r}, needs one of {', '.join(POOLINGS)}")
+        with torch.autocast(images.device.type, enabled=False):
+            forward = Forward(self, images)
+            forward.walk(self.operations[:-1])
+            parts = [forward.values[LAST_NORM]] if pooling != "mean" else []
+            if pooling != "token":
+                parts.append(integer_mean(forward.norm(LAST_NORM, forward.values[RESIDUAL][:, 1:])))
+        return torch.cat(parts, -1)
+
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Integers [batch, D] that enter the head, and logits float64 [batch, classes], for uint8 pictures
         [batch, height, width, channels]; SPEC's logits are these times 2^frac."""
@@ -150,10 +164,11 @@ class Forward(Walker):
     def layernorm(self, operation: Operation) -> None:
         """[batch, T, D], the last one [batch, D]."""
         name, residual = operation.name, self.values[RESIDUAL]
-        residual = residual[:, 0] if name == LAST_NORM else residual
-        self.values[name] = integer_layernorm(
-            self.network.layer(name), residual, self.fracs[RESIDUAL], self.fracs[name]
-        )
+        self.values[name] = self.norm(name, residual[:, 0] if name == LAST_NORM else residual)
+
+    def norm(self, name: str, residual: Tensor) -> Tensor:
+        """The LayerNorm `name` of rows [..., D] of the residual stream."""
+        return integer_layernorm(self.network.layer(name), residual, self.fracs[RESIDUAL], self.fracs[name])
 
     def attention(self, operation: Operation) -> None:
         """[batch, T, 3 D] to [batch, T, D]."""
