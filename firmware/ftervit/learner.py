@@ -13,7 +13,8 @@ from math import exp
 
 import ternary
 
-UNKNOWN = "unknown"  # what predict says of a picture that is like none taught
+from ftervit.vit import UNKNOWN
+
 CAPACITY = 200  # pictures, where memory allows
 MAX_PICTURES = 1024
 MAX_CLASSES = 100

@@ -7,17 +7,26 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, TernaryHead, TernaryLayerNorm, patch_scratch, put, release, scratch
+from ftervit.layers import (
+    Block,
+    Int8Head,
+    PatchEmbed,
+    TernaryHead,
+    TernaryLayerNorm,
+    patch_scratch,
+    put,
+    release,
+    scratch,
+)
 
-# SPEC 9.5.
-POOLINGS = ("token", "mean", "token+mean")
+UNKNOWN = "unknown"  # what predict says of a picture that is like none of the labels
 ROOM = "activations and picture"
 
 
 class VisionTransformer:
     """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
     digest, CRC-32 and size of the model file in 8 bytes; activation_bytes, what activations and scratch take as long as
-    the model lives.
+    the model lives; threshold, which the largest logit must reach for a name (SPEC 9.8), None: every one does.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names.
     """
@@ -52,7 +61,9 @@ class VisionTransformer:
                 gc.collect()  # or else MicroPython spreads what stays over all of a small heap
             self.blocks.append(Block.load(file, "blocks.%d" % i, width, hidden, heads))
         self.norm = TernaryLayerNorm.load(file, "norm", width)
-        self.head = TernaryHead.load(file, "head", width, sizes["num_classes"])
+        self.pooling, self.threshold = sizes["pool"], file.threshold
+        head = Int8Head if sizes["head"] == "int8" else TernaryHead
+        self.head = head.load(file, "head", self.feature_count(self.pooling), sizes["num_classes"])
         self.logit_frac = self.head.frac
         file.finish()
         self._with_fewer_patches(self._allocate)
@@ -158,9 +169,11 @@ class VisionTransformer:
 
     def feature_count(self, pooling="token"):
         """Values that `features` gives; ValueError for a pooling that there is not."""
+        from ftervit.architecture import POOLINGS, feature_count
+
         if pooling not in POOLINGS:
             raise ValueError("pooling is %r, needs one of %s" % (pooling, ", ".join(POOLINGS)))
-        return self.embed_dim * (1 + (pooling == POOLINGS[2]))
+        return feature_count(self.embed_dim, pooling)
 
     def features(self, picture, pooling="token", out=None):
         """int8 picture [img_size, img_size, in_chans] -> int8 features behind the final norm (SPEC 9.5).
@@ -184,11 +197,16 @@ class VisionTransformer:
 
     def __call__(self, picture):
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
+        if self.pooling != "token":
+            return self.head(self.features(picture, self.pooling))
         x, width = self._through_blocks(picture), self.embed_dim
         return self.head(self.norm(x[:width], self._work.branch[:width]))  # type: ignore[attr-defined]
 
     def predict(self, image, top=3):
-        """The `top` most likely (label, probability) of an Image."""
+        """The `top` most likely (label, probability) of an Image.
+
+        "unknown" comes first if the largest logit is below the threshold (SPEC 9.8).
+        """
         logits = self(self.preprocess(image))
         best = array("i", [0] * min(top, len(logits)))
         ternary.topk(logits, best)
@@ -196,4 +214,9 @@ class VisionTransformer:
         unit = 2.0**-self.logit_frac
         powers = [exp((logit - logits[best[0]]) * unit) for logit in logits]
         total = sum(powers)
-        return [(self.labels[index], powers[index] / total) for index in best]
+        found = [(self.labels[index], powers[index] / total) for index in best]
+        if self.threshold is None or logits[best[0]] >= self.threshold:
+            return found
+        # For people, too: 1/2 at the threshold.
+        known = 1 / (1 + exp(min(60.0, (self.threshold - logits[best[0]]) * unit)))
+        return ([(UNKNOWN, 1 - known)] + [(label, known * chance) for label, chance in found])[:top]

@@ -129,6 +129,26 @@ class PatchEmbed:
         self, picture: _Readable, out: _Writable | None = None, maps: Sequence[_Writable] = ()
     ) -> _Writable: ...
 
+class Int8Head:
+    weight: _Readable
+    bias: _Readable
+    multiplier: _Readable
+    in_features: int
+    out_features: int
+    frac: int
+    def __init__(
+        self,
+        weight: _Readable,
+        bias: _Readable,
+        multiplier: _Readable,
+        in_features: int,
+        out_features: int,
+        frac: int,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
+
 class TernaryHead:
     weight: _Readable
     bias: _Readable
@@ -251,7 +271,9 @@ class VisionTransformer:
     shifts: list[int]
     blocks: list[Block]
     norm: TernaryLayerNorm
-    head: TernaryHead
+    head: TernaryHead | Int8Head
+    pooling: str
+    threshold: int | None
     logit_frac: int
     activation_bytes: int
     plan: Any
