@@ -141,7 +141,7 @@ class Forward:
 
 def completed(sizes: dict[str, Any]) -> dict[str, Any]:
     """The metadata `architecture` with the sizes that older versions of the format did not have."""
-    return {"stem": [], "patch_stride": sizes.get("patch_size"), "patch_padding": 0, "head": "ternary"} | sizes
+    return {"stem": [], "patch_stride": sizes.get("patch_size"), "patch_padding": 0, "pool": "token"} | sizes
 
 
 @dataclass(frozen=True)
