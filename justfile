@@ -110,17 +110,17 @@ romfs *ARGS: (prepare "demo")
 # Build and check an ESP32-S3 board's firmware (ARGS: BOARD, or --check ELF; needs IDF_PATH, MPY_DIR; CAMERA_DIR)
 [no-exit-message]
 firmware *ARGS: (prepare "demo")
-    @{{ python }} -m host_sim.setup.esp32 build "$@"
+    @{{ python }} -m host_sim.esp32.firmware build "$@"
 
 # Write built firmware to the board at PORT (BOARD: needed if several are built)
 [no-exit-message]
 flash PORT *BOARD: (prepare "flash")
-    @{{ python }} -m host_sim.setup.esp32 flash "$@"
+    @{{ python }} -m host_sim.esp32.firmware flash "$@"
 
 # Write a model with package, scripts and pictures to /rom of the board at PORT (FILES: more files)
 [no-exit-message]
 deploy PORT MODEL *FILES: (prepare "demo")
-    @{{ python }} -m host_sim.setup.esp32 deploy "$@"
+    @{{ python }} -m host_sim.esp32.firmware deploy "$@"
 
 # Compare a DeiT-III-S with random weights on a board (224 in QEMU, 384 on unix) with the host, bit for bit (minutes)
 [no-exit-message]

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 # Shows how to inspect and change a network: mpremote connect PORT run firmware/tinker.py
 # Change first: `make_relu` below, BLOCK, or SRAM. Each step prints its change and the logits; at the end everything is
-# restored and the logits are compared bit for bit. Any part can be replaced by a callable with the same arguments, see
+# restored and the logits are compared bit for bit. Any part can be replaced by a function (x, out), see
 # ftervit/layers.py: model.blocks[i].attn.softmax, .mlp.act, .norm1, model.head and so on.
 # Buffers hold int8, two's complement: in a bytearray 255 is -1. A layer's `frac` is its scale: q means q * 2^-frac.
 
 import ternary
 from ftervit import Softmax, TernaryBitLinear, VisionTransformer, read_image
+from ftervit.layers import tokens_of
 from ftervit.plan import Plan
 
 BLOCK = 2
@@ -27,26 +28,26 @@ class ShowZeros(TernaryBitLinear):
         return super().__call__(x, out)
 
 
-class SoftmaxThatLooks(Softmax):
+class RecordingSoftmax(Softmax):
     """Returns the usual weights and keeps those of the class token."""
 
-    def __call__(self, scores, tokens, out=None):
-        weights = super().__call__(scores, tokens, out)
-        self.seen = bytes(weights[:tokens])
+    def __call__(self, scores, out=None):
+        weights = super().__call__(scores, out)
+        self.seen = bytes(weights[: tokens_of(weights)])
         return weights
 
 
 def make_relu(in_frac, out_frac):
-    """A plain function on a buffer of int8: max(x, 0), with the scales of the GELU that it replaces."""
+    """A plain function on buffers of int8: max(x, 0), with the scales of the GELU that it replaces."""
     shift = out_frac - in_frac
 
-    def relu(x):
+    def relu(x, out):
         for i in range(len(x)):
             value = x[i]
             if value < 0 or value > 127:
                 value = 0
-            x[i] = min(127, value << shift if shift >= 0 else value >> -shift)
-        return x
+            out[i] = min(127, value << shift if shift >= 0 else value >> -shift)
+        return out
 
     return relu
 
@@ -100,7 +101,7 @@ def look_into_softmax(bench):
     """Replace the softmax: attention then runs head by head instead of in one call, with the same bits."""
     attn = bench.block.attn
     softmax = attn.softmax
-    attn.softmax = SoftmaxThatLooks(softmax.table)
+    attn.softmax = RecordingSoftmax(softmax.table)
     bench.show("softmax that can be looked into", changed=False)
     print("  the class token looks at", list(attn.softmax.seen))
     attn.softmax = softmax

@@ -140,7 +140,7 @@ def use(*values: Any, **options: Any) -> Any:
     if not isinstance(name, str):
         raise failure(function, arguments, 0, library.TERNARY_ERR_TYPE)
     if name == "lx7":
-        from host_sim.chip.runner import Lx7Runner
+        from host_sim.lx7_runner import Lx7Runner
 
         runner = Lx7Runner(tuple(OPERATIONS), **options)
     elif name == "host":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tests of the kernels, their binding, the simulated core and the chip's heap under AddressSanitizer and UBSan.
+"""Tests under AddressSanitizer and UBSan: kernels, their binding, simulated core, chip heap, models in threads.
 
 python -m tests.sanitize [ARGS]      build the sanitized library, see that it catches faults, run pytest ARGS
 """
@@ -13,6 +13,7 @@ from host_sim.setup.shell import ROOT, Failure, one_line_errors, step
 TESTS = (
     "tests/mpy_module",
     "tests/firmware/test_chip_heap.py",
+    "tests/firmware/test_state.py",
     "tests/host_sim/test_ternary.py",
     "tests/host_sim/lx7/test_pie.py",
     "tests/host_sim/lx7/test_fuzz.py",

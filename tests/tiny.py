@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Small untrained students with sizes and weights as unpleasant as the format allows."""
 
+import gzip
+import struct
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,6 +113,12 @@ def images_for(blueprint: Blueprint, count: int, seed: int = 0) -> torch.Tensor:
 def pictures(count: int, seed: int = 0) -> torch.Tensor:
     """Grey pictures of 28 x 28 without their channel, uint8 [count, 28, 28]."""
     return images(count, seed=seed)[..., 0]
+
+
+def write_idx(path: Path, array: torch.Tensor) -> None:
+    """A uint8 array as a compressed file of Fashion-MNIST's format."""
+    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(header + array.numpy().tobytes(), 1))
 
 
 def untrained(blueprint: Blueprint, seed: int = 0) -> Student:

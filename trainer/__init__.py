@@ -4,5 +4,5 @@
 import warnings
 
 # timm imports torchvision, and the one that imports beside a CPU-only torch without its partner (host_sim/setup) misses
-# an image extension, of which nothing here makes use.
+# an image extension, which nothing here uses.
 warnings.filterwarnings("ignore", message="Failed to load image Python extension")

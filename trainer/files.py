@@ -26,7 +26,7 @@ def write_atomically(content: bytes | memoryview, path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(half_written, path)
     except OSError as error:
-        # Room for others; there may be none, or no folder.
+        # Frees disk space; the file or its folder may be missing.
         with suppress(OSError):
             half_written.unlink(missing_ok=True)
         raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None

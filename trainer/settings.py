@@ -60,7 +60,8 @@ def checked(value: Any, kind: Any, name: str) -> Any:
 
 def nested_settings(hint: Any) -> type | None:
     """The settings class that a field holds (or may hold), if it is one."""
-    return next((kind for kind in (hint, *get_args(hint)) if dataclasses.is_dataclass(kind)), None)
+    kinds = (kind for kind in (hint, *get_args(hint)) if isinstance(kind, type))
+    return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
 
 
 def build(kind: type, values: Any, name: str = "") -> Any:

@@ -40,12 +40,12 @@ SCALES = {
 PREPROCESSING = {"multiplier": (0, (1 << 22) - 1), "offset": (-(1 << 30), (1 << 30) - 1)}
 
 
-def whole(value, low, high=65535):
+def whole(value: object, low: int, high: int = 65535) -> bool:
     """Whether a value from JSON is a whole number from low to high."""
     return type(value) is int and low <= value <= high
 
 
-def convolutions(sizes):
+def convolutions(sizes: dict) -> list:
     """(field, kernel, stride, padding, channels out) of each convolution of an architecture, in order (SPEC 10.4)."""
     found = [
         ("stem %d" % i, kernel, stride, padding, channels)
@@ -55,7 +55,7 @@ def convolutions(sizes):
     return found + [("patch_size",) + patch + (sizes["embed_dim"],)]
 
 
-def grids(sizes):
+def grids(sizes: dict) -> list[tuple[int, int]]:
     """(side, channels) of the int8 picture and of what each convolution of an architecture makes of it (SPEC 4.6)."""
     side, channels = sizes["img_size"], sizes["in_chans"]
     found = [(side, channels)]
@@ -65,7 +65,7 @@ def grids(sizes):
     return found
 
 
-def stem_problem(sizes):
+def stem_problem(sizes: dict) -> tuple[str, str] | None:
     """`architecture_problem` of the stem alone, before anything is computed with it."""
     stem = sizes.get("stem")
     if type(stem) is not list or len(stem) > MAX_STAGES:
@@ -77,7 +77,7 @@ def stem_problem(sizes):
     return None
 
 
-def convolution_problem(sizes):
+def convolution_problem(sizes: dict) -> tuple[str, str] | None:
     """`architecture_problem` of stem and patch embedding (SPEC 4.6)."""
     shapes = grids(sizes)
     for i, (field, kernel, stride, padding, _) in enumerate(convolutions(sizes)):
@@ -100,7 +100,7 @@ def convolution_problem(sizes):
     return None
 
 
-def architecture_problem(sizes):
+def architecture_problem(sizes: dict) -> tuple[str, str] | None:
     """What is wrong with the metadata `architecture` as (field, why), or None (SPEC 10.4)."""
     if type(sizes) is not dict:
         return "architecture", "must be a JSON object"
@@ -135,29 +135,29 @@ def architecture_problem(sizes):
     return None
 
 
-def feature_count(width, pooling):
+def feature_count(width: int, pooling: str) -> int:
     """Values that the head gets from tokens of this width (SPEC 9.5)."""
     return width * (1 + (pooling == POOLINGS[2]))
 
 
-def padded(size, unit=16):
+def padded(size: int, unit: int = 16) -> int:
     """`size` rounded up to a multiple of `unit`."""
     return (size + unit - 1) // unit * unit
 
 
-def packed_bytes(outputs, inputs):
+def packed_bytes(outputs: int, inputs: int) -> int:
     """Bytes of packed weights of a linear layer (SPEC 2.6)."""
     return padded(outputs) * ((inputs + 4) // 5)
 
 
-def packed_shape(shape):
+def packed_shape(shape: list[int]) -> list[int]:
     """Stored shape of trits with the logical shape [N, K] (SPEC 2.6) or [D] (SPEC 2.7)."""
     if len(shape) == 2:
         return [(shape[0] + 15) // 16, (shape[1] + 4) // 5, 16]
     return [((shape[0] + 15) // 16 + 4) // 5, 16]
 
 
-def product(shape):
+def product(shape: list[int]) -> int:
     """Number of elements of a shape."""
     count = 1
     for size in shape:

@@ -10,13 +10,13 @@ RAMP = b" .,:;-~+=*o%#@"  # dark to light
 class Image:
     """pixels: uint8 [height, width, channels], channels 1 (grey) or 3 (red, green, blue)."""
 
-    def __init__(self, pixels, width, height, channels):
+    def __init__(self, pixels: bytes | bytearray | memoryview, width: int, height: int, channels: int) -> None:
         if len(pixels) != width * height * channels:
             raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
 
     @classmethod
-    def from_rgb565(cls, pixels, width, height):
+    def from_rgb565(cls, pixels: bytes | bytearray | memoryview, width: int, height: int) -> "Image":
         """A colour Image of a camera's frame: two bytes a pixel, RGB565, high byte first (SPEC 3.2); copied.
 
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
@@ -30,7 +30,7 @@ class Image:
         ternary.rgb565(pixels, out)
         return cls(out, width, height, 3)
 
-    def square(self, size, channels):
+    def square(self, size: int, channels: int) -> memoryview:
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
         pixels = self.pixels
         if channels != self.channels:
@@ -43,7 +43,7 @@ class Image:
         ternary.resize(pixels, self.width, channels, left, top, side, out, size, work)
         return out
 
-    def show(self, columns=56):
+    def show(self, columns: int = 56) -> None:
         """Print the middle square with characters from dark to light."""
         size = columns // 2 * 2
         square = self.square(size, 1)
@@ -77,7 +77,7 @@ def _token(file, path):
             word += byte
 
 
-def read_image(path):
+def read_image(path: str) -> Image:
     """Read a binary PGM (P5) or PPM (P6) with 8 bits per value.
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.

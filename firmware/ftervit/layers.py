@@ -2,39 +2,50 @@
 """The layers of a fully ternary vision transformer, over the C module `ternary`.
 
 Buffers are bytes-like: int8 activations [rows, features], the int16 residual stream as typecode "h". Every layer can
-be called on its own: without `out` it allocates its result. Containers call their parts as part(x, out); a part of
-your own may fill `out` or ignore it and return a buffer that it made, of the same size.
+be called on its own: without `out` it allocates its result, or works in place where its docstring says so. Containers
+call each of their parts as part(x, out); a part of your own may fill `out` or ignore it, and returns what it has made,
+of the same size. In a model `out` is always a buffer.
 """
 
 import ternary
 
 
 class Scratch:
-    """Working memory that layers share; grows to the largest request."""
+    """Working memory of layers that compute one after the other: one for all layers of a model, one for each layer
+    that is made by hand.
 
-    def __init__(self):
-        self._buffer = b""  # type: memoryview | bytes
+    work: the buffers of the model's plan (plan.Work), from which all of it then comes; None without a plan.
+    """
+
+    # Of the class: what an object does not have takes no memory.
+    work = None
+    _buffer = _patches = b""  # type: memoryview | bytes
 
     def get(self, size):
-        """At least `size` bytes, 16-byte aligned, with any content."""
+        """At least `size` bytes, 16-byte aligned, with any content; fewer if more cores are in use than the plan is
+        for: operations then use fewer cores."""
+        work = self.work
+        if work is not None:
+            enough = len(work.scratch) >= size or ternary.cores() > work.cores
+            return work.scratch if enough else ternary.arena(size)
         if len(self._buffer) < size:
             self._buffer = b""  # freed first, and still a buffer if the next line fails
             self._buffer = ternary.arena(size)
         return self._buffer
 
-    def use(self, buffer):
-        """Take this memory from now on, b"" for none."""
-        self._buffer = buffer
+    def patches(self, size):
+        """The same for a convolution's patches, which are there at the same time."""
+        work = self.work
+        if work is not None:
+            return work.patches if len(work.patches) >= size else ternary.arena(size)
+        if len(self._patches) < size:
+            self._patches = b""
+            self._patches = ternary.arena(size)
+        return self._patches
 
-
-scratch = Scratch()
-patch_scratch = Scratch()
-
-
-def release():
-    """Let go of the working memory that the layers share; the next that is loaded or called brings its own."""
-    scratch.use(b"")
-    patch_scratch.use(b"")
+    def use(self, work, buffer=b""):
+        """Take a plan's memory from now on, and what it lacks for one call at a time; without a plan, this buffer."""
+        self.work, self._buffer = work, buffer
 
 
 def rows_of(x, features):
@@ -43,6 +54,15 @@ def rows_of(x, features):
     if not size or size % features:
         raise ValueError("x has %d bytes, needs a multiple of %d" % (size, features))
     return size // features
+
+
+def tokens_of(scores):
+    """Side of int8 scores [tokens, tokens]; ValueError if they are not a square."""
+    size = len(scores)
+    tokens = int(size**0.5 + 0.5)
+    if not size or tokens * tokens != size:
+        raise ValueError("scores have %d bytes, need a square number" % size)
+    return tokens
 
 
 # table[x + 128] = x
@@ -64,6 +84,11 @@ def probe(file, name, layer, *arguments):
     return layer
 
 
+def unchanged(part, cls):
+    """Whether a call of a part is a call of `cls`: neither a function, nor a subclass with a __call__ of its own."""
+    return isinstance(part, cls) and type(part).__call__ is cls.__call__
+
+
 def prefetch(layer):
     """Have a layer's first tensors brought into the chip's cache while something else is computed."""
     ahead = getattr(layer, "ahead", None)
@@ -75,12 +100,14 @@ class TernaryBitLinear:
     """int8 [rows, in_features] -> int8 [rows, out_features] (SPEC 4.1 to 4.5).
 
     weight: packed trits; bias int16, multiplier int8 [out_features]; shift uint8 per 16 outputs;
-    frac: the output means y * 2^-frac (for people: an int, a list of three for qkv, None if unknown).
+    frac: the output means y * 2^-frac (for people: an int, a list of three for qkv, None if unknown); scratch: its
+    Scratch, None for one of its own, in all layers.
     """
 
-    def __init__(self, weight, bias, multiplier, shift, in_features, frac=None):
+    def __init__(self, weight, bias, multiplier, shift, in_features, frac=None, scratch=None):
         self.weight, self.bias, self.multiplier, self.shift = weight, bias, multiplier, shift
         self.in_features, self.frac, self.ahead = in_features, frac, weight
+        self.scratch = scratch or Scratch()
 
     @property
     def out_features(self):
@@ -88,7 +115,7 @@ class TernaryBitLinear:
         return len(self.multiplier)
 
     @classmethod
-    def load(cls, file, name, in_features, out_features, frac=None):
+    def load(cls, file, name, in_features, out_features, frac=None, scratch=None):
         """Take the layer `name` from a ModelFile."""
         weight = file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True)
         ahead = file.ahead()
@@ -99,21 +126,23 @@ class TernaryBitLinear:
             file.tensor(name + ".shift", "U8", [(out_features + 15) // 16]),
             in_features,
             frac,
+            scratch,
         )
         layer.ahead = ahead
         return probe(file, name, layer, bytes(in_features), ternary.heap(out_features))
 
     @classmethod
     def like(cls, layer):
-        """A layer of this class with the tensors of another TernaryBitLinear: for subclasses."""
-        return cls(layer.weight, layer.bias, layer.multiplier, layer.shift, layer.in_features, layer.frac)
+        """A layer of this class with the tensors and the scratch of another TernaryBitLinear: for subclasses."""
+        tensors = layer.weight, layer.bias, layer.multiplier, layer.shift
+        return cls(*tensors, layer.in_features, layer.frac, layer.scratch)
 
     def __call__(self, x, out=None):
         """x: int8 [rows, in_features]; out: int8 [rows, out_features], returned."""
         rows = rows_of(x, self.in_features)
         if out is None:
             out = ternary.arena(rows * self.out_features)
-        work = scratch.get(ternary.linear_scratch(self.in_features))
+        work = self.scratch.get(ternary.linear_scratch(self.in_features))
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 
@@ -131,7 +160,7 @@ class TernaryBitLinear:
             memoryview(self.shift)[first // 16 : last // 16],
             out,
             column,
-            scratch.get(ternary.linear_scratch(self.in_features)),
+            self.scratch.get(ternary.linear_scratch(self.in_features)),
         )
 
     def trits(self, tile):
@@ -146,14 +175,16 @@ class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
     linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes; patch_rows:
-    rows of patches that are cut out at a time.
+    rows of patches that are cut out at a time, all of them if there are fewer.
     """
 
-    def __init__(self, linear, side, channels, kernel, stride, padding):
+    patch_rows = 1 << 20  # of the class: most plans need no other number, which would take memory
+
+    def __init__(self, linear, side, channels, kernel, stride, padding, scratch=None):
         self.linear, self.side, self.channels = linear, side, channels
+        self.scratch = scratch or Scratch()
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.out_features = linear.out_features
-        self.patch_rows = self.new_side
 
     @property
     def new_side(self):
@@ -161,15 +192,15 @@ class TernaryBitConv2d:
         return (self.side + 2 * self.padding - self.kernel) // self.stride + 1
 
     @classmethod
-    def load(cls, file, name, side, channels, kernel, stride, padding, out_features):
+    def load(cls, file, name, side, channels, kernel, stride, padding, out_features, scratch=None):
         """Take the convolution `name` from a ModelFile."""
         frac = file.frac(name)
-        linear = TernaryBitLinear.load(file, name, kernel * kernel * channels, out_features, frac)
-        return cls(linear, side, channels, kernel, stride, padding)
+        linear = TernaryBitLinear.load(file, name, kernel * kernel * channels, out_features, frac, scratch)
+        return cls(linear, side, channels, kernel, stride, padding, scratch)
 
     def patch_bytes(self):
         """Bytes of the patches that are cut out at a time, side by side."""
-        return self.patch_rows * self.new_side * self.kernel * self.kernel * self.channels
+        return min(self.patch_rows, self.new_side) * self.new_side * self.kernel * self.kernel * self.channels
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""
@@ -181,15 +212,14 @@ class TernaryBitConv2d:
         if len(picture) != needed:
             raise ValueError("patches: picture has %d bytes, needs %d" % (len(picture), needed))
         prefetch(self.linear)
-        # Not from the shared scratch, which the linear layer needs at the same time.
-        patches = patch_scratch.get(self.patch_bytes())
+        patches = self.scratch.patches(self.patch_bytes())
         window = self.side, self.channels, self.kernel, self.stride, self.padding
+        if out is None:
+            out = ternary.arena(self.out_bytes())
         if self.patch_rows >= self.new_side:
             rows = patches[: self.patch_bytes()]
             ternary.patches(picture, *window, 0, rows)
             return self.linear(rows, out)
-        if out is None:
-            out = ternary.arena(self.out_bytes())
         line, made = self.new_side * self.kernel * self.kernel * self.channels, self.new_side * self.out_features
         for top in range(0, self.new_side, self.patch_rows):
             count = min(self.patch_rows, self.new_side - top)
@@ -208,7 +238,10 @@ class ConvAct:
 
     def __call__(self, picture, out=None):
         """picture: int8 [side, side, channels]; out: int8 [new_side, new_side, out_features], returned."""
-        return self.act(self.conv(picture, out))
+        if out is None and isinstance(self.conv, TernaryBitConv2d):  # of a function nobody knows the size
+            out = ternary.arena(self.conv.out_bytes())
+        made = self.conv(picture, out)
+        return self.act(made, made)
 
 
 class PatchEmbed:
@@ -217,11 +250,12 @@ class PatchEmbed:
     backbone: list of ConvAct, empty in a plain vision transformer; proj: a TernaryBitConv2d.
     """
 
-    def __init__(self, backbone, proj):
-        self.backbone, self.proj = backbone, proj
+    def __init__(self, backbone, proj, scratch=None):
+        self.backbone, self.proj, self.scratch = backbone, proj, scratch or Scratch()
+        self.convolutions = [stage.conv for stage in backbone] + [proj]  # as they were, whatever replaces them
 
     @classmethod
-    def load(cls, file, sizes):
+    def load(cls, file, sizes, scratch=None):
         """Take `patch_embed` from a ModelFile; sizes: its architecture."""
         from ftervit.architecture import STAGE, convolutions, grids
 
@@ -230,33 +264,38 @@ class PatchEmbed:
             side, channels = shapes[i]
             last = i == len(sizes["stem"])
             name = "patch_embed.proj" if last else STAGE % i + ".conv"
-            conv = TernaryBitConv2d.load(file, name, side, channels, kernel, stride, padding, channels_out)
+            conv = TernaryBitConv2d.load(file, name, side, channels, kernel, stride, padding, channels_out, scratch)
             layers.append(conv if last else ConvAct(conv, Activation.load(file, STAGE % i + ".act")))
-        return cls(layers[:-1], layers[-1])
+        return cls(layers[:-1], layers[-1], scratch)
 
-    def __call__(self, picture, out=None, maps=()):
+    def __call__(self, picture, out=None):
         """picture: int8 [img_size, img_size, in_chans]; out: int8 [patches, embed_dim], returned.
 
-        maps: memory for what the stages make, by turns: the first, third, ... in maps[0], the others in maps[1].
+        Stages write where the plan has a place for it, by turns: the first, third, ... to map0, the others to map1.
         """
+        work = self.scratch.work
+        maps = () if work is None else work.maps
         for i, stage in enumerate(self.backbone):
-            if maps and type(stage) is ConvAct and type(stage.conv) is TernaryBitConv2d:
-                picture = stage(picture, maps[i % 2][: stage.conv.out_bytes()])
-            else:
-                picture = stage(picture)
-        return self.proj(picture, out)
+            # A part of your own makes as much as the one that it replaces.
+            conv = getattr(stage, "conv", None)
+            if not isinstance(conv, TernaryBitConv2d):
+                conv = self.convolutions[min(i, len(self.convolutions) - 1)]
+            size = conv.out_bytes()
+            planned = i % 2 < len(maps) and len(maps[i % 2]) >= size
+            picture = stage(picture, maps[i % 2][:size] if planned else ternary.arena(size))
+        return self.proj(picture, ternary.arena(self.convolutions[-1].out_bytes()) if out is None else out)
 
 
 class TernaryHead:
     """int8 [rows, in_features] -> int32 logits [rows, out_features] (SPEC 4.7); a logit means y * 2^-frac."""
 
-    def __init__(self, weight, bias, multiplier, in_features, out_features, frac):
+    def __init__(self, weight, bias, multiplier, in_features, out_features, frac, scratch=None):
         self.weight, self.bias, self.multiplier = weight, bias, multiplier
         self.in_features, self.out_features = in_features, out_features
-        self.frac = frac
+        self.frac, self.scratch = frac, scratch or Scratch()
 
     @classmethod
-    def load(cls, file, name, in_features, out_features):
+    def load(cls, file, name, in_features, out_features, scratch=None):
         """Take the layer `name` from a ModelFile."""
         layer = cls(
             file.tensor(name + ".weight", "U8", [out_features, in_features], trits=True),
@@ -265,6 +304,7 @@ class TernaryHead:
             in_features,
             out_features,
             file.frac(name),
+            scratch,
         )
         return probe(file, name, layer, bytes(in_features))
 
@@ -273,7 +313,7 @@ class TernaryHead:
         rows = rows_of(x, self.in_features)
         if out is None:
             out = ternary.heap(rows * self.out_features * 4, "i")  # read by Python, not by layers
-        work = scratch.get(ternary.linear_scratch(self.in_features))
+        work = self.scratch.get(ternary.linear_scratch(self.in_features))
         ternary.linear_logits(x, self.weight, self.bias, self.multiplier, out, work)
         return out
 
@@ -281,13 +321,13 @@ class TernaryHead:
 class Int8Head:
     """int8 [in_features] -> int32 logits [out_features] (SPEC 4.8); a logit means y * 2^-frac."""
 
-    def __init__(self, weight, bias, multiplier, in_features, out_features, frac):
+    def __init__(self, weight, bias, multiplier, in_features, out_features, frac, scratch=None):
         self.weight, self.bias, self.multiplier = weight, bias, multiplier
         self.in_features, self.out_features = in_features, out_features
-        self.frac = frac
+        self.frac = frac  # it computes without memory to work in
 
     @classmethod
-    def load(cls, file, name, in_features, out_features):
+    def load(cls, file, name, in_features, out_features, scratch=None):
         """Take the layer `name` from a ModelFile."""
         layer = cls(
             file.tensor(name + ".weight", "I8", [out_features, in_features]),
@@ -310,13 +350,13 @@ class Int8Head:
 class TernaryLayerNorm:
     """int16 residual stream [rows, width] -> int8 [rows, width] (SPEC 6); gamma and beta are ternary."""
 
-    def __init__(self, weight, bias, gain, gain_shift, beta, width, frac=None):
+    def __init__(self, weight, bias, gain, gain_shift, beta, width, frac=None, scratch=None):
         self.weight, self.bias, self.width = weight, bias, width
         self.gain, self.gain_shift, self.beta = gain, gain_shift, beta
-        self.frac = frac
+        self.frac, self.scratch = frac, scratch or Scratch()
 
     @classmethod
-    def load(cls, file, name, width):
+    def load(cls, file, name, width, scratch=None):
         """Take the layer `name` from a ModelFile."""
         return cls(
             file.tensor(name + ".weight", "U8", [width], trits=True),
@@ -326,13 +366,14 @@ class TernaryLayerNorm:
             file.scale(name, "beta"),
             width,
             file.frac(name),
+            scratch,
         )
 
     def __call__(self, x, out=None):
         """x: int16 [rows, width] of typecode "h"; out: int8 [rows, width], returned."""
         if out is None:
             out = ternary.arena(len(x))
-        work = scratch.get(ternary.layernorm_scratch(self.width))
+        work = self.scratch.get(ternary.layernorm_scratch(self.width))
         ternary.layernorm(x, self.weight, self.bias, self.gain, self.gain_shift, self.beta, self.width, out, work)
         return out
 
@@ -349,10 +390,12 @@ class Activation:
         """Take the activation `name` from a ModelFile."""
         return cls(file.tensor(name + ".table", "I8", [256]), file.frac(name))
 
-    def __call__(self, x):
-        """x: int8, of any shape; changed in place and returned."""
-        ternary.lookup(x, self.table, x)
-        return x
+    def __call__(self, x, out=None):
+        """x: int8, of any shape; out: the same, returned; without it x is changed in place."""
+        if out is None:
+            out = x
+        ternary.lookup(x, self.table, out)
+        return out
 
 
 class Softmax:
@@ -364,13 +407,13 @@ class Softmax:
     @classmethod
     def load(cls, file, name):
         """Take the softmax `name` from a ModelFile."""
-        return probe(file, name, cls(file.tensor(name + ".table", "I8", [256])), bytes(1), 1, ternary.heap(1))
+        return probe(file, name, cls(file.tensor(name + ".table", "I8", [256])), bytes(1), ternary.heap(1))
 
-    def __call__(self, scores, tokens, out=None):
-        """scores: int8 [rows, tokens]; out: int8 of the same shape, returned."""
+    def __call__(self, scores, out=None):
+        """scores: int8 [tokens, tokens]; out: int8 of the same shape, returned, out may be scores."""
         if out is None:
             out = ternary.arena(len(scores))
-        ternary.softmax(scores, tokens, self.table, out)
+        ternary.softmax(scores, tokens_of(scores), self.table, out)
         return out
 
 
@@ -382,27 +425,29 @@ class Attention:
     the same.
     """
 
-    def __init__(self, qkv, softmax, proj, heads, width, score_shift, value_gain):
+    def __init__(self, qkv, softmax, proj, heads, width, score_shift, value_gain, scratch=None):
         self.qkv, self.softmax, self.proj = qkv, softmax, proj
         self.heads, self.width = heads, width
         self.score_shift, self.value_gain = score_shift, value_gain
+        self.scratch = scratch or Scratch()
 
     @classmethod
-    def load(cls, file, name, width, heads):
+    def load(cls, file, name, width, heads, scratch=None):
         """Take the layer `name` from a ModelFile."""
         return cls(
-            TernaryBitLinear.load(file, name + ".qkv", width, 3 * width, file.fracs(name + ".qkv", 3)),
+            TernaryBitLinear.load(file, name + ".qkv", width, 3 * width, file.fracs(name + ".qkv", 3), scratch),
             Softmax.load(file, name + ".softmax"),
-            TernaryBitLinear.load(file, name + ".proj", width, width, file.frac(name + ".proj")),
+            TernaryBitLinear.load(file, name + ".proj", width, width, file.frac(name + ".proj"), scratch),
             heads,
             width,
             file.scale(name, "score_shift"),
             file.scale(name, "value_gain"),
+            scratch,
         )
 
     def __call__(self, x, out=None):
         """x, out: int8 [tokens, width], out may be x."""
-        return self.proj(self.mix(x), out)
+        return self.proj(self.mix(x), ternary.arena(len(x)) if out is None else out)
 
     def mix(self, x, out=None, qkv=None):
         """What the heads make of x, before `proj`: int8 [tokens, width] -> out, int8 [tokens, width].
@@ -418,7 +463,8 @@ class Attention:
             heads = min(heads, len(qkv) // (3 * tokens * head_width))
         if heads == self.heads or type(self.qkv) is not TernaryBitLinear or not self._plain():
             fits = qkv is not None and heads == self.heads
-            return self.attend(self.qkv(x, qkv[: 3 * len(x)] if fits else None), tokens, out)
+            place = qkv[: 3 * len(x)] if fits else ternary.arena(3 * len(x))
+            return self.attend(self.qkv(x, place), tokens, out)
         columns = heads * head_width
         part = qkv[: 3 * tokens * columns]
         for first in range(0, self.width, columns):
@@ -433,8 +479,8 @@ class Attention:
             self._attend(qkv, tokens, self.heads, out, 0)
         else:
             for head in range(self.heads):
-                weights = self.softmax(self.scores(qkv, tokens, head), tokens)
-                self.values(weights, qkv, tokens, head, out)
+                scores = self.scores(qkv, tokens, head)
+                self.values(self.softmax(scores, scores), qkv, tokens, head, out)
         return out
 
     def _plain(self):
@@ -447,7 +493,7 @@ class Attention:
         ternary.attention(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
-        return scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))
+        return self.scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))
 
     def scores(self, qkv, tokens, head):
         """int8 scores [tokens, tokens] of one head (SPEC 7.1)."""
@@ -463,73 +509,86 @@ class Attention:
 class Mlp:
     """int8 [tokens, width] -> int8 [tokens, width] through `hidden` features.
 
-    `act` takes the hidden buffer (int8) and returns it, or another of the same size.
+    `act` gets the hidden buffer (int8) twice, as x and as out: it works in place, or returns another of the same size.
     """
 
-    def __init__(self, fc1, act, fc2, width, hidden):
+    def __init__(self, fc1, act, fc2, width, hidden, scratch=None):
         self.fc1, self.act, self.fc2 = fc1, act, fc2
-        self.width, self.hidden = width, hidden
+        self.width, self.hidden, self.scratch = width, hidden, scratch or Scratch()
 
     @classmethod
-    def load(cls, file, name, width, hidden):
+    def load(cls, file, name, width, hidden, scratch=None):
         """Take the layer `name` from a ModelFile."""
         return cls(
-            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.frac(name + ".fc1")),
+            TernaryBitLinear.load(file, name + ".fc1", width, hidden, file.frac(name + ".fc1"), scratch),
             Activation.load(file, name + ".act"),
-            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.frac(name + ".fc2")),
+            TernaryBitLinear.load(file, name + ".fc2", hidden, width, file.frac(name + ".fc2"), scratch),
             width,
             hidden,
+            scratch,
         )
 
-    def __call__(self, x, out=None, hidden=None):
-        """x, out: int8 [tokens, width], out may be x; hidden: memory to work in, int8 [tokens, hidden]."""
-        hidden = self.fc1(x, hidden)
+    def __call__(self, x, out=None):
+        """x, out: int8 [tokens, width], out may be x."""
+        size, work = rows_of(x, self.width) * self.hidden, self.scratch.work
+        planned = work is not None and len(work.hidden) >= size
+        hidden = self.fc1(x, work.hidden[:size] if planned else ternary.arena(size))  # type: ignore[union-attr]
         prefetch(self.fc2)
-        return self.fc2(self.act(hidden), out)
+        return self.fc2(self.act(hidden, hidden), ternary.arena(len(x)) if out is None else out)
 
 
 class Block:
     """One transformer block, added to the residual stream (SPEC 9.2)."""
 
-    def __init__(self, norm1, attn, norm2, mlp, attn_shift, mlp_shift):
+    def __init__(self, norm1, attn, norm2, mlp, attn_shift, mlp_shift, scratch=None):
         self.norm1, self.attn, self.norm2, self.mlp = norm1, attn, norm2, mlp
         self.attn_shift, self.mlp_shift = attn_shift, mlp_shift
+        self.scratch = scratch or Scratch()
 
     @classmethod
-    def load(cls, file, name, width, hidden, heads):
+    def load(cls, file, name, width, hidden, heads, scratch=None):
         """Take the block `name` from a ModelFile."""
         return cls(
-            TernaryLayerNorm.load(file, name + ".norm1", width),
-            Attention.load(file, name + ".attn", width, heads),
-            TernaryLayerNorm.load(file, name + ".norm2", width),
-            Mlp.load(file, name + ".mlp", width, hidden),
+            TernaryLayerNorm.load(file, name + ".norm1", width, scratch),
+            Attention.load(file, name + ".attn", width, heads, scratch),
+            TernaryLayerNorm.load(file, name + ".norm2", width, scratch),
+            Mlp.load(file, name + ".mlp", width, hidden, scratch),
             file.scale(name + ".attn.proj", "residual_shift"),
             file.scale(name + ".mlp.fc2", "residual_shift"),
+            scratch,
         )
 
-    def __call__(self, x, work=None):
-        """x: int16 residual stream, changed in place and returned; work: plan.Work, the memory to work in."""
-        if work is None:
-            ternary.residual_add(x, self.attn(self.norm1(x)), self.attn_shift)
-            ternary.residual_add(x, self.mlp(self.norm2(x)), self.mlp_shift)
+    def __call__(self, x, out=None):
+        """x: int16 residual stream, changed in place and returned; `out` is not used.
+
+        A stream of the model's own size goes through the buffers of its plan.
+        """
+        work, size = self.scratch.work, len(x)
+        if work is None or size != len(work.stream):
+            for norm, part, shift in (
+                (self.norm1, self.attn, self.attn_shift),
+                (self.norm2, self.mlp, self.mlp_shift),
+            ):
+                ternary.residual_add(x, part(norm(x, ternary.arena(size)), ternary.arena(size)), shift)
             return x
+        stream, x = x, memoryview(x)  # an array's slices would be copies
         width, rows = work.width, work.rows
-        size = len(x)
-        if isinstance(self.attn, Attention):
+        fused, plain, apart = unchanged(self.attn, Attention), unchanged(self.mlp, Mlp), work.mixed[:size]
+        if fused:
             prefetch(self.attn.qkv)
             mixed = self._mix(x, work)
         else:
-            mixed = None
-            ternary.residual_add(x, self.attn(self.norm1(x)), self.attn_shift)
+            ternary.residual_add(x, self.attn(self.norm1(x, ternary.arena(size)), apart), self.attn_shift)
         for first in range(0, size, rows * width):
             last = min(first + rows * width, size)
             part, buffer = x[first:last], work.branch[: last - first]
-            if mixed is not None:
+            if fused:
                 ternary.residual_add(part, self.attn.proj(mixed[first:last], buffer), self.attn_shift)
-            hidden = work.hidden[: (last - first) // width * work.hidden_width]
             prefetch(getattr(self.mlp, "fc1", None))
-            ternary.residual_add(part, self.mlp(self.norm2(part, buffer), buffer, hidden), self.mlp_shift)
-        return x
+            # An Mlp writes over its x; a part of your own gets memory apart, which attention no longer needs.
+            made = self.mlp(self.norm2(part, buffer), buffer if plain else apart[first:last])
+            ternary.residual_add(part, made, self.mlp_shift)
+        return stream
 
     def _mix(self, x, work):
         """The first half up to `proj`: with all tokens at once, or with all heads."""

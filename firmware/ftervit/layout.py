@@ -12,7 +12,7 @@ MOST_REGIONS, UNLIMITED = 8, 1 << 29
 EXTERNAL = ("qkv", "mixed", "stream", "hidden", "normed", "branch", "scratch")
 
 
-def step_of(size):
+def step_of(size: int) -> int:
     """The chip's allocator sorts free blocks by size, in 16 steps or more between two powers of two; this is a step."""
     unit = 1
     while size // unit >= 32:
@@ -20,12 +20,14 @@ def step_of(size):
     return unit
 
 
-def fit(size):
+def fit(size: int) -> int:
     """What the chip's allocator gives for sure of a free block: it looks among those from the next step on."""
     return max(0, size) // step_of(size) * step_of(size)
 
 
-def budget(sram, piece, reserve, free):
+def budget(
+    sram: int | None, piece: int | None, reserve: int, free: list[int] | tuple[int, ...] | None
+) -> tuple[list[int], int]:
     """Bytes that each region offers, the smallest first, and what each request for memory leaves in one block.
 
     free: the largest free block of each region, None where arenas lie in MicroPython's heap. The allocator takes the

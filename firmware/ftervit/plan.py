@@ -31,15 +31,24 @@ class Plan:
     waiting for flash and PSRAM take in all blocks.
     """
 
-    def __init__(self, sizes, sram=None, piece=None, reserve=None, free=None):
+    def __init__(
+        self,
+        sizes: dict,
+        sram: int | None = None,
+        piece: int | None = None,
+        reserve: int | None = None,
+        free: list[int] | tuple[int, ...] | None = None,
+    ) -> None:
         # Keys that JSON made would stay on the heap with the plan.
         self.sizes = {key: sizes[key] for key in SIZES + ("stem",)}
-        self.cores = ternary.cores()
         free = ternary.internal() if free is None else free
         self.apart = free is not None  # from MicroPython's heap
         self.tokens = 1 + grids(sizes)[-1][0] ** 2
         self.width, self.hidden = sizes["embed_dim"], sizes["mlp_hidden"]
-        self.scratch = self._scratch()
+        self.cores = 0
+        while self.cores != ternary.cores():  # another thread may set them between two measures
+            self.cores = ternary.cores()
+            self.scratch = self._scratch()
         if free is None and sram is None and piece is None:
             self._all_at_once()
         else:
@@ -84,7 +93,7 @@ class Plan:
         for i, (_, kernel, _, _, outputs) in enumerate(convolutions(self.sizes)):
             yield kernel * kernel * shapes[i][1], outputs, shapes[i + 1][0]
 
-    def needs(self, whole, heads, rows):
+    def needs(self, whole: bool, heads: int, rows: int) -> list[list[tuple[str, int]]]:
         """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
         stream, group = self.tokens * self.width, 3 * self.width * heads // self.sizes["num_heads"]
         lasting = ("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)
@@ -92,20 +101,22 @@ class Plan:
         mlp = ("hidden", rows * self.hidden), ("branch", rows * self.width)
         return [[(name, padded(size)) for name, size in phase] for phase in (lasting, attention, mlp)]
 
-    def reads_of(self, size, outputs):
+    def reads_of(self, size: int, outputs: int) -> float:
         """Cycles for each byte that a linear layer reads from PSRAM, of `size` bytes at a time."""
         return READ if size <= CACHED else READ * ((outputs + 15) // 16)
 
-    def weights(self, packed, rows):
+    def weights(self, packed: int, rows: int) -> float:
         """Cycles that decoding packed weights takes, and waiting for them, for all tokens, `rows` at a time."""
         waiting = max(0.0, FLASH - MULTIPLY * rows / self.cores)
         return packed * (DECODE / self.cores + waiting) * self.passes(rows)
 
-    def passes(self, rows):
+    def passes(self, rows: int) -> int:
         """Passes over all tokens, `rows` at a time."""
         return (self.tokens + rows - 1) // rows
 
-    def cost(self, whole, heads, rows, in_psram, reads=None):
+    def cost(
+        self, whole: bool, heads: int, rows: int, in_psram: list[str] | tuple[str, ...], reads: int | None = None
+    ) -> float:
         """Cycles that all blocks decode and wait for flash and PSRAM; reads: as if layers read so many rows at a time,
         0 for a lower bound."""
         width, hidden, stream = self.width, self.hidden, self.tokens * self.width
@@ -136,7 +147,7 @@ class Plan:
         for rows, (inputs, _, side) in zip(self.patch_rows, self.convolutions()):
             yield rows * side * inputs
 
-    def halve_patches(self):
+    def halve_patches(self) -> bool:
         """Let the convolution with the most patches cut half as many rows at a time; whether it could.
 
         Its weights are decoded anew for each pass.
@@ -149,15 +160,15 @@ class Plan:
         self.patch_bytes = max(self.patches())
         return True
 
-    def activation_bytes(self):
+    def activation_bytes(self) -> int:
         """Bytes that are taken as long as the model lives."""
         return sum(self.pieces) + self.external_bytes() + (self.patch_bytes if self.regions is None else 0)
 
-    def heap_bytes(self):
+    def heap_bytes(self) -> int:
         """What of that lies in MicroPython's heap."""
         return self.external_bytes() if self.apart else self.activation_bytes()
 
-    def picture_pieces(self):
+    def picture_pieces(self) -> list[tuple[int, ...]]:
         """Bytes of what a picture of the network's own size needs besides in MicroPython's heap, at one time after the
         other.
 
@@ -172,15 +183,15 @@ class Plan:
             found += [(made[i - 1], made[i]) for i in range(1, len(made))]
         return [(picture, picture) + pieces for pieces in found]
 
-    def picture_bytes(self):
+    def picture_bytes(self) -> int:
         """The most that a picture of the network's own size needs besides in MicroPython's heap."""
         return max(sum(pieces) for pieces in self.picture_pieces())
 
-    def external_bytes(self):
+    def external_bytes(self) -> int:
         """Bytes in PSRAM."""
         return sum(size for number, _, size in self.places.values() if number is None)
 
-    def __str__(self):
+    def __str__(self) -> str:
         """A table of what goes where."""
         lines = ["buffer      bytes  where"]
         for name in BUFFERS:
@@ -209,11 +220,11 @@ class Work:
     What internal memory has no room for after all, it moves to PSRAM in the plan, too.
     """
 
-    def __init__(self, plan):
-        self.rows, self.whole = plan.rows, plan.whole
+    def __init__(self, plan: Plan) -> None:
+        self.cores, self.rows, self.whole = plan.cores, plan.rows, plan.whole
         self.width, self.hidden_width = plan.width, plan.hidden
         # All memory now, the largest first, while it is least fragmented.
-        self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else None
+        self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else b""
         pieces = {}
         stream = plan.places["stream"][0]
         for size, number in sorted([(-size, number) for number, size in enumerate(plan.pieces) if size]):
@@ -231,4 +242,4 @@ class Work:
             if view is None:
                 view = ternary.heap(size, "h" if name == "stream" else "b")
             setattr(self, name, view[offset:end])
-        self.maps = [getattr(self, name) for name in ("map0", "map1") if name in plan.places]
+        self.maps = tuple(getattr(self, name) for name in ("map0", "map1") if name in plan.places)

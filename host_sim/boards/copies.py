@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A board's copies of files, under build/board: they go away with the process that made them, however it ends.
+"""A board's copies of files, under build/board: they are removed after the process that made them ends, even by a kill.
 
 Each is a folder with two entries: FILES, what the board runs from, and LOCK, which its process holds.
 """
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ PREFIXES = ("esp32s3-", "flash-", "qemu-")
 
 @contextlib.contextmanager
 def copies(prefix: str) -> Iterator[Path]:
-    """An empty folder while the block lasts. What killed processes left of theirs is removed first.
+    """An empty folder while the block lasts. The copies of killed processes are removed first.
 
     prefix: of the folder's name, one of PREFIXES.
     """
@@ -27,12 +26,12 @@ def copies(prefix: str) -> Iterator[Path]:
     board = shell.BUILD / "board"
     board.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        with shell.lock("board"):  # nobody sweeps a folder whose lock is not yet held
+        with shell.lock("board"):  # no other process sweeps a folder before its lock is held
             sweep(board)
             folder = Path(tempfile.mkdtemp(dir=board, prefix=prefix))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            # Linux frees the lock with the process, and children do not inherit it.
-            fcntl.flock(stack.enter_context(open(folder / LOCK, "w")), fcntl.LOCK_EX)
+            # An emulator must not keep the lock of a killed board.
+            stack.enter_context(shell.hold(folder / LOCK, tools=False))
         files = folder / FILES
         files.mkdir()
         yield files
@@ -42,13 +41,11 @@ def sweep(board: Path) -> None:
     """Remove the copies whose process has ended."""
     for folder in (path for prefix in PREFIXES for path in board.glob(f"{prefix}*")):
         try:
-            with open(folder / LOCK, "r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # The lock goes last: what is half removed is found again.
-                shutil.rmtree(folder / FILES, ignore_errors=True)
-                shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue
+            with shell.idle(folder / LOCK) as ended:
+                if ended:
+                    # The lock file is removed last, so that a half-removed folder is found again.
+                    shutil.rmtree(folder / FILES, ignore_errors=True)
+                    shutil.rmtree(folder, ignore_errors=True)
         except FileNotFoundError:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # its process ended before it made the lock, or it is not one of ours

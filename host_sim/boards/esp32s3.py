@@ -3,9 +3,9 @@
 
     python -m host_sim.boards serve esp32s3 FIRMWARE
 
-FIRMWARE is a firmware.bin (host_sim/setup/esp32.py); the default is the only one built. The partition `romfs` holds a
-ROMFS image of a directory, which MicroPython mounts at /rom; data written to the other partitions lasts until the board
-ends. Debian's QEMU has no such machine; ESP-IDF installs one that does: `idf_tools.py install qemu-xtensa`.
+FIRMWARE is a firmware.bin (host_sim/esp32/firmware.py); the default is the only one built. The partition `romfs` holds
+a ROMFS image of a directory, which MicroPython mounts at /rom; data written to the other partitions lasts until the
+board ends. Debian's QEMU has no such machine; ESP-IDF installs one that does: `idf_tools.py install qemu-xtensa`.
 
 This was written from the command line of ESP-IDF's `idf.py qemu` and is tested with a stand-in that takes the same
 arguments: no emulator of the chip was available. Published emulators compute some PIE instructions wrongly
@@ -28,7 +28,8 @@ from pathlib import Path
 from host_sim.boards import qemu
 from host_sim.boards.copies import copies
 from host_sim.boards.server import Server
-from host_sim.setup import esp32, partitions
+from host_sim.esp32 import partitions
+from host_sim.esp32.firmware import built
 from host_sim.setup.apt import XTENSA_EMULATOR
 from host_sim.setup.shell import ROOT, Failure
 
@@ -61,7 +62,7 @@ def emulator() -> str:
 def firmware() -> Path:
     """The firmware.bin that ESP32S3_FIRMWARE names, or the only one built."""
     given = os.environ.get("ESP32S3_FIRMWARE")
-    return Path(given) if given else esp32.built(None)
+    return Path(given) if given else built(None)
 
 
 def flash_image(program: Path, files: bytes) -> bytes:

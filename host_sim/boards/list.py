@@ -11,7 +11,6 @@ import argparse
 import ast
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from host_sim.setup.shell import BUILD, one_line_errors
+from host_sim.setup.shell import BUILD, hold, idle, one_line_errors
 
 RUNNING = BUILD / "board"
 SECONDS = 2.0
@@ -70,9 +69,7 @@ def announced(device: str, what: str) -> Iterator[None]:
     """Make this process's board visible to `virtual_boards` for the duration of the block, however it ends."""
     RUNNING.mkdir(parents=True, exist_ok=True)
     path = RUNNING / f"{os.getpid()}.json"
-    with open(path, "w") as file:
-        # Linux releases the lock when the process ends: an unlocked file is stale.
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with hold(path, tools=False) as file:  # a file that nobody holds is stale
         json.dump({"device": device, "what": what}, file)
         file.flush()
         try:
@@ -85,14 +82,12 @@ def virtual_boards() -> list[Port]:
     """The running virtual boards; stale files of others are removed."""
     found = []
     for path in sorted(RUNNING.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError), open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                state = json.load(file)
-                found.append(Port(state["device"], state["what"]))
-            else:
+        with contextlib.suppress(OSError, ValueError), idle(path) as stale:
+            if stale:
                 path.unlink(missing_ok=True)
+            else:
+                state = json.loads(path.read_text())
+                found.append(Port(state["device"], state["what"]))
     return found
 
 

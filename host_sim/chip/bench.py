@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from host_sim.chip.runner import AFTER_BOOT
+from host_sim.lx7.machine import Machine
 from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.lx7_runner import AFTER_BOOT, Lx7Runner
 from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import NUMBERS, aligned, markdown, write_between
@@ -126,7 +127,7 @@ class Row:
         return numbers
 
 
-def firmware():
+def firmware() -> tuple[Any, Any]:
     """The modules host_sim/ternary.py and firmware/bench.py."""
     for folder in (ROOT / "firmware", ROOT / "host_sim"):
         if str(folder) not in sys.path:
@@ -137,7 +138,7 @@ def firmware():
     return ternary, bench
 
 
-def spent(runner, function: Callable[[], Any]) -> tuple[float, float]:
+def spent(runner: Lx7Runner, function: Callable[[], Any]) -> tuple[float, float]:
     """Cycles of a call, and how many of them waited for external memory."""
     before = runner.machine.totals
     function()
@@ -145,13 +146,13 @@ def spent(runner, function: Callable[[], Any]) -> tuple[float, float]:
     return after.cycles - before.cycles, after.external - before.external
 
 
-def kernel_runs(runner, bench) -> dict[str, Run]:
+def kernel_runs(runner: Lx7Runner, bench: Any) -> dict[str, Run]:
     """All kernels of firmware/bench.py on one runner."""
     from ftervit.modelfile import map_file
 
     kernels, runs = bench.Kernels(map_file(str(shipped()))), {}
 
-    def measure(function):
+    def measure(function: Callable[[], Any]) -> float:
         cycles, _ = spent(runner, function)
         return cycles
 
@@ -171,7 +172,7 @@ def kernel_runs(runner, bench) -> dict[str, Run]:
     return runs
 
 
-def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
+def by_function(machine: Machine) -> dict[tuple[str, str], tuple[float, float]]:
     """Cycles so far, and how many of them waited for external memory, by function and mnemonic."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for cost in machine.costs():
@@ -183,7 +184,7 @@ def by_function(machine) -> dict[tuple[str, str], tuple[float, float]]:
     return found
 
 
-def breakdown(runner, before: dict) -> dict[str, float]:
+def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, float]]) -> dict[str, float]:
     """Cycles by PARTS since `before`, without waits for memory; runner.costs must have been cleared at that point."""
     parts = dict.fromkeys(PARTS, 0.0)
     inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
@@ -209,12 +210,10 @@ def breakdown(runner, before: dict) -> dict[str, float]:
 def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run:
     """A forward pass of a network on a new simulated chip."""
     ternary, bench = firmware()
-    from ftervit import VisionTransformer, layers
+    from ftervit import VisionTransformer
     from ftervit.plan import RESERVE
 
-    for scratch in (layers.scratch, layers.patch_scratch):
-        scratch.use(b"")  # its buffer belongs to the previous chip
-    limits = {} if sram is None else {"sram": sram, "piece": PIECE}
+    limits: dict[str, Any] = {} if sram is None else {"sram": sram, "piece": PIECE}
     runner = ternary.use("lx7", timing=timing, **(limits or {"regions": FREE}))
     ternary.cores(cores)
     model = VisionTransformer.load(str(path), **limits)

@@ -15,13 +15,14 @@ if not __package__:
 
 from host_sim.lx7 import isa, profile, silicon, toolchain
 from host_sim.lx7.library import sanitized_environment
-from host_sim.lx7.machine import Machine, MachineError
+from host_sim.lx7.machine import Machine, MachineError, Registers
 from host_sim.lx7.program import Program, ProgramError
 from host_sim.lx7.timing import Cache, Timing
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors
 from host_sim.tables import SIMULATOR, write_between
 
 SOURCES = (".c", ".S")
+Action = Callable[[argparse.Namespace], int]
 
 
 def program_of(files: list[Path]) -> Program:
@@ -120,7 +121,7 @@ def disassemble(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def changes(before, after) -> str:
+def changes(before: Registers, after: Registers) -> str:
     """Registers that differ between two states, as text."""
     parts = [f"a{n}={value:#x}" for n, value in enumerate(after.a) if value != before.a[n]]
     parts += [f"f{n}={value:#010x}" for n, value in enumerate(after.f) if value != before.f[n]]
@@ -206,12 +207,12 @@ def parser() -> tuple[argparse.ArgumentParser, Callable[..., argparse.ArgumentPa
     )
     commands = main.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, action, text: str) -> argparse.ArgumentParser:
+    def add(name: str, action: Action, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(action=action)
         return command
 
-    def add_for_programs(name: str, action, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
+    def add_for_programs(name: str, action: Action, text: str, *, runs: bool = False) -> argparse.ArgumentParser:
         command = add(name, action, text)
         command.add_argument(
             "files",

@@ -40,6 +40,12 @@ LABELS = re.compile(r"\s*(?:(?:[\w.$\\@()]+:|\d+:)\s*)*")
 WORD = re.compile(r"\S*")
 
 
+def matched(pattern: re.Pattern[str], text: str) -> str:
+    """What a pattern that may be empty matches at the start of a text."""
+    found = pattern.match(text)
+    return found[0] if found else ""
+
+
 class AssemblyError(ValueError):
     """Assembly that cannot be rewritten; the message names its file and line."""
 
@@ -173,9 +179,9 @@ class Rewriter:
 
     def statement(self, statement: str) -> tuple[str, bool]:
         """A statement rewritten, and whether it may put bytes into code."""
-        labels = LABELS.match(statement)[0]
+        labels = matched(LABELS, statement)
         body = statement[len(labels) :]
-        word = WORD.match(body)[0]
+        word = matched(WORD, body)
         rest = body[len(word) :]
         if word.startswith("EE."):
             word = word.lower()

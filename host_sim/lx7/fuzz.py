@@ -6,6 +6,7 @@ file. A case passes if it ends normally, or with a MachineError or ProgramError.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,9 +162,11 @@ def load_file(path: Path, rng: random.Random, seed_file: bytes, outcomes: Outcom
         str(error)
 
 
-def fuzz(cases: int, seed: int, elf: Path, folder: Path, progress=lambda done: None) -> Outcomes:
+def fuzz(
+    cases: int, seed: int, elf: Path, folder: Path, progress: Callable[[int], object] = lambda done: None
+) -> Outcomes:
     """Run `cases` cases, one in 50 of them an ELF file made from `elf`; files are written in `folder`."""
-    rng, outcomes, seed_file, machine = random.Random(seed), Outcomes(), elf.read_bytes(), None
+    rng, outcomes, seed_file = random.Random(seed), Outcomes(), elf.read_bytes()
     for case in range(cases):
         if case % REUSE == 0:
             machine = new_machine()

@@ -3,8 +3,9 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import cffi
 import numpy as np
@@ -14,6 +15,9 @@ from host_sim.lx7 import isa
 from host_sim.lx7.library import SOURCE, core
 from host_sim.lx7.program import Program
 from host_sim.lx7.timing import UNITS_PER_CYCLE, Timing
+
+T = TypeVar("T")
+Memory = bytes | bytearray | memoryview
 
 ffi = cffi.FFI()
 ffi.cdef(re.sub(r"^#.*$", "", (SOURCE / "core.h").read_text(), flags=re.MULTILINE))
@@ -93,17 +97,17 @@ class Registers:
 
     ARRAYS: ClassVar = {"ar": np.uint32, "f": np.uint32, "q": np.uint8, "qacc": np.int32, "ua_state": np.uint8}
 
-    def __init__(self, state):
+    def __init__(self, state: Any):
         object.__setattr__(self, "state", state)
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self.state, name)
         if name not in self.ARRAYS:
             return value
         array = np.frombuffer(ffi.buffer(value), self.ARRAYS[name])
         return array.reshape(8, 16) if name == "q" else array
 
-    def __setattr__(self, name: str, value) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in self.ARRAYS:
             getattr(self, name)[:] = value
         else:
@@ -119,7 +123,7 @@ class Registers:
         self.ar[(4 * self.windowbase + number) % 64] = value & 0xFFFFFFFF
 
 
-def by_name(names: tuple[str, ...], values) -> dict:
+def by_name(names: tuple[str, ...], values: Iterable[T]) -> dict[str, T]:
     """Values of a C array, by the names of its elements."""
     return dict(zip(names, values, strict=True))
 
@@ -141,7 +145,15 @@ class Machine:
         for (start, end), executable in ((DATA_SRAM, False), (CODE_SRAM, True)):
             self.map(start, bytearray(end - start), "sram", executable=executable)
 
-    def map(self, address: int, buffer, kind: str, *, writable: bool = True, executable: bool = False) -> None:
+    def map(
+        self,
+        address: int,
+        buffer: bytes | bytearray | memoryview,
+        kind: str,
+        *,
+        writable: bool = True,
+        executable: bool = False,
+    ) -> None:
         """Map `buffer` to `address`, without a copy.
 
         address: a multiple of PAGE, not mapped yet; kind: sram, psram or flash; writable: needs a writable buffer.
@@ -251,7 +263,7 @@ class Machine:
             else:
                 raise MachineError(self.explain(stop))
 
-    def advance(self, limit: int | None = None, until: int = HALT):
+    def advance(self, limit: int | None = None, until: int = HALT) -> Any:
         """Run until any stop reason; returns the core's lx7_stop, which `explain` turns into text."""
         stop = ffi.new("lx7_stop *")
         library.lx7_run(self.core, (1 << 64) - 1 if limit is None else limit, until, stop)
@@ -312,12 +324,16 @@ class Machine:
         """Function that contains a pc, and the offset from its start."""
         return self.program.function_at(pc) if self.program else None
 
+    def line_at(self, pc: int) -> tuple[str, int] | None:
+        """Source file and line of a pc, if known."""
+        return self.program.line_at(pc) if self.program else None
+
     def place(self, pc: int) -> str:
         """Address, function and source line of a pc, as far as known."""
         text = f"pc {pc:#010x}"
         if where := self.function_at(pc):
             text += f" in {where[0]}+{where[1]:#x}"
-            if line := self.program.line_at(pc):
+            if line := self.line_at(pc):
                 text += f" ({line[0]}:{line[1]})"
         return text
 
@@ -337,7 +353,7 @@ class Machine:
         code, text = self.instruction_at(pc)
         return f"{code.hex(' ')}  {text}".strip()
 
-    def explain(self, stop) -> str:
+    def explain(self, stop: Any) -> str:
         """A stop reason as one line of text."""
         detail = ffi.string(stop.detail).decode() if stop.detail else ""
         access = f"{stop.size} bytes at {stop.address:#010x}"

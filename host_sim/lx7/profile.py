@@ -91,7 +91,7 @@ def listing(machine: Machine, function: str) -> str:
         where = machine.function_at(cost.pc)
         if where and where[0] == function:
             causes = ", ".join(f"{cause} {cycles:,.0f}" for cause, cycles in cost.stalls.items() if cycles)
-            line = machine.program.line_at(cost.pc)
+            line = machine.line_at(cost.pc)
             _, text = machine.instruction_at(cost.pc)
             source = f"{Path(line[0]).name}:{line[1]}" if line else ""
             rows.append([f"{cost.pc:#010x}  {text}", f"{cost.count:,}", f"{cost.cycles:,.0f}", causes, source])

@@ -5,7 +5,7 @@ import bisect
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from elftools.elf.elffile import ELFFile
 
@@ -87,7 +87,7 @@ class Program:
             return []
 
 
-def read_program(path: Path, file) -> Program:
+def read_program(path: Path, file: BinaryIO) -> Program:
     """A program from an open file; raises ProgramError or whatever pyelftools does."""
     elf = ELFFile(file)
     if elf.elfclass != 32 or not elf.little_endian or elf["e_machine"] != XTENSA:

@@ -207,9 +207,9 @@ def psram_rows() -> list[Row]:
         "not fitted: reading and writing PSRAM in turns costs a chip more than the sum of both",
     )
     for name, source, rate, note in (("SRAM", sram, 58, notes[0]), ("PSRAM", psram + (1 << 19), 22, notes[1])):
-        measured = SWEEP / (rate * 2**20) * CLOCK_HZ
+        cycles = SWEEP / (rate * 2**20) * CLOCK_HZ
         modelled = external_sweep([load, store], 64, a2=source, a3=psram)
-        rows.append(Row(f"copying 100 KB from {name} to PSRAM", "X51", "cycles", measured, modelled, None, note))
+        rows.append(Row(f"copying 100 KB from {name} to PSRAM", "X51", "cycles", cycles, modelled, None, note))
     return rows
 
 
@@ -222,7 +222,7 @@ def preload_rows() -> list[Row]:
     code = code_of(start) + encode("l32i", 5, 13, 0, pc=poll)
     code += encode("bnone", 5, 6, poll, pc=poll + 3) + encode("jx", 14)
     registers = {"a2": EXTERNAL_DATA[0], "a3": lines, "a4": PRELOAD_ENA, "a6": PRELOAD_DONE, "a13": base, "a14": HALT}
-    machine = machine_with(code, **registers)
+    machine = machine_with(code, None, **registers)
     machine.run()
     note = (
         "the source rounds to 0.7 ms (156,000 to 180,000 cycles) the waits for 64 preloads, all but the first of which "

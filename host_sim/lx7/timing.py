@@ -82,8 +82,9 @@ class Timing:
             "flash_fetch": code * flash,
         }
 
-    def units(self) -> dict:
+    def units(self) -> dict[str, int | dict[str, int]]:
         """As the core's lx7_timing."""
+        numbers: dict[str, int | dict[str, int]]
         numbers = {name: int(getattr(self, name)) for name in ("taken_branch", "crossing_target", "divide", "preload")}
         for name, cycles in {"store_extra": self.store_extra, **self.costs()}.items():
             numbers[name] = round(cycles * UNITS_PER_CYCLE)

@@ -72,7 +72,7 @@ ASSEMBLER_FEATURES = [
 
 WARNINGS = ("-Wall", "-Wextra")
 # Without -integrated-as, clang leaves inline assembly to llvm-mc, which has the macros of PIE.
-COMPILE = ("-S", "-std=c11", "-gline-tables-only", "-gdwarf-4", "-fno-integrated-as", "-fno-addrsig")
+COMPILE: tuple[str, ...] = ("-S", "-std=c11", "-gline-tables-only", "-gdwarf-4", "-fno-integrated-as", "-fno-addrsig")
 COMPILE += ("-fomit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", *WARNINGS)
 PREPROCESS = ("-E", "-xassembler-with-cpp", *WARNINGS)
 # Startup code, and the library that programs are linked with.
@@ -176,7 +176,7 @@ def compiled(source: Path, options: Options) -> Path:
     if not source.is_file():
         raise Failure(f"{shown(source)}: no such file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # It goes before its list of dependencies is written anew: an old object beside half a list would pass for good.
+    # Removed before the dependency file is rewritten: an old object beside half of that file would count as up to date.
     path.unlink(missing_ok=True)
     start = time.time()
     raw, listing = path.with_suffix(".raw.s"), path.with_suffix(".d")
@@ -186,7 +186,7 @@ def compiled(source: Path, options: Options) -> Path:
         *shlex.split(options.optimize),
     ]
     # Files included by the assembler are not in the dependency file.
-    command = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
+    command: list[str | Path] = [tools().clang, *flags, "-MD", "-MF", listing, "-o", raw, shown(source)]
     run_shown(command, f"compiling {shown(source)}", f"lx7-{path.stem}.log")
     unfinished = assemble(raw, source, path, options)
     if re.search(r"^\s*\.inc(?:lude|bin)\b", raw.read_text(), re.MULTILINE):
@@ -215,7 +215,8 @@ def assembled(assembly: Assembly, labels: bool, source: Path, path: Path, option
     text, unfinished = path.with_suffix(".s"), path.with_suffix(".tmp")
     text.write_text(assembly.text(labels))
     features = ",".join(f"+{feature}" for feature in [*options.features(), *ASSEMBLER_FEATURES])
-    command = [tools().llvm_mc, "-triple=xtensa", f"-mattr={features}", "-filetype=obj", shown(text), "-o", unfinished]
+    form = ("-triple=xtensa", f"-mattr={features}", "-filetype=obj")
+    command: list[str | Path] = [tools().llvm_mc, *form, shown(text), "-o", unfinished]
     run_shown(command, f"assembling {shown(source)}", f"lx7-{path.stem}.log")
     return unfinished
 
@@ -235,7 +236,7 @@ def contents(path: Path) -> tuple[Mapping[str, Place], Mapping[str, bytes]]:
 
 def library(options: Options) -> Path:
     """The archive of the runtime library."""
-    # It does not depend on macros and a program's definitions.
+    # The library does not depend on macros or on a program's definitions.
     options = Options(optimize="-O2 -fno-builtin", without=options.without)
     objects = [compiled(RUNTIME / name, options) for name in LIBRARY]
     path = objects[0].with_name("library.a")
@@ -249,7 +250,7 @@ def link(objects: Sequence[Path], output: Path, options: Options, script: Path) 
     """An ELF file of objects, startup code and library."""
     startup = [compiled(RUNTIME / name, Options(without=options.without)) for name in STARTUP]
     with new_file(output) as unfinished:
-        command = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
+        command: list[str | Path] = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
         command += [*startup, *objects, library(options)]
         run(command, f"linking {shown(output)}", f"lx7-{output.stem}-link.log")
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Set-up for the recipes: Python packages, system packages, MicroPython's source, firmware and ROMFS images."""
+"""Set-up for the recipes: Python packages, system packages, MicroPython's source and ROMFS images."""

@@ -55,7 +55,8 @@ def missing_arm_packages() -> dict[str, str]:
     if not shutil.which(ARM_COMPILER):
         missing[ARM_COMPILER] = "gcc-arm-none-eabi"
     if not shutil.which(ARM_COMPILER) or not has_header("stdio.h", ARM_COMPILER):
-        missing["the C library's headers for Cortex-M"] = "libnewlib-arm-none-eabi"
+        # Headers alone: MicroPython's qemu port links none of newlib's libraries, which are 45 MB.
+        missing["the C library's headers for Cortex-M"] = "libnewlib-dev"
     if not shutil.which(ARM_EMULATOR):
         missing[ARM_EMULATOR] = "qemu-system-arm"
     return missing

@@ -7,14 +7,13 @@ standard library alone is used: .venv is made with it.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from host_sim.setup.shell import ToolFailure, hold, same_file
+from host_sim.setup.shell import ToolFailure, hold, released
 
 MARKER = "unfinished"
 SETTINGS = "made-with"
@@ -50,16 +49,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 def interrupted(folder: Path) -> bool:
     """Whether a folder was left unfinished; waits while another process, or a tool that it left, changes it."""
-    marker = folder / MARKER
-    while True:
-        try:
-            file = open(marker)  # noqa: SIM115
-        except FileNotFoundError:
-            return False
-        with file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if same_file(file.fileno(), marker):
-                return True
+    return released(folder / MARKER)
 
 
 def empty(folder: Path) -> None:
@@ -75,7 +65,7 @@ def empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def changing(folder: Path) -> Iterator[None]:
-    """Mark a folder as unfinished while the block runs, and for good if it does not end: by a kill, or an exception.
+    """Mark a folder as unfinished while the block runs, and permanently if a kill or an exception ends the block.
 
     A tool that failed by itself leaves no half-made file (make: .DELETE_ON_ERROR), and the folder is kept.
     """

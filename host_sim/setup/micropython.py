@@ -134,7 +134,7 @@ def fetch_source() -> None:
     try:
         fetched = fetch(work)
         if SOURCE.exists():
-            SOURCE.rename(work / "old")  # removing takes time, and what is half removed must not be taken for a source
+            SOURCE.rename(work / "old")  # renamed first: a half-removed tree must not count as a source
         fetched.rename(SOURCE)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build"
@@ -24,10 +25,8 @@ LOGS = BUILD / "log"
 VENV = ROOT / ".venv"
 FREE_SPACE = "free some space and run it again"
 DISK_FULL = f"the disk is full: {FREE_SPACE}"
-# Besides letters and digits. make, compilers and QEMU read meanings into others, and so does a shell in a makefile.
+# Allowed in paths besides letters and digits: others are special to make, compilers, QEMU or a makefile's shell.
 PATH_CHARACTERS = "/._-+@"
-# Descriptors of the locks that this process holds. Its tools inherit them: they hold them on when it is killed.
-HELD: set[int] = set()
 HINTS = (
     (r"No space left on device|Errno 28", DISK_FULL),
     (r"Could not get lock|Unable to acquire the dpkg", "another package manager is running: wait for it"),
@@ -54,7 +53,7 @@ class Failure(Exception):
 
 
 class ToolFailure(Failure):
-    """A tool that ended by itself and said that it failed: it has removed what it had half done."""
+    """A tool that reported an error and exited by itself, so that it removed its unfinished output."""
 
 
 def check_path(path: Path, what: str) -> None:
@@ -82,8 +81,11 @@ def step(label: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Make a file, and let one process at a time hold it; tools that outlive a killed holder count as that holder."""
+def hold(path: Path, *, tools: bool = True) -> Iterator[TextIO]:
+    """Make a file, and let one process at a time hold it, however it ends; the file is open for writing.
+
+    tools: the tools that `run` starts inherit the lock, so that those which outlive a killed holder keep it.
+    """
     while True:
         with open(path, "w") as file:
             try:
@@ -93,14 +95,36 @@ def hold(path: Path) -> Iterator[None]:
                     fcntl.flock(file, fcntl.LOCK_EX)
             if not same_file(file.fileno(), path):  # removed while we waited
                 continue
-            HELD.add(file.fileno())
-            try:
-                yield
-                # Not after an exception: what was stopped may not be gone yet, and holds it till then.
-                fcntl.flock(file, fcntl.LOCK_UN)
-            finally:
-                HELD.discard(file.fileno())
+            os.set_inheritable(file.fileno(), tools)
+            yield file
+            # Not after an exception: an interrupted tool may still run, and keeps the lock until it ends.
+            fcntl.flock(file, fcntl.LOCK_UN)
             return
+
+
+@contextlib.contextmanager
+def idle(path: Path) -> Iterator[bool]:
+    """Whether no process holds an existing file; none can take it while the block runs."""
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def released(path: Path) -> bool:
+    """Wait until no process holds a file, and say whether it is still there."""
+    while True:
+        try:
+            file = open(path)  # noqa: SIM115
+        except FileNotFoundError:
+            return False
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if same_file(file.fileno(), path):
+                return True
 
 
 def same_file(descriptor: int, path: Path) -> bool:
@@ -154,7 +178,7 @@ def run(
                 stdout=output,
                 stderr=output,
                 timeout=timeout,
-                pass_fds=tuple(HELD),
+                close_fds=False,  # only descriptors of locks are inheritable
             ).returncode
         except subprocess.TimeoutExpired:
             raise Failure(f"{what} failed: {command[0]} took longer than {timeout:g} s") from None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cffi
 
 from host_sim import build
-from host_sim.chip.runner import AFTER_BOOT
+from host_sim.lx7_runner import AFTER_BOOT
 from host_sim.setup.shell import lock
 
 HERE = Path(__file__).resolve().parent

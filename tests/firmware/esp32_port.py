@@ -18,7 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from host_sim.boards import unix
-from host_sim.setup import esp32
+from host_sim.esp32.firmware import MODULES
+from host_sim.setup.micropython import versions
 from host_sim.setup.shell import BUILD, ROOT, lock
 
 IDF = Path(__file__).resolve().parent / "idf"
@@ -121,9 +122,9 @@ def configure(
     if (tree / "py" / "manifest.cmake").exists() and not (tree / "lib" / "micropython-lib" / "micropython").exists():
         pytest.skip(f"{tree} lacks its submodule lib/micropython-lib")
     build = folder / "build"
-    options += (f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={esp32.MODULES}")
+    options += (f"-DMICROPY_BOARD={board.name}", f"-DMICROPY_BOARD_DIR={board}", f"-DUSER_C_MODULES={MODULES}")
     options += (f"-DMICROPY_DIR={complete(tree, folder / 'micropython')}", f"-DSTAND_IN_KCONFIG={';'.join(kconfig)}")
-    variables = {"IDF_PATH": str(IDF), "IDF_VERSION": esp32.versions()["idf"]} | variables
+    variables = {"IDF_PATH": str(IDF), "IDF_VERSION": versions()["idf"]} | variables
     output = run_cmake(tree / "ports" / "esp32", build, *options, **variables)
     return Configured(build, read_commands(build, COPIES), results(output))
 

@@ -373,8 +373,6 @@ for before, after in ((1, 2), (2, 1)):
     ternary.cores(before)
     state(model)
     model = None
-    from ftervit import layers
-    layers.release()
     collect()
     print(heap.count() - others)
 """

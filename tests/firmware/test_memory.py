@@ -63,14 +63,12 @@ def test_a_picture_that_does_not_fit_is_refused(program, files):
 IN_PLACE = """
 import gc, sys, vfs
 import ftervit.modelfile, ftervit.plan  # which else come with the first model
-from ftervit import VisionTransformer, layers
+from ftervit import VisionTransformer
 with open("rom.img", "rb") as file:
     image = file.read()
 vfs.mount(vfs.VfsRom(image), "/rom")
 word = 8 if sys.maxsize >> 32 else 4
 def load(name):
-    layers.scratch.use(b"")
-    layers.patch_scratch.use(b"")
     gc.collect()
     before = gc.mem_alloc()
     model = VisionTransformer.load("/rom/" + name)
@@ -151,8 +149,6 @@ found = []
 filler = []
 for short in (False, True):
     model = None
-    layers.scratch.use(b"")
-    layers.patch_scratch.use(b"")
     try:
         while short:
             filler.append(bytearray(10000))

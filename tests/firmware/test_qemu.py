@@ -13,7 +13,7 @@ import pytest
 
 from host_sim.boards import qemu
 from host_sim.boards.client import Board
-from host_sim.setup import esp32
+from host_sim.esp32.firmware import deploy
 from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import Failure
 from tests.boards import children
@@ -41,17 +41,14 @@ with open("{name}.bin", "rb") as file:
 HEAP = """
 import gc
 from ftervit import VisionTransformer
-from ftervit.layers import patch_scratch, scratch
 def used():
     gc.collect()
     return gc.mem_alloc()
 for name in {names}:
-    scratch.use(b"")
-    patch_scratch.use(b"")
     before = used()
     model = VisionTransformer.load("models/%s.safetensors" % name)
     after = used()
-    activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+    activations, patches = sum(model.plan.pieces), model.plan.patch_bytes
     print("heap", name, after - before - activations - patches, activations, patches)
     del model
 """
@@ -305,9 +302,9 @@ def test_too_small_a_heap_is_refused_with_both_numbers(program, tmp_path):
 
 def test_deployed_and_run(program, shipped, tmp_path, monkeypatch):
     """`just deploy PORT MODEL`, then `mpremote run classify.py` with the current directory of an ESP32-S3."""
-    monkeypatch.setattr(esp32, "BUILD", tmp_path)
+    monkeypatch.setattr("host_sim.esp32.firmware.BUILD", tmp_path)
     with Board(kind="qemu", program=program) as own:
-        esp32.deploy(own.path, shipped)
+        deploy(own.path, shipped)
         names = ast.literal_eval(own.mpremote("eval", "__import__('os').listdir('/rom/ftervit')").stdout)
         assert names == [f"{name}.mpy" for name in FILES]
         result = own.mpremote("exec", "import os; os.chdir('/')", "run", FIRMWARE / "classify.py", timeout=120)

@@ -17,7 +17,7 @@ from tests.mpy_module.kernel import PLAIN
 @pytest.fixture(scope="session")
 def chip():
     """The simulated core with the module's kernels, PIE backend."""
-    from host_sim.chip.runner import Lx7Runner
+    from host_sim.lx7_runner import Lx7Runner
 
     return Lx7Runner(tuple(ternary.OPERATIONS))
 

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The trainer's command line, from a configuration to a shipped model, small and on made-up pictures."""
 
-import gzip
 import json
 import shutil
-import struct
 import subprocess
 import sys
 import time
@@ -12,7 +10,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
-from tests.tiny import pictures
+from tests.tiny import pictures, write_idx
 
 CONFIG = """
 seed = 5
@@ -77,11 +75,6 @@ def trainer(*arguments):
         capture_output=True,
         text=True,
     )
-
-
-def write_idx(path, array):
-    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(gzip.compress(header + array.numpy().tobytes()))
 
 
 @pytest.fixture(scope="module")

@@ -112,17 +112,17 @@ class FolderPictures(Pictures):
         return cls(root, listing.files, targets, labels, settings, listing.others)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override] # read-only
         """The folder."""
         return str(self.root)
 
     @property
-    def size(self) -> int:
+    def size(self) -> int:  # type: ignore[override] # read-only
         """Side of a picture."""
         return self.settings.size
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override] # read-only
         """1 (grey) or 3."""
         return self.settings.channels
 
@@ -178,6 +178,7 @@ class FolderPictures(Pictures):
         steps = list(pairwise([*range(0, len(self), batch), len(self)]))
         kept = sum(stop <= self.squares.count for _, stop in steps)
         for start, stop in steps[:kept]:
+            assert self.squares.images is not None, "counted squares are kept"
             yield Batch(self.squares.images[start:stop], self.targets[start:stop])
         missing = [list(range(start, stop)) for start, stop in steps[kept:]]
         for (start, stop), images in zip(steps[kept:], self.load(SquareTask(self.settings), missing), strict=True):

@@ -138,7 +138,7 @@ class LoadedPictures(Pictures):
         return cls(images, index, targets, files.labels, files.names, files.digests, settings, str(root), above)
 
     @property
-    def targets(self) -> Tensor:  # type: ignore[override]
+    def targets(self) -> Tensor:
         """See Pictures."""
         return self.all_targets[self.index]
 

@@ -30,17 +30,17 @@ class MemoryPictures(Pictures):
         return len(self.targets)
 
     @property
-    def size(self) -> int:
+    def size(self) -> int:  # type: ignore[override] # read-only
         """Side of a picture."""
         return self.images.shape[1]
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override] # read-only
         """1 (grey) or 3."""
         return self.images.shape[3]
 
     @property
-    def variants(self) -> int:
+    def variants(self) -> int:  # type: ignore[override] # read-only
         """Number of shifts, times two if pictures are mirrored."""
         return (2 * self.shift + 1) ** 2 * (1 + self.mirrored)
 

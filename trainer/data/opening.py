@@ -21,7 +21,7 @@ def open_fashion_mnist(settings: DataSettings, split: str) -> MemoryPictures:
 def open_folder(settings: DataSettings, root: Folder, cache: Path | None) -> Pictures:
     """The readable pictures of a folder."""
     # Imported here: Fashion-MNIST does not need timm's augmentation.
-    if settings.in_memory:
+    if settings.in_memory or not isinstance(root, Path):
         from trainer.data.loaded import LoadedPictures
 
         return LoadedPictures.open(root, settings, cache)

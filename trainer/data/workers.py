@@ -23,7 +23,7 @@ def watch(parent: int) -> None:
     """Kill this process within seconds once `parent` is no longer its parent."""
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
-    # Not sys.exit: the process may wait for ever to hand over its last batch.
+    # Not sys.exit: the process may block forever while it passes on its last batch.
     os.kill(os.getpid(), signal.SIGKILL)
 
 

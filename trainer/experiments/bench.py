@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Time of a training step relative to the FP32 step of the same model on the same batch, in one run."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def students(config: Config, classes: int, batch: Batch) -> dict[str, Student]:
     return made
 
 
-def measure(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each step in each round; the steps take turns, so that a busy machine slows all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in tqdm(range(rounds + 1), "rounds", leave=False, disable=None):
@@ -84,8 +85,10 @@ def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
         sized = config.data.size if settings.model.name == "same" else 0
         model = config.model if sized else settings.model
         teacher = Teacher(TeacherBlueprint(model, classes, pixels, sized)).to(device()).freeze()
-        steps = {name: lambda model=model: forward_backward(model, batch) for name, model in models.items()}
-        steps["teacher"] = lambda: teacher(batch.images)
+        steps: dict[str, Callable[[], object]] = {
+            name: functools.partial(forward_backward, model, batch) for name, model in models.items()
+        }
+        steps["teacher"] = functools.partial(teacher, batch.images)
         seconds = measure(steps, rounds)
     rows = {
         name: {
@@ -102,5 +105,5 @@ def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
         "steps": rows,
     }
     write_json(result, output)
-    rows = [(TITLES[name], f"{1000 * row['median_s']:.1f} ms", f"{row['ratio']:.2f} x") for name, row in rows.items()]
-    return f"{config.name}, batch {config.student.batch}, {rounds} rounds\n{aligned(rows)}"
+    table = [(TITLES[name], f"{1000 * row['median_s']:.1f} ms", f"{row['ratio']:.2f} x") for name, row in rows.items()]
+    return f"{config.name}, batch {config.student.batch}, {rounds} rounds\n{aligned(table)}"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from host_sim.boards import unix
 from host_sim.boards.client import Board, stream
+from host_sim.boards.kinds import HEAP
 from host_sim.boards.qemu import firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, step
 
@@ -26,14 +27,13 @@ NAME = "deit3_small_patch16_{side}"
 BOARDS = {224: "qemu", 384: "unix"}
 CHANNELS, CLASSES = 3, 1000
 UNIX_HEAP = "64M"
-# What a model may take beside its activations.
+# Heap for a model beside its activations.
 LIMIT = 64 << 10
 
 SCRIPT = """
 import gc, time
 from binascii import crc32
 from ftervit import Image, VisionTransformer
-from ftervit.layers import patch_scratch, scratch
 def used():
     gc.collect()
     return gc.mem_alloc()
@@ -41,7 +41,7 @@ def since(start):
     return time.ticks_diff(time.ticks_ms(), start) / 1000
 start, before = time.ticks_ms(), used()
 model = VisionTransformer.load("models/{name}")
-activations, patches = sum(model.plan.pieces), len(patch_scratch.get(0))
+activations, patches = sum(model.plan.pieces), model.plan.patch_bytes
 beside = used() - before - activations - patches
 print("loaded in %.1f s; heap: %d bytes beside %d of activations and %d of patches"
     % (since(start), beside, activations, patches))
@@ -52,7 +52,7 @@ start = time.ticks_ms()
 x = model.embed(picture)
 print("sum", crc32(x))
 for block in model.blocks:
-    x = block(x, model._work)
+    x = block(x)
     print("sum", crc32(x))
 logits = model.head(model.norm(x[: model.embed_dim]))
 print("picture in %.1f s, %d bytes of heap in use" % (since(start), used()))
@@ -96,14 +96,14 @@ def on_host(side: int, pixels: bytes) -> tuple[list[int], list[int]]:
     x = model.embed(model.preprocess(Image(pixels, side, side, CHANNELS)))
     sums = [crc32(x)]
     for block in model.blocks:
-        x = block(x, model._work)
+        x = block(x)
         sums.append(crc32(x))
     return sums, list(model.head(model.norm(x[: model.embed_dim])))
 
 
 def on_board(kind: str, side: int, pixels: bytes) -> str:
     """What the script prints on a board that holds the file."""
-    program, heap = (firmware(), {}) if kind == "qemu" else (unix.firmware(), {"heap": UNIX_HEAP})
+    program, heap = (firmware(), HEAP) if kind == "qemu" else (unix.firmware(), UNIX_HEAP)
     file = file_of(side)
     with tempfile.TemporaryDirectory() as folder:
         flash, script = Path(folder) / "flash", Path(folder) / "script.py"
@@ -111,7 +111,7 @@ def on_board(kind: str, side: int, pixels: bytes) -> str:
         (flash / "models" / file.name).write_bytes(file.read_bytes())
         (flash / "picture.bin").write_bytes(pixels)
         script.write_text(SCRIPT.format(name=file.name, side=side, channels=CHANNELS))
-        with Board(kind=kind, program=program, flash=flash, **heap) as board:
+        with Board(kind=kind, program=program, flash=flash, heap=heap) as board:
             status, output = stream(board.command("run", script))
     if status:
         raise Failure("the script failed on the board: its output stands above")
@@ -132,7 +132,7 @@ def main() -> None:
     kind, file = BOARDS[side], file_of(side)
     if not file.exists():
         with step(f"making {file.relative_to(ROOT)}"):
-            # In a process of its own: torch's memory is not needed afterwards.
+            # In a separate process, which frees torch's memory.
             code = f"from trainer.experiments.deit import make_model; make_model({side})"
             subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     pixels = bytes((i * 7 + (i >> 8) * 13) & 255 for i in range(side * side * CHANNELS))

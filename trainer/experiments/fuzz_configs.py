@@ -14,7 +14,24 @@ from trainer.config import load_config
 from trainer.errors import TrainerError, one_line
 from trainer.paths import ROOT
 
-VALUES = ("0", "-1", "1", "0.5", "1e308", "1e999", "inf", "nan", "-inf", "true", '""', '"x"', "[]", "{}", "[1]", "[[]]")
+VALUES: tuple[str, ...] = (
+    "0",
+    "-1",
+    "1",
+    "0.5",
+    "1e308",
+    "1e999",
+    "inf",
+    "nan",
+    "-inf",
+    "true",
+    '""',
+    '"x"',
+    "[]",
+    "{}",
+    "[1]",
+    "[[]]",
+)
 VALUES += ("9" * 30, "9" * 5000, "1_6", "+2", "2026-01-01", '"\\u0000"', '"' + "x" * 5000 + '"', "[" * 200 + "]" * 200)
 VALUES += ("[" * 5000, "{a={a={a=1}}}", "'../..'", '"/dev/null"', "65536", "2147483648", "-9223372036854775809")
 CHANGES = ("student.start=random", "a.b.c=1", "=", "student=1", "teacher.epochs=-1", "name.x=1", "student.=1", ".=.")

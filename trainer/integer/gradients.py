@@ -6,6 +6,7 @@ value; clipped outputs pass no gradient.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +18,12 @@ class Clipped(torch.autograd.Function):
     """Value of `exact`; gradient to `surrogate` where that lies in low..high."""
 
     @staticmethod
-    def forward(ctx, surrogate: Tensor, exact: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx: Any, surrogate: Tensor, exact: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward((surrogate >= low) & (surrogate <= high))
         return exact.to(surrogate.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
         return torch.where(inside, gradient, 0.0), None, None, None
 
@@ -34,13 +35,13 @@ class Linear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, exact: Exact) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, exact: Exact) -> Tensor:
         y, inside = exact(x)
         ctx.save_for_backward(x, weight, inside)
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, inside = ctx.saved_tensors
         flat = torch.where(inside, gradient, 0.0).flatten(0, -2)
         return (flat @ weight).view_as(x), flat.T @ x.flatten(0, -2), flat.sum(0), None
@@ -54,7 +55,7 @@ class Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, picture: Tensor, weight: Tensor, bias: Tensor, sizes: tuple[int, int, int], exact: Exact
+        ctx: Any, picture: Tensor, weight: Tensor, bias: Tensor, sizes: tuple[int, int, int], exact: Exact
     ) -> Tensor:
         y, inside = exact(picture)
         ctx.save_for_backward(picture, weight, inside)
@@ -62,7 +63,7 @@ class Convolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         picture, weight, inside = ctx.saved_tensors
         kernel, stride, padding = ctx.sizes
         masked = torch.where(inside, gradient, 0.0)
@@ -87,12 +88,12 @@ class Lookup(torch.autograd.Function):
     """table[x + 128] for integers x, tables of 256; the gradient is slope[x + 128]."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, table: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, table: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(x, slope)
         return lookup(table, x + 128)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         x, slope = ctx.saved_tensors
         return gradient * lookup(slope, x + 128), None, None
 
@@ -104,14 +105,14 @@ class Attention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, gain: float, exact: Callable) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, gain: float, exact: Callable) -> Tensor:
         y, inside, weights = exact(q, k, v)
         ctx.save_for_backward(q, k, v, inside, weights)
         ctx.scale, ctx.gain = scale, gain
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         q, k, v, inside, weights = ctx.saved_tensors
         out = torch.where(inside, gradient, 0.0) * ctx.gain
         to_weights = out @ v.transpose(-1, -2)

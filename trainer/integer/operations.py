@@ -37,22 +37,23 @@ class Operation:
 
     name: of its output, which is also the layer's name in the model file; sources: names of its inputs;
     recorded: where timm's float model has the same values, its name followed by ".in" or ".out" of a module
-    (see calibrate.Recording); geometry: kernel, stride and padding of a convolution.
+    (see calibrate.Recording); geometry: kernel, stride and padding of a convolution, else zeros.
     """
 
     kind: Kind
     name: str
     sources: tuple[str, ...] = ()
     recorded: str = ""
-    geometry: tuple[int, ...] = ()
+    geometry: tuple[int, int, int] = (0, 0, 0)
 
 
 def stem(sizes: Architecture) -> Iterable[Operation]:
     """SPEC 9.1 up to the patch embeddings."""
     source = "input"
-    for index, (_, *geometry) in enumerate(sizes.stem):
+    for index, (_, kernel, stride, padding) in enumerate(sizes.stem):
         stage = f"{STAGE}.{index}"
-        yield Operation(Kind.CONVOLUTION, f"{stage}.conv", (source,), f"{stage}.bn.act.in", tuple(geometry))
+        geometry = (kernel, stride, padding)
+        yield Operation(Kind.CONVOLUTION, f"{stage}.conv", (source,), f"{stage}.bn.act.in", geometry)
         yield Operation(Kind.LOOKUP, f"{stage}.act", (f"{stage}.conv",), f"{stage}.bn.act.out")
         source = f"{stage}.act"
     geometry = (sizes.patch_size, sizes.patch_stride, sizes.patch_padding)

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,11 +85,11 @@ class StraightThrough(torch.autograd.Function):
     """Value of `exact`, gradient to `surrogate`."""
 
     @staticmethod
-    def forward(ctx, surrogate: Tensor, exact: Tensor) -> Tensor:
+    def forward(ctx: Any, surrogate: Tensor, exact: Tensor) -> Tensor:
         return exact.to(surrogate.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -116,13 +117,13 @@ class LearnedScale(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weight: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
         trits = learned_trits(weight, scale)
         ctx.save_for_backward(weight, scale, trits)
         return trits * scale.abs()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         weight, scale, trits = ctx.saved_tensors
         ratio = weight / scale.abs().clamp(min=SMALLEST_SCALE)
         inside = ratio.abs() <= 1

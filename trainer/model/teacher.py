@@ -3,8 +3,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
@@ -19,10 +20,10 @@ from trainer.model.vit import ModelSettings, create_timm
 @register_model
 def small_resnet(
     pretrained: bool = False,
-    layers: tuple = (1, 1, 1, 1),
-    channels: tuple = (32, 64, 96, 128),
+    layers: Sequence[int] = (1, 1, 1, 1),
+    channels: Sequence[int] = (32, 64, 96, 128),
     stem_stride: int = 1,
-    **arguments,
+    **arguments: Any,
 ) -> ResNet:
     """timm's ResNet of basic blocks for small pictures: timm's stem halves a picture twice, this one as told.
 
@@ -71,7 +72,7 @@ class Teacher(nn.Module):
         return net(self.pixels.normalize(images))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
-        """As nn.Module, whose .to() and the like end here: the fused copy follows."""
+        """As nn.Module, which implements .to() and similar by this method; the fused copy follows."""
         for net in self.fused:
             net._apply(fn, recurse)
         return super()._apply(fn, recurse)

@@ -2,7 +2,7 @@
 """timm's vision transformers by name, with an optional convolutional stem, and which of them SPEC has a form for."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -196,7 +196,7 @@ def convolution_sizes(conv: nn.Conv2d) -> list[int]:
 def architecture_of(vit: VisionTransformer, name: str) -> Architecture:
     """The sizes of a supported model; TrainerError where they are beyond SPEC's bounds."""
     embed = vit.patch_embed
-    stages = embed.backbone if isinstance(embed, ConvEmbed) else ()
+    stages: Sequence[Any] = embed.backbone if isinstance(embed, ConvEmbed) else ()
     _, kernel, stride, padding = convolution_sizes(embed.proj)
     return Architecture(
         name=name,

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,8 +21,11 @@ from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 from trainer.package import import_ftervit
 
+if TYPE_CHECKING:
+    from ftervit import VisionTransformer
 
-def open_model(path: Path):
+
+def open_model(path: Path) -> "VisionTransformer":
     """The VisionTransformer of a model file; TrainerError for a file that the reader refuses."""
     try:
         return import_ftervit().VisionTransformer.load(str(path))
@@ -30,7 +33,7 @@ def open_model(path: Path):
         raise TrainerError(str(error)) from None
 
 
-def exported_logits(model, pictures: Pictures, label: str = "exported file") -> np.ndarray:
+def exported_logits(model: "VisionTransformer", pictures: Pictures, label: str = "exported file") -> np.ndarray:
     """int32 logits [count, classes] of pictures in order, one by one as on the board.
 
     model: from `open_model`. Pictures.ordered has applied SPEC 3.2 to 3.4; the shipped kernels compute the rest.
@@ -50,7 +53,7 @@ def exported_logits(model, pictures: Pictures, label: str = "exported file") -> 
     return logits
 
 
-def check_fits(model, path: Path, pictures: Pictures) -> None:
+def check_fits(model: "VisionTransformer", path: Path, pictures: Pictures) -> None:
     """Raise TrainerError unless the pictures have the model's classes, size and channels."""
     found = (tuple(model.labels), model.img_size, model.in_chans)
     if found != (pictures.labels, pictures.size, pictures.channels):

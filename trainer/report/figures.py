@@ -3,7 +3,9 @@
 
 import io
 import re
+from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,10 +46,10 @@ STYLE = {
 _numbers = count()
 
 
-def styled(draw):
+def styled(draw: Callable[..., Figure]) -> Callable[..., str]:
     """A drawing function whose figure comes back as an SVG text."""
 
-    def drawn(*arguments, **options) -> str:
+    def drawn(*arguments: Any, **options: Any) -> str:
         with matplotlib.rc_context(STYLE):
             return svg(draw(*arguments, **options))
 
@@ -55,7 +57,7 @@ def styled(draw):
     return drawn
 
 
-def new_figure(height: float, **options) -> tuple[Figure, np.ndarray]:
+def new_figure(height: float, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of the page's width and its axes, [rows, columns]."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)

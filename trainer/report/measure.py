@@ -42,8 +42,8 @@ def layer_trits(student: Student) -> list[LayerTrits]:
     for name, module in student.vit.named_modules():
         if isinstance(module, Ternary):
             trits = module.trits()[0]
-            counts = tuple(int((trits == value).sum()) for value in (-1, 0, 1))
-            layers.append(LayerTrits(name, trits.numel(), counts))
+            minus, zero, plus = (int((trits == value).sum()) for value in (-1, 0, 1))
+            layers.append(LayerTrits(name, trits.numel(), (minus, zero, plus)))
         elif isinstance(module, nn.Linear | nn.Conv2d | nn.LayerNorm):
             layers.append(LayerTrits(name, sum(p.numel() for p in module.parameters()), (0, 0, 0)))
     return layers
@@ -109,7 +109,8 @@ class Range:
         steps = torch.round(x * 2.0**frac)
         saturated = ((steps < -128) | (steps > 127)).double().mean().item()
         sample = x[:: max(1, len(x) // SAMPLE)].numpy()
-        return cls(name, frac, x.min().item(), *np.quantile(sample, QUANTILES).tolist(), x.max().item(), saturated)
+        low, high = np.quantile(sample, QUANTILES).tolist()
+        return cls(name, frac, x.min().item(), low, high, x.max().item(), saturated)
 
     @property
     def limits(self) -> tuple[float, float]:

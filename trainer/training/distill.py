@@ -58,6 +58,7 @@ class TeacherTable(LiveTeacher):
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
         """Logits float32 [batch, classes] of the pictures that `keys` names; `images` gives the device alone."""
+        assert self.keys is not None, "DistillationTask sets the keys of a batch first"
         picture, variant = np.divmod(self.keys.numpy(), len(self.logits))
         return torch.from_numpy(self.logits[variant, picture].astype(np.float32)).to(images.device)
 
@@ -111,9 +112,9 @@ def write_empty(unfinished: Path, shape: tuple[int | None, ...], path: Path) -> 
 
 
 def opened(path: Path, shape: tuple[int | None, ...]) -> np.memmap | None:
-    """A table to go on with, or None: there is none, or one that is damaged."""
+    """The unfinished table to continue, or None if there is none or it is damaged."""
     try:
-        found = np.lib.format.open_memmap(path, "r")  # "r+" would fill up a file that is too short
+        found = np.lib.format.open_memmap(path, "r")  # "r+" would pad a truncated file
     except (OSError, ValueError):
         return None
     return np.lib.format.open_memmap(path, "r+") if (found.shape, found.dtype) == (shape, np.float16) else None
@@ -123,7 +124,7 @@ def fill_table(logits: np.memmap, teacher: Teacher, pictures: Pictures) -> None:
     """Compute the rows of logits [variants, pictures, classes] that are still NaN."""
     variants, count, _ = logits.shape
     where = next(teacher.parameters()).device
-    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, -1])]  # what is written last
+    todo = [variant for variant in range(variants) if np.isnan(logits[variant, -1, -1])]  # the last row is written last
     with torch.no_grad(), tqdm(total=len(todo) * count, desc="teacher's table", unit=" pictures", disable=None) as bar:
         for variant in todo:
             for start in range(0, count, TABLE_CHUNK):
@@ -179,6 +180,7 @@ class DistillationTask(LogitDistillationTask):
             (student,) = self.students
             # Cleared: a student that holds them cannot be deep-copied.
             features, student.features = student.features, None
+            assert features is not None and self.teacher.pooled is not None, "both forward passes keep their features"
             result["feature_loss"] = similarity_loss(features.float(), self.teacher.pooled.float())
             result["loss"] = result["loss"] + self.feature_weight * result["feature_loss"]
         return result

@@ -167,7 +167,7 @@ class Trainer:
         run, epoch = self.run, self.progress.epoch
         update = epoch * run.steps + number
         self.schedule.step_update(update)
-        # Dropout and the like depend on the step alone, so a resumed run draws the same.
+        # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
         where = device()
         side = run.phase.side(epoch)

@@ -23,7 +23,7 @@ from trainer.files import write_atomically, write_json
 from trainer.paths import ROOT
 from trainer.training.checkpoint import claim_checkpoint
 
-PHASES = ("teacher", "control", "student", "recovery")  # an earlier one is never made from a later one
+PHASES = ("teacher", "control", "student", "recovery")  # none depends on a later one
 SETTINGS, MANIFEST, PICTURES, LOCK = "settings.json", "manifest.json", "pictures.json.gz", "lock"
 NAMED = 3  # changes that a message names
 ADVICE = "--restart trains anew, another --run keeps both"
@@ -55,6 +55,7 @@ def locked(directory: Path) -> Iterator[None]:
         raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
     with file:
         try:
+            # Not flock, as in host_sim: forked workers would inherit that and keep it after a kill of this process.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
@@ -303,7 +304,7 @@ def adopt(directory: Path, names: list[str], found: Manifest, config: Config, be
     if noted is not None and digest_of(noted) != found.settings:
         changes = listed(settings_changes(noted, config.shaping()))
         raise TrainerError(f"{directory}: made with other settings than {config.source}'s: {changes}; {ADVICE}")
-    # All are looked at before any is written.
+    # All are checked before any is written.
     for write in (False, True):
         for name in names:
             claim_checkpoint(checkpoint_path(directory, name), name, found.digest, write)

@@ -216,8 +216,8 @@ def train_student(recipe: Recipe, teacher: Teacher | None) -> tuple[Student, Pro
         if settings.dampening:
             model.dampen(min(1.0, settings.dampening * rate))
 
-    hooks = {"start_epoch": start_epoch, "after_step": after_step}
-    return student, recipe.fit("student", settings, student, lesson(recipe, teacher, student, settings), **hooks)
+    task = lesson(recipe, teacher, student, settings)
+    return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch, after_step=after_step)
 
 
 def check_labels(recipe: Recipe) -> None:

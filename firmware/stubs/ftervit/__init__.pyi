@@ -28,7 +28,7 @@ __all__ = (
 
 _Readable: TypeAlias = bytes | bytearray | memoryview | array[int]
 _Writable: TypeAlias = bytearray | memoryview | array[int]
-# Any layer may be replaced by a callable with the same arguments.
+# Any layer may be replaced by a function (x, out).
 _Layer: TypeAlias = Callable[..., Any]
 
 class Image:
@@ -67,6 +67,7 @@ class TernaryBitLinear:
     out_features: int
     frac: int | None
     ahead: _Readable
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -75,9 +76,18 @@ class TernaryBitLinear:
         shift: _Readable,
         in_features: int,
         frac: int | None = None,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, frac: int | None = None) -> Self: ...
+    def load(
+        cls,
+        file: ModelFile,
+        name: str,
+        in_features: int,
+        out_features: int,
+        frac: int | None = None,
+        scratch: Any = None,
+    ) -> Self: ...
     @classmethod
     def like(cls, layer: TernaryBitLinear) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
@@ -94,8 +104,16 @@ class TernaryBitConv2d:
     padding: int
     new_side: int
     patch_rows: int
+    scratch: Any
     def __init__(
-        self, linear: TernaryBitLinear, side: int, channels: int, kernel: int, stride: int, padding: int
+        self,
+        linear: TernaryBitLinear,
+        side: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        padding: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
     def load(
@@ -108,6 +126,7 @@ class TernaryBitConv2d:
         stride: int,
         padding: int,
         out_features: int,
+        scratch: Any = None,
     ) -> Self: ...
     def patch_bytes(self) -> int: ...
     def out_bytes(self) -> int: ...
@@ -122,12 +141,12 @@ class ConvAct:
 class PatchEmbed:
     backbone: list[ConvAct]
     proj: TernaryBitConv2d
-    def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d) -> None: ...
+    convolutions: list[TernaryBitConv2d]
+    scratch: Any
+    def __init__(self, backbone: list[ConvAct], proj: TernaryBitConv2d, scratch: Any = None) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, sizes: dict[str, Any]) -> Self: ...
-    def __call__(
-        self, picture: _Readable, out: _Writable | None = None, maps: Sequence[_Writable] = ()
-    ) -> _Writable: ...
+    def load(cls, file: ModelFile, sizes: dict[str, Any], scratch: Any = None) -> Self: ...
+    def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Int8Head:
     weight: _Readable
@@ -156,6 +175,7 @@ class TernaryHead:
     in_features: int
     out_features: int
     frac: int
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -164,9 +184,10 @@ class TernaryHead:
         in_features: int,
         out_features: int,
         frac: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class TernaryLayerNorm:
@@ -177,6 +198,7 @@ class TernaryLayerNorm:
     beta: int
     width: int
     frac: int | None
+    scratch: Any
     def __init__(
         self,
         weight: _Readable,
@@ -186,9 +208,10 @@ class TernaryLayerNorm:
         beta: int,
         width: int,
         frac: int | None = None,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, width: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Activation:
@@ -197,14 +220,14 @@ class Activation:
     def __init__(self, table: _Readable, frac: int | None = None) -> None: ...
     @classmethod
     def load(cls, file: ModelFile, name: str) -> Self: ...
-    def __call__(self, x: _Writable) -> _Writable: ...
+    def __call__(self, x: _Writable, out: _Writable | None = None) -> _Writable: ...
 
 class Softmax:
     table: _Readable
     def __init__(self, table: _Readable) -> None: ...
     @classmethod
     def load(cls, file: ModelFile, name: str) -> Self: ...
-    def __call__(self, scores: _Readable, tokens: int, out: _Writable | None = None) -> _Writable: ...
+    def __call__(self, scores: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Attention:
     qkv: _Layer
@@ -214,6 +237,7 @@ class Attention:
     width: int
     score_shift: int
     value_gain: int
+    scratch: Any
     def __init__(
         self,
         qkv: _Layer,
@@ -223,9 +247,10 @@ class Attention:
         width: int,
         score_shift: int,
         value_gain: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, heads: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, width: int, heads: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
     def mix(self, x: _Readable, out: _Writable | None = None, qkv: _Writable | None = None) -> _Writable: ...
     def attend(self, qkv: _Readable, tokens: int, out: _Writable) -> _Writable: ...
@@ -238,10 +263,11 @@ class Mlp:
     fc2: Any
     width: int
     hidden: int
-    def __init__(self, fc1: _Layer, act: _Layer, fc2: _Layer, width: int, hidden: int) -> None: ...
+    scratch: Any
+    def __init__(self, fc1: _Layer, act: _Layer, fc2: _Layer, width: int, hidden: int, scratch: Any = None) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, hidden: int) -> Self: ...
-    def __call__(self, x: _Readable, out: _Writable | None = None, hidden: _Writable | None = None) -> _Writable: ...
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int, scratch: Any = None) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class Block:
     norm1: _Layer
@@ -250,12 +276,20 @@ class Block:
     mlp: Mlp
     attn_shift: int
     mlp_shift: int
+    scratch: Any
     def __init__(
-        self, norm1: _Layer, attn: _Layer, norm2: _Layer, mlp: _Layer, attn_shift: int, mlp_shift: int
+        self,
+        norm1: _Layer,
+        attn: _Layer,
+        norm2: _Layer,
+        mlp: _Layer,
+        attn_shift: int,
+        mlp_shift: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, width: int, hidden: int, heads: int) -> Self: ...
-    def __call__(self, x: _Writable, work: Any = None) -> _Writable: ...
+    def load(cls, file: ModelFile, name: str, width: int, hidden: int, heads: int, scratch: Any = None) -> Self: ...
+    def __call__(self, x: _Writable, out: _Writable | None = None) -> _Writable: ...
 
 class VisionTransformer:
     labels: Sequence[str]

@@ -182,7 +182,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Operand:
-    """An operand; file: a, b, f or q for a register, None for an immediate."""
+    """An operand: a register of a `file` (a, b, f or q), or an immediate; the other one is None."""
 
     name: str
     file: str | None
@@ -190,9 +190,16 @@ class Operand:
     pieces: tuple[Piece, ...]
 
     @property
+    def value_rule(self) -> Immediate:
+        """How an immediate's field becomes its value; TypeError for a register."""
+        if self.immediate is None:
+            raise TypeError(f"operand {self.name} is a register")
+        return self.immediate
+
+    @property
     def count(self) -> int:
         """Number of field values: 0 to count - 1."""
-        return 1 << self.immediate.bits if self.immediate else FILES[self.file]
+        return FILES[self.file] if self.file else 1 << self.value_rule.bits
 
     @property
     def relative(self) -> bool:
@@ -290,12 +297,18 @@ def instruction_length(first_byte: int) -> int:
 
 def parse_bits(text: str) -> tuple[int, int, int, dict[str, list[Piece]]]:
     """Length in bytes, mask, match and pieces of each operand of the second column."""
-    tokens = [re.fullmatch(r"([01]+)|(\w+)\[(\d+)(?::(\d+))?\]", token) for token in text.split()]
+    tokens = []
+    for word in text.split():
+        token = re.fullmatch(r"([01]+)|(\w+)\[(\d+)(?::(\d+))?\]", word)
+        if token is None:
+            raise IsaError(f"{text}: {word} is neither bits nor NAME[HIGH:LOW]")
+        tokens.append(token)
     widths = [len(t[1]) if t[1] else int(t[3]) - int(t[4] or t[3]) + 1 for t in tokens]
     bit = sum(widths)
     if bit not in (16, 24, 32):
         raise IsaError(f"{text}: {bit} bits")
-    length, mask, match, pieces = bit // 8, 0, 0, {}
+    length, mask, match = bit // 8, 0, 0
+    pieces: dict[str, list[Piece]] = {}
     for token, width in zip(tokens, widths, strict=True):
         bit -= width
         if token[1]:

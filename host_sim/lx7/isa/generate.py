@@ -20,10 +20,8 @@ def initialiser(**fields: object) -> str:
 
 def c_operand(operand: Operand) -> str:
     """Initialiser of an `operand` of decode.c."""
-    if operand.file:
-        form, shape = f"REGISTER_{operand.file.upper()}", Immediate("", 0)
-    else:
-        form, shape = operand.immediate.form.upper(), operand.immediate
+    shape = Immediate("", 0) if operand.file else operand.value_rule
+    form = f"REGISTER_{operand.file.upper()}" if operand.file else shape.form.upper()
     return initialiser(
         place=f"offsetof(lx7_insn, {operand.name})",
         form=form,
@@ -87,7 +85,8 @@ def macro_operand(operand: Operand) -> tuple[list[str], str]:
     """Checks of a macro's operand, and its field as an expression."""
     if operand.file:
         return [f".Lpie_register {operand.file}, \\{operand.name}"], f".Lpie_{operand.file}_\\{operand.name}"
-    values, shape = sorted(operand.immediate.values()), operand.immediate
+    shape = operand.value_rule
+    values = sorted(shape.values())
     check = f'.Lpie_range "\\{operand.name}", {values[0]}, {values[-1]}, {shape.scale}'
     return [check], f"(((\\{operand.name}) - {shape.offset}) / {shape.scale})"
 

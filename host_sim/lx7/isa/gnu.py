@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from host_sim.lx7.isa import SPECIAL_REGISTERS, Instruction, IsaError
 
-# The boolean that such an instruction reads is the first of a group of so many.
+# Such an instruction reads the first boolean of a group of this size.
 GROUPS = {"any4": 4, "all4": 4, "any8": 8, "all8": 8}
 # Special registers that can be read alone.
 READ_ONLY = {"prid"}

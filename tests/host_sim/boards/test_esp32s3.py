@@ -15,7 +15,7 @@ import pytest
 
 from host_sim.boards import esp32s3, kinds
 from host_sim.boards.client import Board
-from host_sim.setup import esp32, partitions
+from host_sim.esp32 import partitions
 from host_sim.setup.romfs import build_image
 from host_sim.setup.shell import BUILD, ROOT, Failure
 
@@ -112,7 +112,7 @@ def test_absent_firmware(tmp_path, monkeypatch):
     with pytest.raises(Failure, match=r"absent\.bin: No such file"):
         esp32s3.flash_image(tmp_path / "absent.bin", b"")
     monkeypatch.delenv("ESP32S3_FIRMWARE", raising=False)
-    monkeypatch.setattr(esp32, "OUTPUT", tmp_path)
+    monkeypatch.setattr("host_sim.esp32.firmware.OUTPUT", tmp_path)
     with pytest.raises(Failure, match=r"no firmware of any board is built: run `just firmware BOARD`"):
         kinds.firmware_of("esp32s3")
     monkeypatch.setenv("ESP32S3_FIRMWARE", "/some/firmware.bin")

@@ -86,14 +86,14 @@ def test_packages_for_xtensa(tools, llvm):
 
 
 def test_packages_for_the_board_in_qemu(tools):
-    packages = {"gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm"}
+    packages = {"gcc-arm-none-eabi", "libnewlib-dev", "qemu-system-arm"}
     assert packages < set(apt.missing_packages("qemu").values())
     assert packages < set(apt.missing_packages("test").values())
     assert not packages & set(apt.missing_packages("demo").values())
     # Without recommended packages, apt installs a compiler without headers.
     tools("arm-none-eabi-gcc", "exit 1")
     tools("qemu-system-arm", "exit 0")
-    assert packages & set(apt.missing_packages("qemu").values()) == {"libnewlib-arm-none-eabi"}
+    assert packages & set(apt.missing_packages("qemu").values()) == {"libnewlib-dev"}
     tools("arm-none-eabi-gcc", "exit 0")
     assert not packages & set(apt.missing_packages("qemu").values())
 

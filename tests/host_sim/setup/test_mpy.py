@@ -6,7 +6,8 @@ import re
 import pytest
 
 from host_sim.boards.unix import source
-from host_sim.setup import esp32, mpy
+from host_sim.esp32.firmware import mpy_version
+from host_sim.setup import mpy
 from host_sim.setup.shell import ROOT, Failure
 
 NAMES = {f"ftervit/{path.stem}.mpy" for path in (ROOT / "firmware" / "ftervit").glob("*.py")}
@@ -52,7 +53,7 @@ def test_the_package_and_the_source_of_the_virtual_boards_compile_alike(monkeypa
 def test_the_version_is_that_of_the_virtual_boards(board):
     assert mpy.version_of_source(source()) == mpy.VERSION
     assert board.mpremote("eval", "__import__('sys').implementation._mpy & 255").stdout == f"{mpy.VERSION}\n"
-    assert esp32.mpy_version(board.path) == mpy.VERSION  # used by deploy
+    assert mpy_version(board.path) == mpy.VERSION  # used by deploy
 
 
 def test_a_version_that_nobody_writes(monkeypatch, tmp_path):

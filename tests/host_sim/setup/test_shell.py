@@ -2,12 +2,17 @@
 """Failing tools and one-line errors."""
 
 import errno
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from host_sim.setup import shell
-from host_sim.setup.shell import Failure
+from host_sim.setup.shell import ROOT, Failure
 
 
 def test_missing_tool(tree, tools):
@@ -70,3 +75,28 @@ def test_full_disk_while_logging(monkeypatch, tree, capsys):
     main = shell.one_line_errors(lambda: shell.run(["true"], "working", "x.log"))
     assert main() == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_tools_keep_the_lock_of_a_killed_holder(tree, kept):
+    """A tool that outlives its killed starter holds what it was given, and nothing else."""
+    script = f"""
+        import os, signal, sys, threading
+        from pathlib import Path
+        from host_sim.setup import shell
+        with shell.hold(Path({str(tree / "held")!r}), tools={kept}):
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            shell.LOGS = Path({str(tree)!r})
+            shell.run(["sleep", "2"], "sleeping", "sleep.log")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with shell.idle(tree / "held") as idle:
+        assert idle is not kept
+    start = time.monotonic()
+    assert shell.released(tree / "held")
+    assert (time.monotonic() - start > 0.5) is kept
+
+
+def test_released_without_a_file(tree):
+    assert not shell.released(tree / "absent")

@@ -3,16 +3,15 @@
 
 import base64
 import dataclasses
-import gzip
 import json
 import re
-import struct
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
 
+from tests.tiny import write_idx
 from trainer.cli import main
 from trainer.config import load_config
 from trainer.data import MemoryPictures, open_test
@@ -57,11 +56,6 @@ VIT = {"patch_size": 14, "embed_dim": 12, "depth": 2, "num_heads": 3}
 PIXELS = Pixels((0.4,), (0.3,))
 ANCHORS = ["learning", "trits", "file", "weights", "activations", "confusion", "attention", "examples"]
 NOWHERE = "nowhere"
-
-
-def write_idx(path, array):
-    header = b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(gzip.compress(header + array.numpy().tobytes(), 1))
 
 
 def noise(count, *sizes):

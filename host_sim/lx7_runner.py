@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The operations of mpy_module on the simulated core, for `ternary.use("lx7")`.
+"""The operations of mpy_module on the simulated core (host_sim/lx7), for `ternary.use("lx7")`.
 
 The kernels are compiled for the chip. Buffers are placed as on a board: memory from `ternary.arena` in SRAM, read-only
 buffers (model files) in flash, all others in PSRAM. Cycles are counted per operation.
@@ -8,9 +8,10 @@ buffers (model files) in flash, all others in PSRAM. Cycles are counted per oper
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Any
 
 from host_sim.lx7 import toolchain
-from host_sim.lx7.machine import DATA_SRAM, EXTERNAL_DATA, PAGE, STACK_TOP, Machine, ffi
+from host_sim.lx7.machine import DATA_SRAM, EXTERNAL_DATA, PAGE, STACK_TOP, Machine, Totals, ffi
 from host_sim.lx7.program import Program
 from host_sim.lx7.timing import CLOCK_HZ, Timing
 from host_sim.tables import aligned
@@ -170,7 +171,7 @@ class Lx7Runner:
 
     def backends(self) -> list[str]:
         """Names of the backends, the default first."""
-        names = []
+        names: list[str] = []
         while address := self.machine.call("ternary_backend_name", len(names)):
             text = b""
             while not text.endswith(b"\0"):
@@ -197,7 +198,7 @@ class Lx7Runner:
     def place_all(self, views: list[memoryview | None]) -> list[tuple[int, Placement | None]]:
         """`place` for all buffers of a call, (0, None) for None; MemoryError if they do not all fit."""
 
-        def places():
+        def places() -> list[tuple[int, Placement | None]]:
             return [(0, None) if view is None else self.place(view) for view in views]
 
         try:
@@ -232,7 +233,7 @@ class Lx7Runner:
         for space in self.spaces.values():
             space.taken.pop(placement.address, None)
 
-    def copy(self, placements: list[Placement], *, back: bool) -> None:
+    def copy(self, placements: list[Placement | None], *, back: bool) -> None:
         """Update the copies before a call; with `back`, the originals after it."""
         for placement in placements:
             if placement is not None and placement.copied is not None:
@@ -242,7 +243,7 @@ class Lx7Runner:
                 elif not whole.readonly:
                     whole[:] = placement.copied[placement.pad :]
 
-    def call(self, index: int, operation, arguments, views: list[memoryview | None], error) -> int:
+    def call(self, index: int, operation: Any, arguments: Any, views: list[memoryview | None], error: Any) -> int:
         """Run operation `index` of the table on the binding's arguments; sets `error` as C does."""
         machine, before = self.machine, self.machine.totals
         placed = self.place_all(views)
@@ -262,7 +263,7 @@ class Lx7Runner:
         self.count(self.names[index], before)
         return result
 
-    def read_error(self, where: int, arguments, error) -> None:
+    def read_error(self, where: int, arguments: Any, error: Any) -> None:
         """Copy the chip's ternary_error to this machine's."""
         *values, argument, other = ERROR.unpack(self.machine.read(where, ERROR.size))
         for name, value in zip(("code", "value", "low", "high", "needed", "index"), values, strict=True):
@@ -272,7 +273,7 @@ class Lx7Runner:
             if 0 <= number < len(arguments):
                 setattr(error, name, arguments + number)
 
-    def count(self, name: str, before) -> None:
+    def count(self, name: str, before: Totals) -> None:
         """Add the cost of the last call."""
         after, cost = self.machine.totals, self.costs.setdefault(name, OperationCost())
         cost.calls += 1

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Builds firmware of the ESP32-S3 boards with the user's ESP-IDF, and writes firmware and models to a board.
 
-    python -m host_sim.setup.esp32 build BOARD              build firmware.bin under build/firmware
-    python -m host_sim.setup.esp32 build --check ELF        check a built micropython.elf (esp32_check.py)
-    python -m host_sim.setup.esp32 flash PORT [BOARD]       write a built firmware.bin with esptool
-    python -m host_sim.setup.esp32 deploy PORT MODEL [FILES]   write a ROMFS image of a model with mpremote
-    python -m host_sim.setup.esp32 versions                 print the versions of the sources as NAME=VALUE
+    python -m host_sim.esp32.firmware build BOARD              build firmware.bin under build/firmware
+    python -m host_sim.esp32.firmware build --check ELF        check a built micropython.elf (check.py)
+    python -m host_sim.esp32.firmware flash PORT [BOARD]       write a built firmware.bin with esptool
+    python -m host_sim.esp32.firmware deploy PORT MODEL [FILES]   write a ROMFS image of a model with mpremote
+    python -m host_sim.esp32.firmware versions                 print the versions of the sources as NAME=VALUE
 
 BOARD is a folder of firmware/boards with an sdkconfig.board; firmware/boards/versions.toml names the versions.
 """
@@ -19,8 +19,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from host_sim.esp32.check import check
 from host_sim.setup.artefact import MARKER, filled, write_whole
-from host_sim.setup.esp32_check import check
 from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
@@ -302,7 +302,7 @@ def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="host_sim.setup.esp32", description="Firmware of the ESP32-S3 boards.")
+    parser = argparse.ArgumentParser(prog="host_sim.esp32.firmware", description="Firmware of the ESP32-S3 boards.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, call: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from host_sim.esp32 import check, partitions
+from host_sim.esp32.firmware import main
 from host_sim.lx7 import toolchain
-from host_sim.setup import esp32, esp32_check, partitions
 from host_sim.setup.apt import XTENSA_LINKER
 from host_sim.setup.shell import ROOT, Failure, lock
 from tests.firmware import esp32_port
@@ -57,7 +58,7 @@ class Firmware:
         self.folder, self.elf = folder, folder / "micropython.elf"
         self.commands: dict[tuple[str, Path], list[str]] = {}
         for copy in (COMPONENT, EXECUTABLE):
-            for source in esp32_check.module_sources():
+            for source in check.module_sources():
                 self.commands[copy, source] = list(linked(MODULE / source))
         (folder / "sdkconfig").write_text(f'CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="{BOARD}/partitions.csv"\n')
         (folder / "micropython.bin").write_bytes(bytes(1_000_000))
@@ -81,7 +82,7 @@ class Firmware:
 
     def check(self) -> list[str]:
         self.write()
-        return esp32_check.check(self.elf)
+        return check.check(self.elf)
 
     def problems(self) -> list[str]:
         with pytest.raises(Failure) as caught:
@@ -109,7 +110,7 @@ def objects(linked, tmp_path_factory):
     def compile_all(change=list):
         with lock("lx7"):
             toolchain.write_macros()
-            sources = [MODULE / source for source in esp32_check.module_sources()]
+            sources = [MODULE / source for source in check.module_sources()]
             return {path: compiled(path, change(linked(path))) for path in sources} | {stand_in: compiled(stand_in, ())}
 
     return compile_all
@@ -149,16 +150,16 @@ def good(good_folder, firmware):
 
 def test_good_firmware(good):
     options, kernels, arena, size = good.check()
-    assert options == f"options of the linked copy: -O2, {len(esp32_check.module_sources())} sources"
-    assert kernels.startswith(f"PIE kernels: {len(esp32_check.kernel_names())} in IRAM, 0x40374000..0x4037")
+    assert options == f"options of the linked copy: -O2, {len(check.module_sources())} sources"
+    assert kernels.startswith(f"PIE kernels: {len(check.kernel_names())} in IRAM, 0x40374000..0x4037")
     assert arena.startswith("arena: new_memory refers to heap_caps_aligned_alloc at 0x4200")
     assert size == "size: 1,000,000 of the 3,080,192 bytes of factory, 68 % free"
 
 
 def test_kernels_are_all_there_are(good):
     """The check looks for all global functions of the assembly's objects."""
-    image = esp32_check.Image(good.elf)
-    assert {f.name for f in image.functions if f.address in esp32_check.IRAM} == set(esp32_check.kernel_names())
+    image = check.Image(good.elf)
+    assert {f.name for f in image.functions if f.address in check.IRAM} == set(check.kernel_names())
 
 
 def test_unoptimized_copy_that_is_linked(good):
@@ -229,7 +230,7 @@ def test_kernels_that_are_not_linked(objects, link, firmware):
 @pytest.mark.parametrize("optimize", ["-O1", "-O2", "-Os"])
 def test_arena_is_found_however_it_is_compiled(objects, link, optimize, firmware):
     built = firmware(link(objects(lambda options: [*options, optimize]).values()))
-    assert built.check()[2].endswith(f"at {esp32_check.Image(built.elf).symbols['heap_caps_aligned_alloc'].address:#x}")
+    assert built.check()[2].endswith(f"at {check.Image(built.elf).symbols['heap_caps_aligned_alloc'].address:#x}")
 
 
 def test_arena_elsewhere(objects, link, firmware):
@@ -273,7 +274,7 @@ def test_absent_file(good_folder, tmp_path, name, firmware):
     built.check()
     (folder / name).unlink()
     with pytest.raises(Failure, match=rf"^{folder / name}: (No|no) such file"):
-        esp32_check.check(built.elf)
+        check.check(built.elf)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"no ELF", lambda data: b""])
@@ -281,32 +282,32 @@ def test_damaged_elf(good, tmp_path, damage):
     elf = tmp_path / "micropython.elf"
     elf.write_bytes(damage(good.elf.read_bytes()))
     with pytest.raises(Failure, match=rf"^{elf}: "):
-        esp32_check.check(elf)
+        check.check(elf)
 
 
 def test_damaged_database(good):
     good.check()
     (good.folder / "compile_commands.json").write_text("[{")
     with pytest.raises(Failure, match=r"compile_commands\.json: no JSON"):
-        esp32_check.check(good.elf)
+        check.check(good.elf)
 
 
 def test_recipe(good, monkeypatch, capsys):
     """`just firmware --check ELF`"""
     good.check()
     monkeypatch.setattr("sys.argv", ["esp32", "build", "--check", str(good.elf)])
-    assert esp32.main() == 0
+    assert main() == 0
     assert capsys.readouterr().out.splitlines() == good.check()
     monkeypatch.setattr("sys.argv", ["esp32", "build"])
-    assert esp32.main() == 1
+    assert main() == 1
     assert "give a board (FTERVIT_S3_N16R8, FTERVIT_S3_N8R8), or --check ELF" in capsys.readouterr().err
 
 
 def test_release_checks_every_firmware():
     workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
     built, checked = (
-        workflow.index("host_sim.setup.esp32 build '"),
-        workflow.index("host_sim.setup.esp32 build --check "),
+        workflow.index("host_sim.esp32.firmware build '"),
+        workflow.index("host_sim.esp32.firmware build --check "),
     )
     assert built < checked < workflow.index("actions/upload-artifact")
 

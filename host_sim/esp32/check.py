@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Checks that firmware linked for an ESP32-S3 is built as the simulated kernels are.
 
-    python -m host_sim.setup.esp32 build --check ELF
+    python -m host_sim.esp32.firmware build --check ELF
 
 ELF is micropython.elf in its build folder, next to compile_commands.json, sdkconfig and micropython.bin. MicroPython's
 port compiles a user C module twice, for the component `main` and for the executable itself; the linker takes the
@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from host_sim.esp32 import partitions
 from host_sim.lx7 import isa
-from host_sim.setup import partitions
 from host_sim.setup.shell import ROOT, Failure
 
 MODULE = ROOT / "mpy_module"
