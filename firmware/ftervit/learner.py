@@ -101,25 +101,24 @@ class Learner:
     """labels: of the classes that have been taught; capacity: pictures that there is room for.
 
     model: a VisionTransformer; pooling: which of its features to use (SPEC 9.5); capacity: the most pictures, by
-    default 200 or as many as memory has room for. What was taught on one board decides the same on every other.
+    default 200 or as many as memory has room for, 0 for one that only predicts. What was taught on one board decides
+    the same on every other.
     """
 
     def __init__(self, model, pooling="token", capacity=None):
-        self._begin(model, pooling)
-        self._make_room(CAPACITY if capacity is None else capacity, capacity is None)
-
-    def _begin(self, model, pooling):
         self.model, self.pooling = model, pooling
         self.width = model.feature_count(pooling)
         self.labels = []  # type: list[str]
         self._counts = []  # type: list[int]
         self._taught, self.capacity = 0, 0
         self._head = None  # type: Head | None
+        if capacity != 0:
+            self._make_room(CAPACITY if capacity is None else capacity, capacity is None)
 
     def _make_room(self, capacity, fewer):
         """Memory for teaching, all of it now; with `fewer`, for fewer pictures where there is too little."""
         if not 1 <= capacity <= MAX_PICTURES:
-            raise ValueError("capacity is %r, needs 1..%d" % (capacity, MAX_PICTURES))
+            raise ValueError("capacity is %r, needs 0..%d" % (capacity, MAX_PICTURES))
         width = self.width
         while True:
             gc.collect()
@@ -266,8 +265,7 @@ class Learner:
         from ftervit.learned import LearnedFile
 
         file = LearnedFile(path, model)
-        learner = cls.__new__(cls)
-        learner._begin(model, file.pooling)
+        learner = cls(model, file.pooling, 0)
         learner.labels, learner._counts, learner._head = file.labels, file.counts, file.head
         if teach and file.taught is not None:
             features, classes = file.taught
