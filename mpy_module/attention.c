@@ -329,19 +329,22 @@ static bool check_signs(const ternary_backend *backend, const ternary_arg *weigh
     return true;
 }
 
-// Checks that rows of weights satisfy 7.3, and computes n and m of each (7.5).
+// Checks that rows of weights satisfy 7.3, then computes n and m of each (7.5): a refused call writes
+// nothing.
 static bool check_weights(const ternary_backend *backend, const ternary_arg *weights, size_t tokens,
                           int32_t value_gain, ternary_mean *means, ternary_error *error) {
     const int8_t *row = weights->data;
     if (!check_signs(backend, weights, tokens, error)) {
         return false;
     }
-    for (size_t i = 0; i < tokens; i++, row += weights->size / tokens) {
-        int32_t sum = backend->total(row, tokens);
-        if (!check_sum(weights, i, sum, error)) {
+    size_t step = weights->size / tokens;
+    for (size_t i = 0; i < tokens; i++) {
+        if (!check_sum(weights, i, backend->total(row + i * step, tokens), error)) {
             return false;
         }
-        means[i] = mean_of(sum, value_gain);
+    }
+    for (size_t i = 0; i < tokens; i++) {
+        means[i] = mean_of(backend->total(row + i * step, tokens), value_gain);
     }
     return true;
 }

@@ -90,7 +90,7 @@ def test_the_board_says_the_same(damaged, board_with_files):
         assert int(milliseconds) < 1000 * AT_ONCE, line
 
 
-LABELS = ["\U0001f600 caf\u00e9", '"\\/\b\f\n\r\t', "\u20ac\uffff\U0010ffff", "", "x" * 2000, "\x00\x1f\x7f", "7"]
+LABELS = ["\U0001f600 \u00e9\u00e9", '"\\/\b\f\n\r\t', "\u20ac\uffff\U0010ffff", "", "x" * 2000, "\x00\x1f\x7f", "7"]
 
 
 def test_labels_of_any_text_are_the_same_on_host_and_board(odd_model, program, tmp_path):

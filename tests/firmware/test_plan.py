@@ -12,7 +12,7 @@ import pytest
 import ternary
 from ftervit import layers, layout
 from ftervit import plan as plans
-from ftervit.architecture import convolutions, grids, padded
+from ftervit.architecture import MAX_VALUES, architecture_problem, convolutions, grids, padded
 from ftervit.modelfile import ModelFile
 from ftervit.plan import RESERVE, Plan, Work
 
@@ -608,3 +608,28 @@ print(model.plan)
     assert result.returncode == 0, result.stdout
     lines = result.stdout.splitlines()
     assert lines[0] == "True 10" and any(line.startswith("SRAM: ") and "of 49152" in line for line in lines)
+
+
+def test_patches_of_a_huge_stem_are_cut_in_passes():
+    """All at once they would take 1.8 GB; with a larger kernel, more than 31 bits."""
+    sizes = {
+        "img_size": 4096,
+        "in_chans": 3,
+        "stem": [[4, 6, 1, 2], [1, 9, 9, 0]],
+        "patch_size": 30,
+        "patch_stride": 30,
+        "patch_padding": 0,
+        "num_classes": 2,
+        "embed_dim": 4,
+        "depth": 1,
+        "num_heads": 1,
+        "mlp_hidden": 4,
+        "pool": "token",
+        "name": "huge",
+    }
+    assert architecture_problem(sizes) is None
+    plan = Plan(sizes)
+    whole = [side * side * inputs for inputs, _, side in plan.convolutions()]
+    assert whole[0] > 1 << 30
+    assert max(plan.patches()) == plan.patch_bytes <= MAX_VALUES
+    assert max(plan.patches()) > MAX_VALUES // 2

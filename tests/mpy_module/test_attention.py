@@ -209,3 +209,19 @@ def test_values_survive_weights_that_no_softmax_makes(value):
         run("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8), scratch_of(40, 4))
     except ValueError:
         refused("attention_values", np.full((40, 40), value, I8), qkv, 40, 1, 0, 6, Out((40, 4), I8), scratch_of(40, 4))
+
+
+@pytest.mark.host_only("memory of the host")
+def test_refused_weights_leave_the_scratch_as_it_was():
+    """A row that is refused comes behind rows that are not."""
+    weights = np.full((5, 5), 7, I8)
+    weights[3] = 0
+    qkv, out, scratch = np.ones((5, 6), I8), np.full((5, 2), 9, I8), np.full(ternary.attention_scratch(5, 2), 77, I8)
+    buffers = []
+    for array in (weights, qkv, out, scratch):
+        buffers.append(ternary.arena(array.size))
+        buffers[-1].cast("B")[:] = array.tobytes()
+    weights, qkv, out, scratch = buffers
+    with pytest.raises(ValueError, match="weights sum to 0 in row 3"):
+        ternary.attention_values(weights, qkv, 5, 1, 0, 0, out, scratch)
+    assert set(scratch) == {77} and set(out) == {9}

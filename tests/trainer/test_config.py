@@ -95,6 +95,24 @@ def test_mistakes_of_the_command_line_are_named(change, words):
         load_config(SHIPPED, [change])
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("9" * 5000, "a number has thousands of digits"),
+        ("[" * 5000, "lists or tables are nested too deep"),
+        ("1_", "line 1"),
+    ],
+)
+def test_what_the_parser_of_toml_does_not_take_is_named(tmp_path, value, words):
+    path = tmp_path / "hostile.toml"
+    path.write_text(f"seed = {value}")
+    with pytest.raises(TrainerError, match=re.escape(f"{path}: ") + ".*" + re.escape(words)):
+        load_config(path)
+    if "line" not in words:
+        with pytest.raises(TrainerError, match=re.escape(f"{SHIPPED}: ") + ".*" + re.escape(words)):
+            load_config(SHIPPED, [f"seed={value}"])
+
+
 def test_a_teacher_must_come_from_somewhere(tmp_path):
     path = tmp_path / "edited.toml"
     start, end = "[teacher]\ncheckpoint", "[distillation]"

@@ -352,6 +352,6 @@ def test_breaches_of_version_3_are_refused(old, new, words, tmp_path):
 def test_a_negative_multiplier_is_refused(tmp_path):
     student, head = calibrated(COLOUR), int8_head(calibrated(COLOUR), "mean")
     head.multiplier[1] = -1
-    with pytest.raises(TrainerError, match="layer 'head': multiplier"):
+    with pytest.raises(TrainerError, match="layer 'head': ridge_scores: multiplier holds -1"):
         export(student, tmp_path / "own.safetensors", head)
     assert not (tmp_path / "own.safetensors").exists()
