@@ -47,6 +47,11 @@ eval *ARGS: (prepare "eval") (prepare "lx7")
 train *ARGS: (prepare "train")
     {{ python }} -m trainer train "$@"
 
+# Measure quick training on own photos on parts of CIFAR-10 (DATA), beside HOG + SVM (writes build/own-pictures.json)
+[no-exit-message]
+own-pictures DATA *ARGS: (prepare "train")
+    {{ python }} -m trainer own-pictures "$@"
+
 # Train the FP32 twin of the shipped model: same teacher, pictures and epochs
 [no-exit-message]
 control *ARGS: (prepare "train")

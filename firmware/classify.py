@@ -2,7 +2,8 @@
 # Classifies the pictures in images/ with the model in models/: mpremote connect PORT run firmware/classify.py
 # Change first: PICTURES, a list of PGM or PPM files (a name like "7_sneaker.pgm" gives the right class), or MODEL, a
 # model file. None: all pictures in images/ and the first model in models/, in the current directory or else in /rom,
-# where `just deploy` writes.
+# where `just deploy` writes. THRESHOLD, a number: a picture whose largest logit is below it is "unknown"; None: that in
+# the file.
 # The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
 # To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")
@@ -16,6 +17,7 @@ from ftervit import VisionTransformer, read_image
 
 MODEL = None
 PICTURES = None
+THRESHOLD = None
 PLACES = "", "/rom/"
 BAR = 30  # characters of the bar at 100 %
 
@@ -90,6 +92,8 @@ def main():
     except OSError as error:
         print("classify.py: MODEL: %s; it must be a file on the board" % (error.args[-1],))
         return
+    if THRESHOLD is not None:
+        model.threshold = THRESHOLD
     after = ram_used()
     print("%s: %d classes, %d blocks, %d tokens" % (path, len(model.labels), len(model.blocks), model.tokens))
     right = known = 0

@@ -195,6 +195,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """`trainer evaluate`."""
     from trainer.config import load_config
     from trainer.data import open_test
+    from trainer.data.opening import has_test
     from trainer.files import write_json
     from trainer.modelfile import evaluate
     from trainer.training.pipeline import files_of
@@ -212,13 +213,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
     pictures = open_test(config.data, READABLE)
     if arguments.images:
         pictures = pictures.subset(None, arguments.images)
-    with_torch = arguments.on != "host_sim"
+    with_torch = arguments.on != "host_sim" and config.speed == "full"
     result = evaluate.evaluate(
         pictures,
         model=None if arguments.on == "torch" else model,
         student=load_student(files.student) if with_torch else None,
         teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
     )
+    result = replace(result, part="test" if has_test(config.data) else "validation")
     if with_torch and files.control_record.exists():
         result = replace(result, control_top1=evaluate.recorded_control(files.control_record))
     if (named and arguments.on == "both") if arguments.modelled is None else arguments.modelled:
@@ -370,6 +372,21 @@ def bench(arguments: argparse.Namespace) -> None:
     print(bench(config, arguments.classes, arguments.rounds, arguments.output))
 
 
+@command(
+    "own-pictures",
+    "measure quick training on parts of CIFAR-10, and histograms of gradients with a linear SVM",
+    option("data", type=Path, metavar="CIFAR-10", help="folder or zip file with train/CLASS/ and test/CLASS/"),
+    json_output(BUILD / "own-pictures.json"),
+    option("--no-baseline", action="store_true", help="without the SVM, which takes packages of its own"),
+    CHANGES,
+)
+def own_pictures(arguments: argparse.Namespace) -> None:
+    """`trainer own-pictures`."""
+    from trainer.experiments.own_pictures import measure
+
+    print(measure(arguments.data, arguments.output, arguments.changes, not arguments.no_baseline))
+
+
 @command("numbers", "write the tables of README and docs/numbers.md from the JSON files of the other commands")
 def numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
@@ -397,12 +414,23 @@ def parser() -> argparse.ArgumentParser:
 CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
 
 
+# Options without a value, behind which a change may stand.
+FLAGS = {
+    prefix + name.removeprefix("--")
+    for declared in COMMANDS.values()
+    for one in declared.options
+    if "action" in one.settings
+    for name in one.names
+    for prefix in ("--", "--no-")
+}
+
+
 def parse(words: list[str]) -> argparse.Namespace:
     """Arguments of the command line; changes of settings may stand anywhere between the options."""
     changes = [
         word
         for previous, word in zip(["", *words], words, strict=False)
-        if CHANGE.fullmatch(word) and not previous.startswith("-")
+        if CHANGE.fullmatch(word) and (not previous.startswith("-") or previous in FLAGS)
     ]
     top = parser()
     arguments = top.parse_args([word for word in words if word not in changes])

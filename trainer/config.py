@@ -13,6 +13,7 @@ import timm.optim
 from trainer.data import DataSettings
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
+from trainer.integer.mean import POOLINGS
 from trainer.model.layers import TernarySettings
 from trainer.model.vit import ModelSettings
 from trainer.settings import build
@@ -194,6 +195,24 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True)
+class QuickSettings:
+    """A head in closed form on a student's features (speed = "quick").
+
+    pooling: which features (SPEC 9.5); known: part of the validation pictures that the threshold for "unknown" keeps.
+    """
+
+    pooling: str = "token+mean"
+    known: float = 0.97
+
+    def __post_init__(self) -> None:
+        require(self.pooling in POOLINGS, f"pooling is {self.pooling!r}, must be one of {', '.join(POOLINGS)}")
+        require(0 < self.known <= 1, "known must be above 0 and at most 1")
+
+
+SPEEDS = ("quick", "full")
+
+
+@dataclass(frozen=True)
 class OutputSettings:
     """Results: the model file, and the folder of checkpoints with their record ("": in the run's folder).
 
@@ -208,7 +227,9 @@ class OutputSettings:
         require(self.cores in (1, 2), "cores must be 1 or 2")
 
 
-YOUNGER = {
+YOUNGER: dict[str, Any] = {
+    "speed": "full",
+    "quick": None,
     "data.memory": False,
     "data.views": 0,
     "data.saturation": 0.0,
@@ -221,7 +242,10 @@ YOUNGER = {
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration; sections are named as in the TOML file. Without a teacher, students learn from labels."""
+    """A whole configuration; sections are named as in the TOML file. Without a teacher, students learn from labels.
+
+    speed: "full" trains the student, "quick" only a head on the features of student.weights.
+    """
 
     seed: int
     data: DataSettings
@@ -230,6 +254,8 @@ class Config:
     recovery: RecoveryPhase
     teacher: TeacherSettings | None = None
     distillation: DistillationSettings | None = None
+    speed: str = "full"
+    quick: QuickSettings | None = None
     ternary: TernarySettings = field(default_factory=TernarySettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -238,6 +264,9 @@ class Config:
     def __post_init__(self) -> None:
         # Seeds of steps and epochs are multiples of it, which must fit 63 bits.
         require(0 <= self.seed < 1 << 31, f"seed must be from 0 to {(1 << 31) - 1}")
+        require(self.speed in SPEEDS, f"speed is {self.speed!r}, must be one of {', '.join(SPEEDS)}")
+        if self.speed == "quick":
+            require(bool(self.student.weights), "[student] weights is missing, which speed = quick starts from")
         for one, other in (("teacher", "distillation"), ("distillation", "teacher")):
             needed = getattr(self, one) is None or getattr(self, other) is not None
             require(needed, f"[{other}] is missing, which [{one}] needs")
@@ -265,7 +294,7 @@ class Config:
             section: Any = values
             for key in sections:
                 section = (section or {}).get(key)
-            if section and section[name] == nothing:
+            if section and section.get(name) == nothing and name in section:
                 del section[name]
         return values
 

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from trainer.data.augment import Augmentation
 from trainer.data.base import Batch, Pictures, epoch_generator, stratified
 from trainer.data.check import find_problems
-from trainer.data.decode import read_picture, square
+from trainer.data.decode import HEIC, HEIC_ADVICE, read_picture, square
 from trainer.data.listing import labels_of, list_pictures
 from trainer.data.settings import DataSettings
 from trainer.data.workers import start_worker
 from trainer.errors import TrainerError, require
 
 SQUARES_BYTES = 512 << 20  # of decoded squares kept in memory
+NO_SUFFIX = "no picture's suffix"
 NAMED = 3  # files that the warning about skipped ones names
 
 
@@ -136,7 +137,7 @@ class FolderPictures(Pictures):
         good = [index for index, verdict in enumerate(verdicts) if not verdict.problem]
         pairs = zip(self.files, verdicts, strict=True)
         bad = [f"{file} ({verdict.problem})" for file, verdict in pairs if verdict.problem]
-        bad += [f"{file} (no picture's suffix)" for file in self.others]
+        bad += [f"{file} ({HEIC_ADVICE if file.lower().endswith(HEIC) else NO_SUFFIX})" for file in self.others]
         if bad:
             more = ", .." if len(bad) > NAMED else ""
             files = "file" if len(bad) == 1 else "files"

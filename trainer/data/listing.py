@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.data.archive import ZipEntry, ZipFolder
-from trainer.data.decode import SUFFIXES
+from trainer.data.decode import HEIC, HEIC_ADVICE, SUFFIXES
 from trainer.errors import TrainerError
 
 Folder = Path | ZipFolder
@@ -84,7 +84,8 @@ def list_pictures(root: Folder) -> Listing:
         found = list(walk(root / name, f"{name}/"))
         pictures = [file for file in found if file.lower().endswith(SUFFIXES)]
         if not pictures:
-            raise TrainerError(f"{root / name}: no pictures ({' '.join(SUFFIXES)})")
+            heic = any(file.lower().endswith(HEIC) for file in found)
+            raise TrainerError(f"{root / name}: no pictures ({HEIC_ADVICE if heic else ' '.join(SUFFIXES)})")
         files += pictures
         targets += [target] * len(pictures)
         others += [file for file in found if not file.lower().endswith(SUFFIXES)]

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Open the sets of pictures that the settings name."""
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.data.advice import advice
 from trainer.data.archive import data_root
 from trainer.data.base import Pictures
 from trainer.data.fashion_mnist import FASHION_MNIST_LABELS, load_fashion_mnist
@@ -50,6 +53,44 @@ def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictur
     if not folders.val:
         raise TrainerError(f"{settings.path}: has no val/, so validation must be at least 1")
     return open_folder(settings, folders.train, cache), open_folder(settings, folders.val, cache)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts that a folder has. validation: None if no folder is kept for it; test: pictures that no choice is made
+    by, None without such a part."""
+
+    training: Pictures
+    validation: Pictures | None
+    test: Pictures | None
+
+    def advise(self) -> None:
+        """Print what people should know about their pictures before a training starts."""
+        parts = {"train": self.training, "validation": self.validation, "test": self.test}
+        for line in advice({name: part for name, part in parts.items() if part is not None}):
+            print(f"note: {line}", file=sys.stderr)
+
+
+def open_parts(settings: DataSettings, cache: Path | None = None) -> Parts:
+    """The parts of a folder as they are, nothing held out of training."""
+    if settings.source == "fashion_mnist":
+        raise TrainerError("source is fashion_mnist, must be a folder of your own pictures here")
+    folders = layout(data_root(settings.path))
+    for other in (folders.val, folders.test):
+        if other:
+            check_same_classes(folders.train, other)
+    roots = (folders.train, folders.val, folders.test)
+    training, validation, test = (open_folder(settings, root, cache) if root else None for root in roots)
+    assert training is not None
+    return Parts(training, validation, test)
+
+
+def has_test(settings: DataSettings) -> bool:
+    """Whether open_test gives pictures that no choice is made by: otherwise they are validation pictures."""
+    if settings.source == "fashion_mnist":
+        return True
+    folders = layout(data_root(settings.path))
+    return folders.test is not None or (folders.val is not None and settings.validation > 0)
 
 
 def open_test(settings: DataSettings, cache: Path | None = None) -> Pictures:

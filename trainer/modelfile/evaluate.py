@@ -71,6 +71,7 @@ class Evaluation:
 
     top5: of networks with more than five classes; control_top1: of the FP32 twin, from its record; agreement: the
     exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
+    part: "test", or "validation" where the data has no test part;
     largest_logit_difference: in units of the file's last bit; modelled_ms: of a picture on an ESP32-S3 with
     modelled_cores cores, simulated; model_sha256: of the file; commit: of the repository, with "-changed" if files
     differ from it; confusion: [class][taken for], of the exported file or, without it, of the student.
@@ -78,6 +79,7 @@ class Evaluation:
 
     images: int
     labels: list[str]
+    part: str = "test"
     teacher_top1: float | None = None
     student_top1: float | None = None
     student_top5: float | None = None
@@ -97,7 +99,7 @@ class Evaluation:
 
     def table(self) -> str:
         """The result as lines for people."""
-        rows = [f"{self.images} test pictures"]
+        rows = [f"{self.images} {self.part} pictures"]
         for name, value in (
             ("FP32 teacher", self.teacher_top1),
             ("FP32 twin, as recorded", self.control_top1),

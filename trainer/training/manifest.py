@@ -250,6 +250,15 @@ def begin(directory: Path, config: Config, inventory: Inventory, beginning: Begi
     return found
 
 
+def pictures_changes(directory: Path, inventory: Inventory) -> list[str]:
+    """How pictures differ from those that the last run in a folder was made from, in words; nothing if they do not."""
+    known = Manifest.read(directory / MANIFEST)
+    before = Inventory.read(directory / PICTURES)
+    if known is None or before is None or known.pictures == inventory.digest:
+        return []
+    return before.changes(inventory)
+
+
 def write_settings(settings: dict[str, Any], directory: Path, resumed: bool) -> None:
     """Note the settings for people and for `trainer report`, unless they are noted already."""
     path, content = directory / SETTINGS, json.dumps(settings, indent=1).encode()

@@ -12,6 +12,7 @@ from torch import nn
 
 from trainer.config import Config
 from trainer.data import open_test
+from trainer.data.opening import has_test
 from trainer.errors import TrainerError
 from trainer.files import write_json
 from trainer.integer.residual import round_embeddings
@@ -23,6 +24,7 @@ from trainer.training.checkpoint import brought_log, save_weights
 from trainer.training.loop import Progress
 from trainer.training.manifest import Beginning, file_digest
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
+from trainer.training.quick import train_quick
 from trainer.training.restore import load_student
 
 RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
@@ -39,6 +41,8 @@ def files_of(config: Config, run: Path) -> Files:
 
 def train(config: Config, run: Path, beginning: Beginning = "resume") -> Files | None:
     """Make all files of a configuration; resumes from the checkpoints in `run`. None in all processes but the first."""
+    if config.speed == "quick":
+        return train_quick(config, run, files_of(config, run), beginning)
     if not config.ternary.complete:
         raise TrainerError(f"{config.source}: [ternary] leaves parts in full precision: SPEC has no form for those")
     with Recipe.opened(config, run, beginning) as recipe:
@@ -80,7 +84,7 @@ def make_model(recipe: Recipe, files: Files) -> Files | None:
         "configuration": config.settings(),
         "validation_top1": validation,
         **origin(config),
-        "test_top1": test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
+        **test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
         "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
         "model_bytes": size,
     }
@@ -128,7 +132,7 @@ def make_control(recipe: Recipe, files: Files) -> Files | None:
     record = {
         "command": command(),
         "validation_top1": best(recipe, model, progress),
-        "test_top1": test_accuracies(recipe, {"FP32 control": model}),
+        **test_accuracies(recipe, {"FP32 control": model}),
         **origin(recipe.config),
     }
     if progress is not None:
@@ -137,10 +141,12 @@ def make_control(recipe: Recipe, files: Files) -> Files | None:
     return files
 
 
-def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, float]:
-    """Top-1 on the test pictures in percent: measured once, after all training."""
+def test_accuracies(recipe: Recipe, models: dict[str, nn.Module]) -> dict[str, dict[str, float]]:
+    """{"test_top1": by name in percent}, measured once, after all training; nothing where there is no test part."""
+    if not has_test(recipe.config.data):
+        return {}
     test = open_test(recipe.config.data, READABLE)
-    return {name: accuracy(model, test) for name, model in models.items()}
+    return {"test_top1": {name: accuracy(model, test) for name, model in models.items()}}
 
 
 def command() -> str:
