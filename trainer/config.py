@@ -196,7 +196,7 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class QuickSettings:
-    """A head in closed form on a student's features (speed = "quick").
+    """A head in closed form on a student's features (speed = "quick"); and of "full" alike, when pictures are unknown.
 
     pooling: which features (SPEC 9.5); known: part of the validation pictures that the threshold for "unknown" keeps.
     """

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.photos import CLASSES, write_photos
 from tests.tiny import calibrated, small
 from trainer import cli
-from trainer.data import DataSettings
+from trainer.data import DataSettings, open_data
 from trainer.data.opening import has_test, open_folder
 from trainer.model.student import Student
 from trainer.modelfile.evaluate import evaluate, exported_logits, open_model
@@ -221,7 +221,12 @@ def test_full_trains_the_whole_student_without_a_teacher(weights, photos, tmp_pa
     assert not (run / "teacher.fp16.safetensors").exists()
     model = open_model(run / "my_pictures.safetensors")
     assert tuple(model.labels) == CLASSES
-    assert inspect(run / "my_pictures.safetensors").unternary == []
+    found = inspect(run / "my_pictures.safetensors")
+    assert (found.unternary, found.version, found.threshold) == ([], "3", str(record["threshold"]))
+    assert record["known_kept"] >= 97
+    validation = open_data(replace(unseen(photos), path=str(photos / "pictures"), validation=8))[1]
+    best = exported_logits(model, validation, label="").max(1)
+    assert best.min() == model.threshold, "of eight photos 97 % are eight"
     # The same photos, relabelled: never silently mixed.
     moved = tmp_path / "set"
     shutil.copytree(photos / "pictures", moved)

@@ -75,14 +75,14 @@ def padded(values: Tensor, dtype: str) -> Entry:
 class Exporter(Walker):
     """Collects tensors and scales of a calibrated student, operation by operation.
 
-    other: a head that takes the place of the student's.
+    other: a head that takes the place of the student's; threshold: for the student's own (SPEC 9.8).
     """
 
-    def __init__(self, student: Student, other: Int8Head | None = None):
+    def __init__(self, student: Student, other: Int8Head | None = None, threshold: int | None = None):
         if not isinstance(student.arithmetic, IntegerNetwork):
             raise TrainerError("the student has no activation scales; calibrate it first")
         self.student, self.network, self.fracs = student, student.arithmetic, student.fracs
-        self.other = other
+        self.other, self.threshold = other, other.threshold if other else threshold
         self.tensors: dict[str, Entry] = {}
         self.scales: dict[str, dict[str, int | list[int]]] = {}
 
@@ -175,6 +175,8 @@ class Exporter(Walker):
         if other is not None:
             labels = other.labels
             architecture |= {"num_classes": len(labels), "pool": other.pooling, "head": "int8"}
+        elif self.threshold is not None:
+            architecture |= {"head": "ternary"}
         values: dict[str, Any] = {
             "architecture": architecture,
             "labels": labels,
@@ -182,11 +184,11 @@ class Exporter(Walker):
             "scales": self.scales,
             "shapes": {name: entry.shape for name, entry in self.tensors.items()},
         }
-        if other is not None and other.threshold is not None:
-            values["threshold"] = other.threshold
+        if self.threshold is not None:
+            values["threshold"] = self.threshold
         texts = {name: compact_json(value) for name, value in values.items()}
         # Files that version 2 has a form for stay as they are, for readers that know no other.
-        version = reader.VERSION if other is None else reader.HEAD_VERSION
+        version = reader.HEAD_VERSION if "head" in architecture else reader.VERSION
         identity = {"format": reader.FORMAT, "version": version, "packing": reader.PACKING}
         return {**identity, "crc32": "0" * 8, **texts}
 
@@ -227,12 +229,12 @@ def check_readable(content: bytes, path: Path) -> None:
             raise TrainerError(f"{path} is not written, the reader refuses it: {error}") from None
 
 
-def export(student: Student, path: Path, head: Int8Head | None = None) -> int:
+def export(student: Student, path: Path, head: Int8Head | None = None, threshold: int | None = None) -> int:
     """Write the model file of a calibrated student, whole or not at all; returns its size in bytes.
 
-    head: takes the place of the student's.
+    head: takes the place of the student's; threshold: for the student's own (SPEC 9.8).
     """
-    exporter = Exporter(student.eval(), head)
+    exporter = Exporter(student.eval(), head, threshold)
     exporter.run()
     content = model_file_bytes(exporter.tensors, exporter.metadata())
     check_readable(content, path)

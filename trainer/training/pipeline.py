@@ -16,7 +16,7 @@ from trainer.data.opening import has_test
 from trainer.errors import TrainerError
 from trainer.files import write_json
 from trainer.integer.residual import round_embeddings
-from trainer.model.predict import accuracy
+from trainer.model.predict import accuracy, predictions
 from trainer.model.student import FloatArithmetic, Student
 from trainer.modelfile.export import export
 from trainer.paths import READABLE, ROOT, Files
@@ -24,7 +24,7 @@ from trainer.training.checkpoint import brought_log, save_weights
 from trainer.training.loop import Progress
 from trainer.training.manifest import Beginning, file_digest
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
-from trainer.training.quick import train_quick
+from trainer.training.quick import percent, threshold_of, train_quick
 from trainer.training.restore import load_student
 
 RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
@@ -68,7 +68,8 @@ def make_model(recipe: Recipe, files: Files) -> Files | None:
     save_weights(student.cpu(), files.student, student.description(), torch.float32)
     # A fresh clone evaluates that copy, so the model file is made from it.
     student = load_student(files.student)
-    size = export(student, files.model)
+    chosen = full_threshold(recipe, student)
+    size = export(student, files.model, threshold=chosen.get("threshold"))
     phases = {"teacher": teacher_progress, "student": student_progress, "recovery": recovery_progress}
     validation = {
         "ternary, float activations": best(recipe, before, student_progress),
@@ -84,6 +85,7 @@ def make_model(recipe: Recipe, files: Files) -> Files | None:
         "configuration": config.settings(),
         "validation_top1": validation,
         **origin(config),
+        **chosen,
         **test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
         "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
         "model_bytes": size,
@@ -91,6 +93,18 @@ def make_model(recipe: Recipe, files: Files) -> Files | None:
     write_json(record, files.record)
     print(f"{files.model}: {size} bytes")
     return files
+
+
+def full_threshold(recipe: Recipe, student: Student) -> dict[str, Any]:
+    """The threshold for "unknown" that validation pictures choose for a student in SPEC's integers, and the part of
+    them that it keeps; nothing if the settings do not ask for one."""
+    settings = recipe.config.quick
+    if settings is None:
+        return {}
+    logits = torch.cat(list(predictions(student, recipe.validation))) * 2.0 ** student.fracs["head"]
+    best = logits.max(1).values.numpy()
+    threshold = threshold_of(best, settings.known)
+    return {"threshold": threshold, "known_kept": percent(best >= threshold)}
 
 
 def best(recipe: Recipe, model: nn.Module, progress: Progress | None) -> float:
