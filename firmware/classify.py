@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# Classifies the pictures in images/ with the model in models/: mpremote connect PORT run firmware/classify.py
-# Change first: PICTURES, a list of PGM or PPM files (a name like "7_sneaker.pgm" gives the right class), or MODEL, a
-# model file. None: all pictures in images/ and the first model in models/, in the current directory or else in /rom,
-# where `just deploy` writes. THRESHOLD, a number: a picture whose largest logit is below it is "unknown"; None: that in
-# the file.
+# Classifies the pictures in images/ with the newest model in models/: mpremote connect PORT run firmware/classify.py
+# Other ones: change MODEL, a model file, or PICTURES, a PGM or PPM file or a list of them; or, without editing,
+#     mpremote connect PORT exec "MODEL = 'models/pets.safetensors'; PICTURES = ['cat.ppm']" run firmware/classify.py
+# Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm",
+# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order. A model may
+# call pictures "unknown" whose largest logit is below its threshold: THRESHOLD is used instead of the file's.
 # The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
 # To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")
@@ -15,10 +16,11 @@ import time
 
 from ftervit import VisionTransformer, read_image
 
-MODEL = None
-PICTURES = None
-THRESHOLD = None
+MODEL = globals().get("MODEL")
+PICTURES = globals().get("PICTURES")
+THRESHOLD = globals().get("THRESHOLD")
 PLACES = "", "/rom/"
+ENDINGS = {"models": (".safetensors",), "images": (".pgm", ".ppm", ".jpg", ".jpeg")}
 BAR = 30  # characters of the bar at 100 %
 
 
@@ -37,10 +39,52 @@ def stopwatch():
     return lambda: (time.time() - started) * 1000
 
 
-def right_class(path, classes):
-    """The class in a name like "images/7_sneaker.pgm", or None."""
-    number = path.split("/")[-1].split("_")[0]
-    return int(number) if number.isdigit() and int(number) < classes else None
+def plain(text):
+    """A label or file name, to be compared: ASCII letters in lower case, "-" for what is neither letter nor digit."""
+    kept = [c if c.isdigit() or c.isalpha() or ord(c) > 127 else "-" for c in text.lower()]
+    return "".join(kept)
+
+
+def as_people_sort(text):
+    """A key to sort texts with numbers by: "2" comes before "10"."""
+    parts, digits = [], ""
+    for c in text + " ":
+        if c in "0123456789":
+            digits += c
+        else:
+            if digits:
+                parts.append((0, int(digits), ""))
+            digits = ""
+            parts.append((1, 0, c))
+    return parts
+
+
+def right_class(path, labels):
+    """The label that is the name of a picture's folder, or that its own name begins with, or None.
+
+    The longest that fits, also behind a number as in "7_sneaker.pgm"; else the number says which, from 0, in the
+    labels' order. Labels that are sorted as texts, as those of class folders are, count in the order in which people
+    sort.
+    """
+    labels = list(labels)
+    *folders, name = path.split("/")
+    if folders and folders[-1] in labels:
+        return folders[-1]
+    stem = name.rsplit(".", 1)[0]
+    number = stem.split("_")[0]
+    names = [plain(stem)]
+    digits = len(stem) - len(stem.lstrip("0123456789"))
+    if 0 < digits < len(stem):
+        names.append(plain(stem[digits + 1 :]))
+    for name in names:
+        fitting = [label for label in labels if (name + "-").startswith(plain(label) + "-")]
+        if fitting:
+            return max(fitting, key=len)
+    if not number.isdigit() or int(number) >= len(labels):
+        return None
+    if labels == sorted(labels):
+        labels.sort(key=as_people_sort)
+    return labels[int(number)]
 
 
 def classify(model, path):
@@ -58,17 +102,25 @@ def classify(model, path):
     return best[0][0]
 
 
-def found(folder, endings):
-    """The files of models/ or images/ with these endings, from the first of PLACES with such files."""
+def found(folder):
+    """(files of models/ or images/ with its endings, other names there), from the first of PLACES with such files."""
+    others = []
     for place in PLACES:
         try:
             names = sorted(os.listdir(place + folder))
         except OSError:
             continue
-        names = [name for name in names if name.endswith(endings)]
-        if names:
-            return [place + folder + "/" + name for name in names]
-    return []
+        paths = [place + folder + "/" + name for name in names if name[0] != "."]
+        right = [path for path in paths if path.lower().endswith(ENDINGS[folder])]
+        others = [path for path in paths if path not in right]
+        if right:
+            return right, others
+    return [], others
+
+
+def newest(paths):
+    """The file that was changed last, of those as new the first."""
+    return max(paths, key=lambda path: os.stat(path)[8])
 
 
 def missing(what, folder):
@@ -77,41 +129,65 @@ def missing(what, folder):
     print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
 
 
-def main():
-    """Load the model, classify all pictures and count correct results."""
-    models = [MODEL] if MODEL else found("models", (".safetensors",))
+def chosen_model():
+    """MODEL or the newest model; None after printing that there is none."""
+    if MODEL:
+        return MODEL
+    models, _ = found("models")
     if not models:
         return missing("model (.safetensors)", "models")
-    pictures = PICTURES or found("images", (".pgm", ".ppm"))
-    if not pictures:
-        return missing("pictures (.pgm, .ppm)", "images")
-    path = models[0]
+    if len(models) > 1:
+        print("the newest of %d models in models/; MODEL chooses another" % len(models))
+    return newest(models)
+
+
+def chosen_pictures():
+    """PICTURES or those in images/; None after printing that there are none."""
+    if PICTURES:
+        return [PICTURES] if isinstance(PICTURES, str) else PICTURES
+    pictures, others = found("images")
+    for path in others:
+        print("left out: %s: no name of a picture, which ends with %s" % (path, ", ".join(ENDINGS["images"])))
+    return pictures or missing("pictures (.pgm, .ppm)", "images")
+
+
+def load(path):
+    """The model; None after printing why it cannot be loaded."""
     before = ram_used()
     try:
         model = VisionTransformer.load(path)
-    except OSError as error:
-        print("classify.py: MODEL: %s; it must be a file on the board" % (error.args[-1],))
-        return
+    except (ValueError, MemoryError, OSError) as error:
+        print("classify.py: MODEL: %s; it must be a model file on the board" % (error.args[-1],))
+        return None
     if THRESHOLD is not None:
         model.threshold = THRESHOLD
-    after = ram_used()
     print("%s: %d classes, %d blocks, %d tokens" % (path, len(model.labels), len(model.blocks), model.tokens))
+    if before is not None:
+        used = ram_used() - before, model.activation_bytes
+        print("RAM: %d bytes for the model and the code that loads it, of them %d for activations" % used)
+    return model
+
+
+def main():
+    """Load the model, classify all pictures and count correct results."""
+    path = chosen_model()
+    pictures = path and chosen_pictures()
+    model = pictures and load(path)
+    if not model:
+        return
     right = known = 0
     for path in pictures:
         print()
         try:
             label = classify(model, path)
         except (ValueError, MemoryError, OSError) as error:
-            print("left out:", error)
+            print("left out: %s" % (error.args[-1],))
             continue
-        expected = right_class(path, len(model.labels))
+        expected = right_class(path, model.labels)
         if expected is not None:
             known += 1
-            right += model.labels[expected] == label
+            right += label == expected
     print()
-    if before is not None:
-        used = after - before, model.activation_bytes
-        print("RAM: %d bytes for the model and the code that loads it, of them %d for activations" % used)
     print("%d of %d right" % (right, known))
 
 

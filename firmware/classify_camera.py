@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: MIT
 # Classifies camera frames until Ctrl-C: mpremote connect PORT run firmware/classify_camera.py
-# Change first: MODEL, and PINS if the firmware does not define your board's pins (keyword arguments of Camera, such as
-# {"data_pins": [..8..], "pclk_pin": 13, ...}). SIZE: a name of FrameSize; the middle square of the frame is used.
+# Change first: MODEL, and BOARD (a name of ftervit.camera.BOARDS, such as "XIAO_ESP32S3_SENSE") or PINS (keyword
+# arguments of the module's Camera, such as {"data_pins": [..8..], "pclk_pin": 13, ...}) if the firmware does not know
+# your board's pins. SIZE: a name of FrameSize; the middle square of the frame is used.
+# Wrong colours: set TEST = True, run once, and set ORDER to the line that is right. FORMAT: "RGB565", "YUV422",
+# "RGB888", "JPEG" (decoded by the chip's ROM) or "GRAYSCALE"; None: grey for a grey model, otherwise RGB565.
 # INVERT: exchange light and dark; the shipped model was trained on bright clothes on black, unlike a shoe on paper.
-# Needs firmware with the module of github.com/cnadler86/micropython-camera-API, and PSRAM. Frames are grey for a grey
-# model, otherwise RGB565. To act on the result, change `seen` below.
+# Needs firmware with the module of github.com/cnadler86/micropython-camera-API, and PSRAM. To act on the result,
+# change `seen` below.
 
 import time
 
 import ternary
 from ftervit import Image, VisionTransformer
+from ftervit.camera import Camera, CameraError
 
 MODEL = "models/fashion_mnist.safetensors"
+BOARD = ""
 PINS = {}
 SIZE = "R240X240"
+FORMAT = None
+ORDER = None
+TEST = False
 INVERT = False
 COLUMNS = 40  # width of the printed picture, 0 for none
 
@@ -22,29 +30,6 @@ def stopwatch():
     """A function that returns the milliseconds since this call."""
     started = time.ticks_us()
     return lambda: time.ticks_diff(time.ticks_us(), started) / 1000
-
-
-def open_camera(grey):
-    """The camera, set to grey or RGB565 frames; None after printing what is missing."""
-    try:
-        from camera import Camera, FrameSize, PixelFormat
-    except ImportError:
-        words = "this firmware has no camera module; flash an image with camera, or build one with CAMERA_DIR"
-        print("classify_camera.py: " + words)
-        return None
-    try:
-        pixels = PixelFormat.GRAYSCALE if grey else PixelFormat.RGB565
-        return Camera(pixel_format=pixels, frame_size=getattr(FrameSize, SIZE), **PINS)
-    except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print("classify_camera.py: the camera does not start, check SIZE and PINS: %s" % error)
-        return None
-
-
-def to_image(frame, width, height):
-    """A frame as an Image: grey in place (valid while the frame is), RGB565 converted."""
-    if len(frame) == width * height:
-        return Image(frame, width, height, 1)
-    return Image.from_rgb565(frame, width, height)
 
 
 def inverted(image):
@@ -62,12 +47,8 @@ def seen(label, confidence, milliseconds):
 
 
 def look(camera, model):
-    """Take a frame and classify it; returns whether a frame came."""
-    frame = camera.capture()
-    if frame is None:
-        print("classify_camera.py: no frame came")
-        return False
-    image = to_image(frame, camera.get_pixel_width(), camera.get_pixel_height())
+    """Take a frame and classify it."""
+    image = camera.image()
     if INVERT:
         image = inverted(image)
     if COLUMNS:
@@ -75,23 +56,39 @@ def look(camera, model):
     elapsed = stopwatch()
     label, confidence = model.predict(image, 1)[0]
     seen(label, confidence, elapsed())
-    return True
 
 
-def main():
+def follow(camera, model):
     """Classify frames until Ctrl-C; the camera is always switched off at the end."""
-    model = VisionTransformer.load(MODEL)
-    camera = open_camera(model.in_chans == 1)
-    if camera is None:
-        return
     frames = 0
     try:
         while True:
-            frames += look(camera, model)
+            look(camera, model)
+            frames += 1
     except KeyboardInterrupt:
         print("%d frames" % frames)
     finally:
-        camera.deinit()
+        camera.close()
+
+
+def test(camera):
+    """Show which ORDER is right."""
+    try:
+        camera.test_orders()
+    finally:
+        camera.close()
+
+
+def main():
+    """Test the colours or classify frames; what is missing or wrong is printed in one line."""
+    try:
+        if TEST:
+            test(Camera(False, BOARD, FORMAT, ORDER, SIZE, PINS))
+        else:
+            model = VisionTransformer.load(MODEL)
+            follow(Camera(model.in_chans == 1, BOARD, FORMAT, ORDER, SIZE, PINS), model)
+    except (CameraError, OSError) as error:
+        print("classify_camera.py: %s" % (error.args[-1],))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from host_sim.setup.shell import BUILD, ROOT, Failure, lock, one_line_errors, ru
 
 SOURCE = ROOT / "mpy_module"
 OUTPUT = BUILD / "host"
-BINDING = "modternary.c"
+BINDINGS = ("modjpeg.c", "modternary.c")  # MicroPython's
 
 FLAGS = ("-std=c99", "-shared", "-fPIC", "-Wall", "-Wextra")
 PTHREAD = ("-pthread", "-DTERNARY_PARALLEL_PTHREAD")  # mpy_module/parallel.h
@@ -64,7 +64,7 @@ class Library:
 
 def kernels() -> Library:
     """The kernels, without MicroPython's binding."""
-    sources = tuple(sorted(path for path in SOURCE.glob("*.c") if path.name != BINDING))
+    sources = tuple(sorted(path for path in SOURCE.glob("*.c") if path.name not in BINDINGS))
     return Library("libternary", "the kernels", sources, tuple(SOURCE.glob("*.h")), PTHREAD)
 
 

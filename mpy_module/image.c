@@ -44,22 +44,80 @@ int32_t ternary_convert(const ternary_settings *settings, const ternary_arg *arg
     return 0;
 }
 
+// Bits of a frame's order (3.2): the second byte of each pair comes first; the outer colours are exchanged.
+enum { BYTES_SWAPPED = 1, COLOURS_EXCHANGED = 2 };
+
+// Whether a frame of `unit` bytes for `count` pixels fits `out`, and its order exists.
+static bool is_frame(const ternary_arg *pixels, const ternary_arg *order, const ternary_arg *out,
+                     uint32_t unit, uint32_t count, ternary_error *error) {
+    return ternary_size_multiple(pixels, unit, error) &&
+           ternary_value_in(order, 0, BYTES_SWAPPED | COLOURS_EXCHANGED, error) &&
+           ternary_size_is(out, (uint64_t)pixels->size / unit * count * 3, error);
+}
+
 int32_t ternary_rgb565(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
     (void)settings;
     const ternary_rgb565_arguments *a = (const void *)arguments;
-    if (!ternary_size_multiple(&a->pixels, 2, error) ||
-        !ternary_size_is(&a->out, (uint64_t)a->pixels.size / 2 * 3, error)) {
+    if (!is_frame(&a->pixels, &a->order, &a->out, 2, 1, error)) {
+        return error->code;
+    }
+    const uint8_t *pixels = a->pixels.data;
+    size_t high = a->order.value & BYTES_SWAPPED ? 1 : 0;
+    size_t first = a->order.value & COLOURS_EXCHANGED ? 2 : 0;
+    uint8_t *out = a->out.data;
+    for (size_t i = 0; i < a->pixels.size; i += 2, out += 3) {
+        unsigned pixel = (unsigned)pixels[i + high] << 8 | pixels[i + 1 - high];
+        unsigned red = pixel >> 11, green = pixel >> 5 & 63, blue = pixel & 31;
+        // Repeating the highest bits maps 0 to 0 and the largest value to 255.
+        out[first] = (uint8_t)(red << 3 | red >> 2);
+        out[1] = (uint8_t)(green << 2 | green >> 4);
+        out[2 - first] = (uint8_t)(blue << 3 | blue >> 2);
+    }
+    return 0;
+}
+
+static uint8_t saturated(int32_t value) {
+    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
+int32_t ternary_yuv422(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    (void)settings;
+    const ternary_yuv422_arguments *a = (const void *)arguments;
+    if (!is_frame(&a->pixels, &a->order, &a->out, 4, 2, error)) {
+        return error->code;
+    }
+    const uint8_t *pixels = a->pixels.data;
+    size_t luma = a->order.value & BYTES_SWAPPED ? 1 : 0;
+    size_t u_at = 1 - luma + (a->order.value & COLOURS_EXCHANGED ? 2 : 0);
+    size_t v_at = 1 - luma + (a->order.value & COLOURS_EXCHANGED ? 0 : 2);
+    uint8_t *out = a->out.data;
+    for (size_t i = 0; i < a->pixels.size; i += 4) {
+        int32_t u = pixels[i + u_at] - 128, v = pixels[i + v_at] - 128;
+        int32_t red = (91881 * v + 32768) >> 16, blue = (116130 * u + 32768) >> 16;
+        int32_t green = (22554 * u + 46802 * v + 32768) >> 16;
+        for (size_t k = 0; k < 2; k++) {
+            int32_t y = pixels[i + 2 * k + luma];
+            *out++ = saturated(y + red);
+            *out++ = saturated(y - green);
+            *out++ = saturated(y + blue);
+        }
+    }
+    return 0;
+}
+
+int32_t ternary_bgr888(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    (void)settings;
+    const ternary_bgr888_arguments *a = (const void *)arguments;
+    if (!ternary_size_multiple(&a->pixels, 3, error) || !ternary_size_is(&a->out, a->pixels.size, error)) {
         return error->code;
     }
     const uint8_t *pixels = a->pixels.data;
     uint8_t *out = a->out.data;
-    for (size_t i = 0; i < a->pixels.size; i += 2) {
-        unsigned pixel = (unsigned)pixels[i] << 8 | pixels[i + 1];
-        unsigned red = pixel >> 11, green = pixel >> 5 & 63, blue = pixel & 31;
-        // Repeating the highest bits maps 0 to 0 and the largest value to 255.
-        *out++ = (uint8_t)(red << 3 | red >> 2);
-        *out++ = (uint8_t)(green << 2 | green >> 4);
-        *out++ = (uint8_t)(blue << 3 | blue >> 2);
+    for (size_t i = 0; i < a->pixels.size; i += 3) {
+        uint8_t blue = pixels[i]; // read before it is written: `out` may be the same buffer
+        out[i] = pixels[i + 2];
+        out[i + 1] = pixels[i + 1];
+        out[i + 2] = blue;
     }
     return 0;
 }

@@ -53,8 +53,12 @@
         P(residual, I16, INOUT) P(y, I8, IN) P(shift, INT, IN)) \
     OPERATION(convert, 0, "Grey to colour or colour to grey (SPEC 3.2).", \
         P(pixels, U8, IN) P(channels, INT, IN) P(out, U8, OUT) P(out_channels, INT, IN)) \
-    OPERATION(rgb565, 0, "A camera's RGB565, high byte first, to colour (SPEC 3.2).", \
-        P(pixels, U8, IN) P(out, U8, OUT)) \
+    OPERATION(rgb565, 0, "A camera's RGB565 to colour; order: 1 low byte first, 2 red and blue exchanged (SPEC 3.2).", \
+        P(pixels, U8, IN) P(order, INT, IN) P(out, U8, OUT)) \
+    OPERATION(yuv422, 0, "A camera's YUV422 to colour; order: 1 luma last, 2 U and V exchanged (SPEC 3.2).", \
+        P(pixels, U8, IN) P(order, INT, IN) P(out, U8, OUT)) \
+    OPERATION(bgr888, 0, "Red and blue exchanged, may be in place (SPEC 3.2).", \
+        P(pixels, U8, IN) P(out, U8, IN_PLACE)) \
     OPERATION(resize, 0, "Resize the square (left, top, side) to out [size, size] (SPEC 3.4).", \
         P(pixels, U8, IN) P(width, INT, IN) P(channels, INT, IN) P(left, INT, IN) P(top, INT, IN) \
         P(side, INT, IN) P(out, U8, OUT) P(size, INT, IN) P(scratch, I32, SCRATCH)) \

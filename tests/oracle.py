@@ -129,13 +129,26 @@ def convert(picture, channels):
     return narrow((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16, np.uint8)
 
 
-def rgb565(pixels):
-    """SPEC 3.2: uint8 [h, w, 2] of RGB565, high byte first -> uint8 [h, w, 3]."""
-    high, low = integers(pixels[..., 0]), integers(pixels[..., 1])
+def rgb565(pixels, order=0):
+    """SPEC 3.2: uint8 [h, w, 2] of RGB565 -> uint8 [h, w, 3]."""
+    high, low = integers(pixels[..., order % 2]), integers(pixels[..., 1 - order % 2])
     word = 256 * high + low
     red, green, blue = word // 2048, word // 32 % 64, word % 32
     colours = [8 * red + red // 4, 4 * green + green // 16, 8 * blue + blue // 4]
-    return narrow(np.stack(colours, axis=-1), np.uint8)
+    return narrow(np.stack(colours[::-1] if order >= 2 else colours, axis=-1), np.uint8)
+
+
+def yuv422(pixels, order=0):
+    """SPEC 3.2: uint8 [h, w / 2, 4] of YUV422 -> uint8 [h, w, 3]."""
+    names = ("Y0 U Y1 V", "U Y0 V Y1", "Y0 V Y1 U", "V Y0 U Y1")[order].split()
+    part = {name: integers(pixels[..., place]) for place, name in enumerate(names)}
+    u, v = part["U"] - 128, part["V"] - 128
+    colours = []
+    for y in (part["Y0"], part["Y1"]):
+        red, blue = y + (91881 * v + 32768 >> 16), y + (116130 * u + 32768 >> 16)
+        colours.append(np.stack([red, y - (22554 * u + 46802 * v + 32768 >> 16), blue], axis=-1))
+    height, half, _ = pixels.shape
+    return narrow(np.clip(np.stack(colours, axis=2), 0, 255).reshape(height, 2 * half, 3), np.uint8)
 
 
 def middle(width, height):

@@ -18,7 +18,7 @@ TREE = (("firmware",), ("host_sim",), ("trainer",), ("tests",))
 FLOORS = {
     "firmware": (
         ("ftervit",),
-        ("bench", "boards", "classify", "classify_camera", "selfcheck", "tinker"),
+        ("bench", "boards", "classify", "classify_camera", "collect", "selfcheck", "tinker"),
     ),
     "host_sim": (
         ("setup",),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures: PGM and PPM files, the way from pixels to the network's int8, and a look at them in a terminal."""
+"""Pictures: PGM and PPM files, cameras' frames, the way from pixels to the network's int8, a look in a terminal."""
 
 import ternary
 
@@ -15,20 +15,58 @@ class Image:
             raise ValueError("pixels: %d bytes, need %d" % (len(pixels), width * height * channels))
         self.pixels, self.width, self.height, self.channels = pixels, width, height, channels
 
-    @classmethod
-    def from_rgb565(cls, pixels: bytes | bytearray | memoryview, width: int, height: int) -> "Image":
-        """A colour Image of a camera's frame: two bytes a pixel, RGB565, high byte first (SPEC 3.2); copied.
+    # What few need takes no memory of the others: it is imported when it is called.
 
+    @classmethod
+    def from_rgb565(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "big"
+    ) -> "Image":
+        """A colour Image of a camera's RGB565 frame, two bytes a pixel (SPEC 3.2); copied.
+
+        order: "big" (high byte first), "little", "big-bgr" or "little-bgr" (red and blue exchanged).
         Raises ValueError if their number is not that of the pixels, MemoryError with both numbers.
         """
-        from ftervit.modelfile import check_room
+        from ftervit.frames import rgb565
 
-        if len(pixels) != 2 * width * height:
-            raise ValueError("pixels: %d bytes, RGB565 needs %d" % (len(pixels), 2 * width * height))
-        check_room(3 * width * height, "frame of %d x %d" % (width, height))
-        out = ternary.heap(3 * width * height, "B")
-        ternary.rgb565(pixels, out)
-        return cls(out, width, height, 3)
+        return cls(rgb565(pixels, width, height, order), width, height, 3)
+
+    @classmethod
+    def from_yuv422(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "yuyv"
+    ) -> "Image":
+        """The same of a YUV422 frame, four bytes for two pixels; order: "yuyv", "uyvy", "yvyu" or "vyuy"."""
+        from ftervit.frames import yuv422
+
+        return cls(yuv422(pixels, width, height, order), width, height, 3)
+
+    @classmethod
+    def from_rgb888(
+        cls, pixels: bytes | bytearray | memoryview, width: int, height: int, order: str = "rgb"
+    ) -> "Image":
+        """The same of an RGB888 frame, three bytes a pixel; order: "rgb", used in place, or "bgr", copied."""
+        from ftervit.frames import rgb888
+
+        return cls(rgb888(pixels, width, height, order), width, height, 3)
+
+    @classmethod
+    def from_jpeg(cls, data: bytes | bytearray | memoryview) -> "Image":
+        """The same of a JPEG: by the ROM of an ESP32-S3, which takes baseline JPEGs in colour, or by Pillow on CPython.
+
+        Decoders differ by a level here and there. Raises ValueError where there is none, or for a damaged JPEG.
+        """
+        from ftervit.frames import jpeg
+
+        pixels, width, height = jpeg(data)
+        return cls(pixels, width, height, 3)
+
+    def save(self, path: str) -> None:
+        """Write a binary PGM (grey) or PPM (colour) file, which read_image reads.
+
+        Raises OSError that names the file; one that cannot be written whole is removed.
+        """
+        from ftervit.frames import save
+
+        save(self, path)
 
     def square(self, size: int, channels: int) -> memoryview:
         """The middle square as uint8 [size, size, channels] (SPEC 3.2 to 3.4)."""
@@ -59,7 +97,7 @@ class Image:
 
 
 def _token(file, path):
-    """The next word of a PNM header; comments are skipped."""
+    """The next word of a PNM header, and the white space that ends it; comments are skipped."""
     word = b""
     while True:
         byte = file.read(1)
@@ -68,7 +106,7 @@ def _token(file, path):
                 byte = file.read(1)
         if byte in (b" ", b"\t", b"\n", b"\r", b""):
             if word:
-                return word
+                return word, byte
             if not byte:
                 raise ValueError("%s: header ends early" % path)
         elif len(word) == LONGEST_WORD:
@@ -78,30 +116,54 @@ def _token(file, path):
 
 
 def read_image(path: str) -> Image:
-    """Read a binary PGM (P5) or PPM (P6) with 8 bits per value.
+    """Read a binary PGM (P5) or PPM (P6) with 8 bits per value; one byte of white space ends the header, as in Netpbm.
+    A JPEG is read as by Image.from_jpeg.
 
     Raises ValueError that names the file and what is wrong, OSError if it cannot be read.
     """
-    from ftervit.architecture import MAX_PICTURE
-    from ftervit.modelfile import check_room, open_named
+    from ftervit.modelfile import open_named
 
     with open_named(path) as file:
-        magic = file.read(2)
-        if magic not in (b"P5", b"P6"):
-            raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
-        words = [_token(file, path) for _ in range(3)]
-        for name, word in zip(("width", "height", "maximum"), words):
-            if not word.isdigit():
-                raise ValueError("%s: %s %s is not a number" % (path, name, word))
-        width, height, maximum = (int(word) for word in words)
-        if maximum != 255:
-            raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
-        if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
-            raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
-        channels = 1 if magic == b"P5" else 3
-        check_room(width * height * channels, path)
-        pixels = ternary.heap(width * height * channels, "B")
-        count = file.readinto(pixels)
-        if count != len(pixels):
-            raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))
+        try:
+            return _read(file, path)
+        except OSError as error:
+            # A folder opens on some file systems.
+            raise OSError(error.errno, "%s cannot be read" % path)
+
+
+def _read(file, path):
+    from ftervit.architecture import MAX_PICTURE
+    from ftervit.modelfile import check_room
+
+    magic = file.read(2)
+    if magic == b"\xff\xd8":
+        size = file.seek(0, 2)
+        check_room(size, path)
+        file.seek(0)
+        try:
+            return Image.from_jpeg(file.read())
+        except ValueError as error:
+            raise ValueError("%s: %s" % (path, error))
+    if magic not in (b"P5", b"P6"):
+        raise ValueError("%s: not a binary PGM or PPM, which begin with P5 or P6" % path)
+    words = []
+    for name in ("width", "height", "maximum"):
+        word, ending = _token(file, path)
+        if not word.isdigit():
+            raise ValueError("%s: %s %s is not a number" % (path, name, word))
+        words.append(int(word))
+    width, height, maximum = words
+    if maximum != 255:
+        raise ValueError("%s: maximum %d, must be 255" % (path, maximum))
+    if not (1 <= width <= MAX_PICTURE and 1 <= height <= MAX_PICTURE):
+        raise ValueError("%s: %d x %d pixels, sides must be 1 to %d" % (path, width, height, MAX_PICTURE))
+    channels = 1 if magic == b"P5" else 3
+    check_room(width * height * channels, path)
+    pixels = ternary.heap(width * height * channels, "B")
+    count = file.readinto(pixels)
+    if count != len(pixels):
+        raise ValueError("%s: %d bytes of pixels, needs %d" % (path, count, len(pixels)))
+    # The line feed is a pixel, as in Netpbm, unless there is one byte too many: then the header ends with CR LF.
+    if ending == b"\r" and pixels[0] == 10 and file.read(1):
+        raise ValueError("%s: CR LF after the header, where one byte of white space must stand" % path)
     return Image(pixels, width, height, channels)

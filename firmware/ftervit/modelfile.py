@@ -135,12 +135,24 @@ class Labels:
         return len(self._ends)
 
     def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
         if index < 0:
             index += len(self._ends)
         if not 0 <= index < len(self._ends):
             raise IndexError("label %d of %d" % (index, len(self._ends)))
         start = self._ends[index - 1] if index else 0
         return str(self._text[start : self._ends[index]], "utf-8")
+
+    def __eq__(self, other):
+        return isinstance(other, (list, Labels)) and list(self) == list(other)  # type: ignore[call-overload, arg-type]
+
+    def index(self, label: str) -> int:
+        """The number of a label; ValueError if there is none."""
+        for i in range(len(self)):
+            if self[i] == label:
+                return i
+        raise ValueError("%r is none of the labels" % (label,))
 
     def __repr__(self):
         return repr(list(self))  # type: ignore[call-overload]

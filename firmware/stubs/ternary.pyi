@@ -202,11 +202,25 @@ def convert(pixels: _Uint8, channels: int, out: _Uint8Out, out_channels: int, /)
     out: uint8, written
     """
 
-def rgb565(pixels: _Uint8, out: _Uint8Out, /) -> None:
-    """A camera's RGB565, high byte first, to colour (SPEC 3.2).
+def rgb565(pixels: _Uint8, order: int, out: _Uint8Out, /) -> None:
+    """A camera's RGB565 to colour; order: 1 low byte first, 2 red and blue exchanged (SPEC 3.2).
 
     pixels: uint8, read
     out: uint8, written
+    """
+
+def yuv422(pixels: _Uint8, order: int, out: _Uint8Out, /) -> None:
+    """A camera's YUV422 to colour; order: 1 luma last, 2 U and V exchanged (SPEC 3.2).
+
+    pixels: uint8, read
+    out: uint8, written
+    """
+
+def bgr888(pixels: _Uint8, out: _Uint8Out, /) -> None:
+    """Red and blue exchanged, may be in place (SPEC 3.2).
+
+    pixels: uint8, read
+    out: uint8, written, may be the first argument
     """
 
 def resize(

@@ -11,7 +11,7 @@ from tests.firmware.esp32_port import IDF
 from tests.firmware.test_arena import FREERTOS
 
 # ESP-IDF's components that declare what the module uses.
-COMPONENTS = ("esp_hw_support", "esp_system", "freertos", "heap", "soc/esp32s3")
+COMPONENTS = ("esp_hw_support", "esp_rom/esp32s3", "esp_system", "freertos", "heap", "soc/esp32s3")
 HEADERS = sorted((*IDF.rglob("*.h"), *FREERTOS.rglob("*.h")))
 DECLARATION = r"^(\w[\w ]*[ *])(\w+)\(([^()]*)\);"
 TYPE = r"^typedef (?:struct \w* *\{[^{}]*\} *(\w+)|\w[\w ]*[ *]\( *\* *(\w+) *\) *\([^()]*\)) *;"

@@ -93,6 +93,42 @@ def test_the_board_says_the_same(damaged, board_with_files):
 LABELS = ["\U0001f600 \u00e9\u00e9", '"\\/\b\f\n\r\t', "\u20ac\uffff\U0010ffff", "", "x" * 2000, "\x00\x1f\x7f", "7"]
 
 
+LIKE_A_LIST = """
+from ftervit.modelfile import Labels
+names = ["cat", "", "\\U0001f431", "d\\xf6g", "cat"]
+labels = Labels(names)
+print(len(labels), labels[0] == "cat", labels[-3] == names[2], repr(labels) == repr(names), list(labels) == names)
+pairs = [(each[:2], each[1:], each[-2:], each[1:3], each[:9]) for each in (labels, names)]
+print([a == b for a, b in zip(*pairs)])
+print([labels.index(name) == names.index(name) for name in names])
+print(labels == names, names == labels, labels == Labels(names), labels != names, labels != names[1:])
+print(labels == names[1:], names[1:] == labels, labels == tuple(names), labels == "cat", labels == None)
+print("cat" in labels, "dog" in labels, sorted(labels) == sorted(names))
+for wrong in (lambda: labels.index("dog"), lambda: labels[5], lambda: labels[-6]):
+    try:
+        wrong()
+    except (ValueError, IndexError) as error:
+        print(type(error).__name__, error)
+"""
+AS_A_LIST = """\
+5 True True True True
+[True, True, True, True, True]
+[True, True, True, True, True]
+True True True False True
+False False False False False
+True False True
+ValueError 'dog' is none of the labels
+IndexError label 5 of 5
+IndexError label -1 of 5
+"""
+
+
+def test_labels_are_like_a_list(board_with_files, capsys):
+    assert board_with_files.mpremote("exec", LIKE_A_LIST).stdout == AS_A_LIST
+    exec(LIKE_A_LIST, {})
+    assert capsys.readouterr().out == AS_A_LIST
+
+
 def test_labels_of_any_text_are_the_same_on_host_and_board(odd_model, program, tmp_path):
     (tmp_path / "labels.safetensors").write_bytes(metadata("labels", LABELS)(odd_model.read_bytes()))
     assert list(ftervit.VisionTransformer.load(str(tmp_path / "labels.safetensors")).labels) == LABELS

@@ -54,7 +54,20 @@ for name in {names}:
 """
 
 # Of the package.
-FILES = ("__init__", "architecture", "costs", "image", "layers", "layout", "modelfile", "plan", "strictjson", "vit")
+FILES = (
+    "__init__",
+    "architecture",
+    "camera",
+    "costs",
+    "frames",
+    "image",
+    "layers",
+    "layout",
+    "modelfile",
+    "plan",
+    "strictjson",
+    "vit",
+)
 # The import of what everybody uses, then what is imported when the first model is loaded.
 IMPORT = """
 import gc

@@ -81,6 +81,13 @@ def test_arenas_of_the_firmware_are_internal_memory(options):
     assert {"mp_thread_mutex_lock", "mp_thread_mutex_unlock"} <= undefined
 
 
+def test_jpegs_are_decoded_by_the_rom(options):
+    source = SOURCE / "jpeg.c"
+    with open(compiled(source, options(source)), "rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".symtab").iter_symbols()
+        assert {"jd_prepare", "jd_decomp"} <= {each.name for each in symbols if each["st_shndx"] == "SHN_UNDEF"}
+
+
 def test_sizes(options, capsys):
     total = sum((sizes(compiled(source, options(source))) for source in (*C_SOURCES, *ASSEMBLY)), Counter())
     with capsys.disabled():

@@ -109,7 +109,7 @@ def test_shared_memory(calls):
             if {parameters[first].use, parameters[second].use} != {ternary.library.TERNARY_IN}:
                 assert distance == 0 and 0 in (first, second), line
                 in_place.add(name)
-    assert in_place == {"lookup", "softmax", "normalize"}
+    assert in_place == {"lookup", "softmax", "normalize", "bgr888"}
 
 
 def test_functions_explain_themselves():

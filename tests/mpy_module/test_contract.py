@@ -62,7 +62,9 @@ CASES = {
     "residual_start": [lambda: Out((20,), I16), np.ones(20, I8), 3],
     "residual_add": [lambda: Updated(np.zeros(20, I16)), np.ones(20, I8), 3],
     "convert": [np.zeros((2, 3, 3), U8), 3, lambda: Out((2, 3, 1), U8), 1],
-    "rgb565": [np.zeros((2, 3, 2), U8), lambda: Out((2, 3, 3), U8)],
+    "rgb565": [np.zeros((2, 3, 2), U8), 1, lambda: Out((2, 3, 3), U8)],
+    "yuv422": [np.zeros((2, 3, 4), U8), 1, lambda: Out((2, 6, 3), U8)],
+    "bgr888": [np.zeros((2, 3, 3), U8), lambda: Out((2, 3, 3), U8)],
     "resize": [np.zeros((4, 5, 1), U8), 5, 1, 1, 0, 4, lambda: Out((3, 3), U8), 3, scratch("resize", 4, 1)],
     "resize_scratch": [4, 1],
     "normalize": [np.zeros((4, 3), U8), np.ones(3, I32), np.zeros(3, I32), lambda: Out((4, 3), I8)],
@@ -86,7 +88,7 @@ CASES = {
     "span_distance": [np.full(17, 32, I8), np.ones((2, 17), I8)],
     "moments": [np.arange(5, dtype=I32), lambda: Out((2,), I32)],
 }
-IN_PLACE = {"lookup", "softmax", "normalize"}  # the output may be the first argument itself
+IN_PLACE = {"lookup", "softmax", "normalize", "bgr888"}  # the output may be the first argument itself
 
 
 def valid(name):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""convert, rgb565, resize, normalize (SPEC 3)."""
+"""convert, rgb565, yuv422, bgr888, resize, normalize (SPEC 3)."""
 
 import numpy as np
 import pytest
@@ -72,23 +72,59 @@ def test_convert_refuses():
         refused("convert", picture, channels, Out((size,), U8), out_channels)
 
 
-def test_rgb565_every_word():
+@pytest.mark.parametrize("order", range(4))
+def test_rgb565_every_word(order):
     words = np.arange(65536)
-    pixels = np.stack([words >> 8, words & 255], axis=-1).astype(U8)[None]
-    out = run("rgb565", pixels, Out((1, 65536, 3), U8))
-    equal(out, oracle.rgb565(pixels))
-    assert out[0, [0, 0xF800, 0x07E0, 0x001F, 0xFFFF]].tolist() == [
-        [0, 0, 0],
-        [255, 0, 0],
-        [0, 255, 0],
-        [0, 0, 255],
-        [255, 255, 255],
-    ]
+    pair = [words & 255, words >> 8] if order % 2 else [words >> 8, words & 255]
+    pixels = np.stack(pair, axis=-1).astype(U8)[None]
+    out = run("rgb565", pixels, order, Out((1, 65536, 3), U8))
+    equal(out, oracle.rgb565(pixels, order))
+    ends = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    first, green, last = ends[::-1] if order >= 2 else ends
+    assert out[0, [0, 0xF800, 0x07E0, 0x001F, 0xFFFF]].tolist() == [[0, 0, 0], first, green, last, [255, 255, 255]]
 
 
 def test_rgb565_refuses():
     for count, size in ((2, 2), (2, 4), (3, 3), (1, 3), (4, 12)):
-        refused("rgb565", np.zeros(count, U8), Out((size,), U8))
+        refused("rgb565", np.zeros(count, U8), 0, Out((size,), U8))
+    for order in (-1, 4):
+        refused("rgb565", np.zeros(2, U8), order, Out((3,), U8))
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_yuv422(order):
+    levels = np.array([0, 1, 16, 76, 127, 128, 129, 150, 235, 254, 255])
+    u, v = (each.ravel() for each in np.meshgrid(levels, levels))
+    pixels = np.stack([np.roll(u, 7), u, np.roll(v, 3), v], axis=-1).astype(U8)[None]
+    equal(run("yuv422", pixels, order, Out((1, 242, 3), U8)), oracle.yuv422(pixels, order))
+
+
+def test_yuv422_primary_colours():
+    """Y, U, V of ITU-R BT.601 with full range, rounded: red, green, blue, white, to within a level."""
+    pixels = np.array([[[76, 85, 76, 255], [150, 44, 150, 21], [29, 255, 29, 107], [255, 128, 255, 128]]], U8)
+    out = run("yuv422", pixels, 0, Out((1, 8, 3), U8))[0, ::2].astype(int)
+    assert np.abs(out - [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]).max() <= 1
+
+
+def test_yuv422_refuses():
+    for count, size in ((4, 3), (4, 5), (6, 6), (2, 3), (8, 6)):
+        refused("yuv422", np.zeros(count, U8), 0, Out((size,), U8))
+    for order in (-1, 4):
+        refused("yuv422", np.zeros(4, U8), order, Out((6,), U8))
+
+
+def test_bgr888():
+    picture = random_picture(5, 7, 3)
+    equal(run("bgr888", picture, Out(picture.shape, U8)), picture[..., ::-1])
+    for count, size in ((2, 2), (3, 6), (6, 3), (4, 4)):
+        refused("bgr888", np.zeros(count, U8), Out((size,), U8))
+
+
+def test_bgr888_in_place():
+    picture = random_picture(4, 4, 3)
+    buffer = bytearray(picture.tobytes())
+    ternary.bgr888(buffer, buffer)
+    assert buffer == picture[..., ::-1].tobytes()
 
 
 def check_resize(picture, left, top, side, size):

@@ -29,7 +29,7 @@ def test_threads(name, request, tmp_path):
     """linear and attention between guard bytes, with two backends that cannot share an operation."""
     flags = BUILDS[name] or request.getfixturevalue("thread_sanitizer")
     program = tmp_path / name
-    sources = [path for path in sorted(build.SOURCE.glob("*.c")) if path.name != build.BINDING]
+    sources = [path for path in sorted(build.SOURCE.glob("*.c")) if path.name not in build.BINDINGS]
     command = [build.compiler(), *STRICT, *flags, PROGRAM, *sources, "-o", program]
     made = subprocess.run(list(map(str, command)), env=PLAIN, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr

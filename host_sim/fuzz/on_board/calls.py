@@ -90,7 +90,9 @@ CASES = {
     "residual_start": [new("h", 20), new("b", 20, -128, 127), 8],
     "residual_add": [new("h", 20, -32768, 32767), new("b", 20, -128, 127), 7],
     "convert": [new("B", 72, 0, 255), 3, new("B", 24), 1],
-    "rgb565": [new("B", 48, 0, 255), new("B", 72)],
+    "rgb565": [new("B", 48, 0, 255), 1, new("B", 72)],
+    "yuv422": [new("B", 48, 0, 255), 2, new("B", 72)],
+    "bgr888": [new("B", 72, 0, 255), new("B", 72)],
     "resize": [new("B", 72, 0, 255), 6, 3, 1, 0, 4, new("B", 27), 3, new("B", 48)],
     "resize_scratch": [4, 3],
     "normalize": [
