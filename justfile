@@ -97,6 +97,11 @@ bench-train *ARGS: (prepare "train")
 numbers: eval demo sizes stress bench-train bench-s3
     {{ python }} -m trainer numbers
 
+# Measure how well and how fast a board learns what it is shown (ARGS: [MODEL] data.path=FOLDER [--methods])
+[no-exit-message]
+teach-bench *ARGS: (prepare "train") (prepare "lx7") (prepare "demo")
+    {{ python }} -m trainer teach-bench "$@"
+
 # Start a virtual board, print its device path and serve it until Ctrl-C (ARGS: unix or qemu, --flash DIR, --heap SIZE)
 [no-exit-message]
 board *ARGS: (prepare "demo")

@@ -3,8 +3,8 @@
 # Other ones: change MODEL, a model file, or PICTURES, a PGM or PPM file or a list of them; or, without editing,
 #     mpremote connect PORT exec "MODEL = 'models/pets.safetensors'; PICTURES = ['cat.ppm']" run firmware/classify.py
 # Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm",
-# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order. A model may
-# call pictures "unknown" whose largest logit is below its threshold: THRESHOLD is used instead of the file's.
+# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order. A model
+# may call pictures "unknown" whose largest logit is below its threshold: THRESHOLD is used instead of the file's.
 # The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
 # To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")

@@ -21,10 +21,13 @@ uint32_t ternary_isqrt64(uint64_t x) {
 static int32_t minus_product(int32_t start, const int32_t *a, const int32_t *b, size_t count) {
     uint32_t left = (uint32_t)start;
     const int32_t *end = a + (count & ~(size_t)3);
-    // By four: loads and products of the chip take longer than an instruction, and so does a branch.
+    // By four, loads first: loads and products of the chip take longer than an instruction, and so does a
+    // branch.
     for (; a < end; a += 4, b += 4) {
-        uint32_t first = (uint32_t)ternary_high(a[0], b[0]) + (uint32_t)ternary_high(a[1], b[1]);
-        left -= first + (uint32_t)ternary_high(a[2], b[2]) + (uint32_t)ternary_high(a[3], b[3]);
+        int32_t a0 = a[0], b0 = b[0], a1 = a[1], b1 = b[1], a2 = a[2], b2 = b[2], a3 = a[3], b3 = b[3];
+        uint32_t p0 = (uint32_t)ternary_high(a0, b0), p1 = (uint32_t)ternary_high(a1, b1);
+        uint32_t p2 = (uint32_t)ternary_high(a2, b2), p3 = (uint32_t)ternary_high(a3, b3);
+        left -= (p0 + p1) + (p2 + p3);
     }
     for (end += count & 3; a < end; a++, b++) {
         left -= (uint32_t)ternary_high(*a, *b);
@@ -32,10 +35,12 @@ static int32_t minus_product(int32_t start, const int32_t *a, const int32_t *b, 
     return (int32_t)left;
 }
 
-// x -= high(row * factor), modulo 2^32.
-static void minus_multiple(int32_t *x, const int32_t *row, int32_t factor, size_t count) {
+// x -= high(row * *with), modulo 2^32. Read anew each time: a 64-bit factor that compilers keep over the loop
+// makes them multiply 64 bits by 64.
+static void minus_multiple(int32_t *x, const int32_t *row, const int32_t *with, size_t count) {
     size_t i = 0;
     for (; i + 4 <= count; i += 4, x += 4, row += 4) {
+        int32_t factor = *with;
         uint32_t a = (uint32_t)ternary_high(row[0], factor), b = (uint32_t)ternary_high(row[1], factor);
         uint32_t c = (uint32_t)ternary_high(row[2], factor), d = (uint32_t)ternary_high(row[3], factor);
         x[0] = (int32_t)((uint32_t)x[0] - a);
@@ -44,7 +49,7 @@ static void minus_multiple(int32_t *x, const int32_t *row, int32_t factor, size_
         x[3] = (int32_t)((uint32_t)x[3] - d);
     }
     for (; i < count; i++, x++, row++) {
-        *x = (int32_t)((uint32_t)*x - (uint32_t)ternary_high(*row, factor));
+        *x = (int32_t)((uint32_t)*x - (uint32_t)ternary_high(*row, *with));
     }
 }
 
@@ -84,9 +89,8 @@ void ternary_backward(const ternary_cholesky *c, int32_t *z) {
     }
     for (size_t k = c->n; k-- > 0;) {
         const int32_t *row = c->factor + ternary_triangle(k);
-        int32_t found = times(z[k], c->reciprocal[k]);
-        z[k] = found;
-        minus_multiple(z, row, found, k);
+        z[k] = times(z[k], c->reciprocal[k]);
+        minus_multiple(z, row, z + k, k);
     }
 }
 

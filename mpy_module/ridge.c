@@ -96,19 +96,26 @@ static int32_t largest_magnitude(const int32_t *x, size_t count) {
     return largest;
 }
 
-// sums += factor * x; 1,024 times with a factor below 2^14 it stays below 2^31.
-static void add_multiple(int32_t *sums, const int8_t *x, int32_t factor, size_t count) {
+// sums += p * x + q * y; with 1,024 factors below 2^14 sums stay below 2^31. Two at a time, as each sum is
+// read and written.
+static void add_multiples(int32_t *sums, const int8_t *x, int32_t p, const int8_t *y, int32_t q,
+                          size_t count) {
     size_t k = 0;
-    for (; k + 4 <= count; k += 4, sums += 4, x += 4) {
-        int32_t a = factor * x[0], b = factor * x[1], c = factor * x[2], d = factor * x[3];
+    for (; k + 4 <= count; k += 4, sums += 4, x += 4, y += 4) {
+        int32_t a = p * x[0] + q * y[0], b = p * x[1] + q * y[1];
+        int32_t c = p * x[2] + q * y[2], d = p * x[3] + q * y[3];
         sums[0] += a;
         sums[1] += b;
         sums[2] += c;
         sums[3] += d;
     }
     for (; k < count; k++) {
-        *sums++ += factor * *x++;
+        *sums++ += p * *x++ + q * *y++;
     }
+}
+
+static int32_t factor_of(int32_t solution, int32_t coarser) {
+    return ternary_max(-16383, ternary_shift_right(solution, coarser));
 }
 
 // The weights of a class from the solution: the sum of features times solution as int8 times a multiplier.
@@ -117,11 +124,12 @@ static void make_head(const ridge_fit *f, int8_t *weights, int32_t *multiplier, 
     int32_t coarser = ternary_max(0, ternary_bits((uint32_t)largest_magnitude(f->solution, n)) - 14);
     int64_t total = 0;
     memset(f->sums, 0, f->width * sizeof(int32_t));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i += 2) {
         const int8_t *x = f->features + i * f->width;
-        int32_t factor = ternary_max(-16383, ternary_shift_right(f->solution[i], coarser));
-        add_multiple(f->sums, x, factor, f->width);
-        total += f->solution[i];
+        bool pair = i + 1 < n;
+        int32_t p = factor_of(f->solution[i], coarser), q = pair ? factor_of(f->solution[i + 1], coarser) : 0;
+        add_multiples(f->sums, x, p, pair ? x + f->width : x, q, f->width);
+        total += (int64_t)f->solution[i] + (pair ? f->solution[i + 1] : 0);
     }
     *bias = ternary_sat32(total >> 8);
     int32_t largest = largest_magnitude(f->sums, f->width);

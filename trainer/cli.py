@@ -231,6 +231,37 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 @command(
+    "teach-bench",
+    "measure how well and how fast a Learner learns: accuracy, unknown pictures, time, heap and bytes",
+    option("model", type=Path, nargs="?", default=None, help="model file (default: models/eyes, else the shipped one)"),
+    option("--data", type=Path, help="folder with esp32-camera and cifar-10, folders or .zip files (or data.path=...)"),
+    option("--pooling", choices=("token", "mean", "token+mean"), default="token", help="features (SPEC 9.5)"),
+    option("--images", type=int, default=100, help="test pictures of each CIFAR-10 class (default: %(default)s)"),
+    option("--methods", action="store_true", help="also compare other methods, and changed pictures"),
+    json_output(BUILD / "teach-bench.json"),
+    option("changes", nargs="*", metavar="data.path=FOLDER", help="the same as --data"),
+)
+def teach_bench(arguments: argparse.Namespace) -> None:
+    """`trainer teach-bench`."""
+    from trainer.experiments import teach
+    from trainer.files import write_json
+
+    words = [word for word in (str(arguments.model or ""), *arguments.changes) if word]
+    paths = [word.removeprefix("data.path=") for word in words if word.startswith("data.path=")]
+    models = [word for word in words if not word.startswith("data.path=")]
+    data = arguments.data or (Path(paths[-1]).expanduser() if paths else None)
+    if data is None or len(models) > 1:
+        raise TrainerError(
+            "teach-bench: give at most one model file, and data.path=FOLDER with esp32-camera and cifar-10"
+        )
+    eyes = MODEL.with_name("eyes.safetensors")
+    model = Path(models[0]) if models else eyes if eyes.exists() else MODEL
+    result = teach.bench(model, data, arguments.pooling, arguments.images, arguments.methods, teach.say)
+    write_json(result, arguments.output)
+    print(teach.lines(result))
+
+
+@command(
     "inspect",
     "count the trits, zeros and bytes of a model file",
     MODEL_FILE,

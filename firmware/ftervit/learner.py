@@ -13,6 +13,7 @@ from math import exp
 
 import ternary
 
+from ftervit.layers import put
 from ftervit.vit import UNKNOWN
 
 CAPACITY = 200  # pictures, where memory allows
@@ -22,10 +23,10 @@ MAX_LABEL = 48  # bytes
 # SPEC 12.11; ridges have 14 fractional bits.
 RIDGES = (1024, 8192)
 SPAN_RIDGE = 1024
-MAX_DIRECTIONS = 40
+MAX_DIRECTIONS = 32
 # Directions fill a file of 4 KB and 1 KB a class, up to 512 bytes, and 64 bytes a class, for all else.
 FIXED_ROOM, CLASS_ROOM = 4096 - 512, 1024 - 64
-SHARPNESS = 64, 4096  # 8 fractional bits
+SHARPNESS = 768, 1216  # 8 fractional bits
 LEFT_FREE = 8192  # bytes of heap that the room for pictures leaves to others
 
 
@@ -70,7 +71,7 @@ class Head:
         self.sharpness = sharpness_of(moments[0], moments[1])
         ternary.span_fit(features, gram, SPAN_RIDGE, self.directions, numbers, scratch)
         ternary.moments(numbers, moments)
-        self.limit, self.spread = moments[0] + 2 * moments[1], moments[1]
+        self.limit, self.spread = moments[0] + 9 * moments[1] // 4, moments[1]
 
     def __call__(self, x):
         """Scores int32 [classes], 16 fractional bits, and distance of features int8 [width]."""
@@ -147,14 +148,11 @@ class Learner:
 
     def features(self, picture):
         """int8 [width] of an Image, or of an int8 picture as the model takes it (SPEC 9.5, 12.1)."""
-        out = ternary.heap(self.width)
-        self._look(picture, out)
-        return out
-
-    def _look(self, picture, out):
         if hasattr(picture, "square"):
             picture = self.model.preprocess(picture)
+        out = ternary.heap(self.width)
         ternary.rms_norm(self.model.features(picture, self.pooling), out)
+        return out
 
     def _may_teach(self):
         if not self.capacity:
@@ -165,23 +163,34 @@ class Learner:
 
         ValueError for a label that cannot be, or where all `capacity` pictures are taught.
         """
-        self._may_teach()
-        check_label(label)
-        new, at = label not in self.labels, self._taught
-        if at == self.capacity:
-            raise ValueError("learn: all %d pictures that there is room for are taught; undo or forget some" % at)
-        if new and len(self.labels) == MAX_CLASSES:
-            raise ValueError("learn: %d classes are taught, no more are possible" % MAX_CLASSES)
-        width, end = self.width, at + 1
-        self._look(picture, self._features[at * width : end * width])
+        self._may_learn(label)
+        self.add(label, self.features(picture))
+
+    def add(self, label, x):
+        """`learn` for `features` of a picture."""
+        self._may_learn(label)
+        if len(x) != self.width:
+            raise ValueError("x has %d bytes, needs %d" % (len(x), self.width))
+        width, at = self.width, self._taught
+        end = at + 1
+        put(x, self._features[at * width : end * width])
         ternary.gram(self._features[: end * width], width, 1, self._gram[_triangle(at) : _triangle(end)])
-        if new:
+        if label not in self.labels:
             self.labels.append(label)
             self._counts.append(0)
         number = self.labels.index(label)
         self._classes[at] = number
         self._counts[number] += 1
         self._taught, self._head = end, None
+
+    def _may_learn(self, label):
+        self._may_teach()
+        check_label(label)
+        at = self._taught
+        if at == self.capacity:
+            raise ValueError("learn: all %d pictures that there is room for are taught; undo or forget some" % at)
+        if len(self.labels) == MAX_CLASSES and label not in self.labels:
+            raise ValueError("learn: %d classes are taught, no more are possible" % MAX_CLASSES)
 
     def undo(self):
         """Take back the picture that was taught last; returns its label, or None if there is none."""

@@ -51,16 +51,16 @@ def by_oracle(path, names, pooling):
     order = list(dict.fromkeys(names))
     labels, packed = [order.index(name) for name in names], oracle.gram(x)
     _, *head, margins = oracle.ridge_fit(x, labels, packed, [1024, 8192], len(order))
-    count = max(1, min(len(names), 40, (3584 + len(order) * (960 - x.shape[1])) // x.shape[1]))
+    count = max(1, min(len(names), 32, (3584 + len(order) * (960 - x.shape[1])) // x.shape[1]))
     directions, distances = oracle.span_fit(x, packed, 1024, count)
     (mean, deviation), (middle, spread) = oracle.moments(margins), oracle.moments(distances)
-    sharpness = max(64, min(4096, (mean << 25) // (deviation**2 + 1))) if mean > 0 else 64
+    sharpness = max(768, min(1216, (mean << 25) // (deviation**2 + 1))) if mean > 0 else 768
 
     def decide(picture):
         f = look(picture)
         return oracle.ridge_scores(f, *head), oracle.span_distance(f, directions)
 
-    return (*head, directions, middle + 2 * spread, spread, sharpness), decide
+    return (*head, directions, middle + 9 * spread // 4, spread, sharpness), decide
 
 
 def state(head):
@@ -274,7 +274,7 @@ def patched(whole, at, layout, *values):
         (20, "<I", 7, "model: taught with the model file 00000007"),
         (28, "<i", -1, "limit: is -1"),
         (32, "<i", -1, "spread: is -1"),
-        (36, "<I", 63, "sharpness: is 63, needs 64..4096"),
+        (36, "<I", 767, "sharpness: is 767, needs 768..1216"),
         (48, "<i", -1, "multiplier: -1 is below 0"),
         (72, "<H", 0, "counts: [0, "),
         (72, "<H", 1, "counts: [1, "),
