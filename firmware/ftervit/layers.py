@@ -324,7 +324,7 @@ class Int8Head:
     def __init__(self, weight, bias, multiplier, in_features, out_features, frac, scratch=None):
         self.weight, self.bias, self.multiplier = weight, bias, multiplier
         self.in_features, self.out_features = in_features, out_features
-        self.frac = frac  # it computes without memory to work in
+        self.frac = frac  # no scratch: it needs no memory to work in
 
     @classmethod
     def load(cls, file, name, in_features, out_features, scratch=None):

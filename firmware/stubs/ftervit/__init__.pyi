@@ -74,6 +74,8 @@ class Learner:
 class ModelFile:
     path: str
     digest: bytes
+    version: str
+    threshold: int | None
     architecture: dict[str, Any]
     labels: Sequence[str]
     preprocessing: dict[str, list[int]]
@@ -191,9 +193,10 @@ class Int8Head:
         in_features: int,
         out_features: int,
         frac: int,
+        scratch: Any = None,
     ) -> None: ...
     @classmethod
-    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int) -> Self: ...
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, scratch: Any = None) -> Self: ...
     def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class TernaryHead:
