@@ -20,6 +20,7 @@ from tests.tiny import calibrated, small
 from trainer import cli
 from trainer.data import DataSettings, open_data
 from trainer.data.opening import has_test, open_folder
+from trainer.errors import TrainerError
 from trainer.model.student import Student
 from trainer.modelfile.evaluate import evaluate, exported_logits, open_model
 from trainer.modelfile.inspect import inspect
@@ -275,3 +276,30 @@ def test_parts_that_are_none_are_refused(folders, said, tmp_path):
         (tmp_path / Path(folder)).mkdir(parents=True)
     with pytest.raises(TrainerError, match=said):
         layout(tmp_path)
+
+
+def test_own_pictures_measures_files_on_unseen_photos(weights, photos, tmp_path, monkeypatch):
+    """The experiment's figures are those of the file that a training in another process left."""
+    from trainer.experiments import own_pictures
+
+    data = tmp_path / "cifar"
+    shutil.copytree(photos / "pictures", data / "train")
+    shutil.copytree(photos / "unseen" / "val", data / "test")
+    monkeypatch.setattr(own_pictures, "WORK", tmp_path / "work")
+    monkeypatch.setattr(own_pictures, "TASKS", (own_pictures.Task("2x20", ("checker", "circle"), 20),))
+    monkeypatch.setattr(own_pictures, "UNSEEN", 6)
+    output = tmp_path / "own-pictures.json"
+    changes = [f"student.weights={weights}", *CHANGES]
+    said = own_pictures.measure(data, output, changes, baseline=False)
+    found = json.loads(output.read_text())
+    work = tmp_path / "work" / "2x20"
+    assert len(list((work / "pictures" / "train").glob("*/*"))) == 40
+    pictures = open_folder(replace(unseen(photos), path=str(work)), work / "unseen", None)
+    result = evaluate(pictures, work / "run" / "my_pictures.safetensors")
+    assert (len(pictures), found["2x20_quick"]) == (12, result.exported_top1)
+    assert found["2x20_quick_s"] > 0
+    assert set(found) == {"2x20_quick", "2x20_quick_s", "backbone_sha256", "commit"}
+    assert "of 12 unseen pictures by the exported file" in said
+    monkeypatch.setattr(own_pictures, "UNSEEN", 7)
+    with pytest.raises(TrainerError, match="has 6 pictures, 7 are needed"):
+        own_pictures.measure(data, output, changes, baseline=False)
