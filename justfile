@@ -42,15 +42,20 @@ format: (prepare "lint")
     .venv/bin/ruff format .
     find firmware mpy_module host_sim tests -name '*.[ch]' -exec .venv/bin/clang-format -i {} +
 
-# Measure the shipped model on all 10,000 test pictures (writes build/eval.json)
+# Measure the shipped model on all 10,000 test pictures (writes build/eval.json), or MODEL (build/eval-NAME.json)
 [no-exit-message]
-eval *ARGS: (prepare "eval")
+eval *ARGS: (prepare "eval") (prepare "lx7")
     {{ python }} -m trainer evaluate "$@"
 
 # Train the shipped model; resumes where it was interrupted (ARGS: --config FILE, section.key=value ...)
 [no-exit-message]
 train *ARGS: (prepare "train")
     {{ python }} -m trainer train "$@"
+
+# Measure quick training on own photos on parts of CIFAR-10 (DATA), beside HOG + SVM (writes build/own-pictures.json)
+[no-exit-message]
+own-pictures DATA *ARGS: (prepare "train")
+    {{ python }} -m trainer own-pictures "$@"
 
 # Train the FP32 twin of the shipped model: same teacher, pictures and epochs
 [no-exit-message]

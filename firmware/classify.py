@@ -3,7 +3,8 @@
 # Other ones: change MODEL, a model file, or PICTURES, a PGM or PPM file or a list of them; or, without editing,
 #     mpremote connect PORT exec "MODEL = 'models/pets.safetensors'; PICTURES = ['cat.ppm']" run firmware/classify.py
 # Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm",
-# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order.
+# "7_sneaker.pgm" or "cat/3.ppm" gives the right class: by label, or by its number from 0 in the labels' order. A model
+# may call pictures "unknown" whose largest logit is below its threshold: THRESHOLD is used instead of the file's.
 # The results come from ftervit.VisionTransformer.predict; tinker.py shows what else a model can do.
 # To use the package, these two lines are enough:
 #     model = VisionTransformer.load("models/fashion_mnist.safetensors")
@@ -17,6 +18,7 @@ from ftervit import VisionTransformer, read_image
 
 MODEL = globals().get("MODEL")
 PICTURES = globals().get("PICTURES")
+THRESHOLD = globals().get("THRESHOLD")
 PLACES = "", "/rom/"
 ENDINGS = {"models": (".safetensors",), "images": (".pgm", ".ppm", ".jpg", ".jpeg")}
 BAR = 30  # characters of the bar at 100 %
@@ -157,6 +159,8 @@ def load(path):
     except (ValueError, MemoryError, OSError) as error:
         print("classify.py: MODEL: %s; it must be a model file on the board" % (error.args[-1],))
         return None
+    if THRESHOLD is not None:
+        model.threshold = THRESHOLD
     print("%s: %d classes, %d blocks, %d tokens" % (path, len(model.labels), len(model.blocks), model.tokens))
     if before is not None:
         used = ram_used() - before, model.activation_bytes

@@ -638,8 +638,14 @@ class Network:
 
     def head(self, residual):
         """SPEC 9.3: int16 [T, D] -> int32 [num_classes]."""
+        x = self.pooled(residual)[self.architecture["pool"]]
         parts = [self.plain(f"head.{part}") for part in ("bias", "multiplier")]
-        return linear_logits(self.layernorm("norm", residual[:1]), self.trits("head.weight"), *parts)[0]
+        if self.architecture.get("head", "ternary") == "ternary":
+            return linear_logits(x[None], self.trits("head.weight"), *parts)[0]
+        bias, multiplier = (part.astype(object) for part in parts)
+        sums = self.plain("head.weight").astype(object) @ x.astype(object)
+        logits = [(int(m) * int(s) >> 24) + int(b) for m, s, b in zip(multiplier, sums, bias, strict=True)]
+        return np.array(logits, dtype=object).clip(-(2**31), 2**31 - 1).astype(np.int32)
 
     def through_blocks(self, picture):
         """SPEC 9.1, 9.2: uint8 [h, w, 1 or 3] -> int16 [T, D]."""
@@ -650,7 +656,11 @@ class Network:
 
     def features(self, picture):
         """SPEC 9.5: uint8 [h, w, 1 or 3] -> int8 features by pooling."""
-        rows = self.layernorm("norm", self.through_blocks(picture))
+        return self.pooled(self.through_blocks(picture))
+
+    def pooled(self, residual):
+        """SPEC 9.5: int16 [T, D] -> int8 features by pooling."""
+        rows = self.layernorm("norm", residual)
         token, patches = rows[0], mean(rows[1:])
         return {"token": token, "mean": patches, "token+mean": np.concatenate([token, patches])}
 

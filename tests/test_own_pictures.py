@@ -46,12 +46,12 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("own")
     pictures, board, unseen = root / "pictures", root / "board", root / "unseen"
     write_photos(pictures, train=40, val=6, test=UNSEEN)
-    config = ROOT / "trainer" / "configs" / "my_pictures.toml"
+    config = ROOT / "trainer" / "configs" / "from_nothing.toml"
     trainer("train", "--config", config, "--run", root / "run", f"data.path={pictures}", *CHANGES)
     for path in (board / "models", board / "images", unseen):
         path.mkdir(parents=True)
     shutil.copytree(ROOT / "firmware" / "ftervit", board / "ftervit")
-    shutil.copy(root / "run" / "my_pictures.safetensors", board / "models")
+    shutil.copy(root / "run" / "from_nothing.safetensors", board / "models")
     for photo in (pictures / "test").glob("*/*"):
         shutil.copy(photo, unseen / f"{photo.parent.name}-{photo.name}")
     trainer("image", *unseen.iterdir(), "--out", board / "images")
@@ -60,14 +60,14 @@ def folder(tmp_path_factory) -> Path:
 
 def test_the_board_names_unseen_pictures(folder, board):
     script = (ROOT / "firmware" / "classify.py").read_text()
-    (folder.parent / "classify.py").write_text(script.replace("fashion_mnist.safetensors", "my_pictures.safetensors"))
+    (folder.parent / "classify.py").write_text(script.replace("fashion_mnist.safetensors", "from_nothing.safetensors"))
     result = board.mpremote("mount", folder, "run", folder.parent / "classify.py", timeout=120)
     assert result.returncode == 0, result.stdout
-    assert f"models/my_pictures.safetensors: {len(CLASSES)} classes" in result.stdout
+    assert f"models/from_nothing.safetensors: {len(CLASSES)} classes" in result.stdout
     said = dict(re.findall(r"images/(\S+\.ppm): .*\n  (\S+)", result.stdout))
     assert len(said) == UNSEEN * len(CLASSES)
 
-    model = ftervit.VisionTransformer.load(str(folder / "models" / "my_pictures.safetensors"))
+    model = ftervit.VisionTransformer.load(str(folder / "models" / "from_nothing.safetensors"))
     assert tuple(model.labels) == CLASSES
     for name, label in said.items():
         assert model.predict(ftervit.read_image(str(folder / "images" / name)))[0][0] == label

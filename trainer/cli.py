@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,10 +146,35 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 @command(
+    "import",
+    "turn the state of a training loop outside the trainer into a checkpoint that phases start from",
+    option(
+        "state",
+        type=Path,
+        help="file of torch.save: net, the state dict of a Student or of a Teacher's net; "
+        "blueprint, its description(); log, if there",
+    ),
+    option("out", type=Path, help="safetensors file to write, for student.weights or teacher.checkpoint"),
+    option("--config", type=Path, help="settings whose data gives the classes their labels (default: the state's own)"),
+    CHANGES,
+)
+def import_state(arguments: argparse.Namespace) -> None:
+    """`trainer import`."""
+    from trainer.config import load_config
+    from trainer.data.opening import labels_of_data
+    from trainer.training.imported import import_state
+
+    if arguments.changes and arguments.config is None:
+        raise TrainerError("--config is missing, whose settings would change")
+    labels = labels_of_data(load_config(arguments.config, arguments.changes).data) if arguments.config else ()
+    print(f"{arguments.out}: {import_state(arguments.state, arguments.out, labels)}")
+
+
+@command(
     "evaluate",
     "measure the accuracy of a model file on the test pictures",
-    MODEL_FILE,
-    CONFIG,
+    option("model", type=Path, nargs="?", help=f"model file (default: {MODEL})"),
+    option("--config", type=Path, help="settings (default: those in trainer/configs that the model is named after)"),
     option(
         "--on",
         choices=("host_sim", "torch", "both"),
@@ -157,7 +182,14 @@ def export(arguments: argparse.Namespace) -> None:
         help="host_sim: the file on the shipped kernels; torch: teacher and student; both: also how well they agree",
     ),
     option("--checkpoints", type=Path, help="folder of teacher and student (default: from the configuration)"),
-    json_output(BUILD / "eval.json"),
+    option(
+        "--output", type=Path, help="JSON file to write (default: build/eval.json; with a model build/eval-NAME.json)"
+    ),
+    option(
+        "--modelled",
+        action=argparse.BooleanOptionalAction,
+        help="also simulate the chip for the time of a picture (default: with a model and --on both)",
+    ),
     option("--images", type=int, help="number of test pictures, from the first on (default: all)"),
     CHANGES,
 )
@@ -165,6 +197,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """`trainer evaluate`."""
     from trainer.config import load_config
     from trainer.data import open_test
+    from trainer.data.opening import has_test
     from trainer.files import write_json
     from trainer.modelfile import evaluate
     from trainer.training.pipeline import files_of
@@ -172,20 +205,30 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     if arguments.images is not None and arguments.images < 1:
         raise TrainerError(f"--images {arguments.images}: must be at least 1")
-    config = load_config(arguments.config, arguments.changes)
+    named, model = arguments.model is not None, arguments.model or MODEL
+    own = CONFIGS / f"{model.stem}.toml"
+    shared = own if own.exists() else CONFIGS / "fashion_mnist.toml"
+    config = load_config(arguments.config or shared, arguments.changes)
     files = files_of(config, BUILD / "train" / config.name)
     if arguments.checkpoints:
         files = Files(files.model, arguments.checkpoints)
     pictures = open_test(config.data, READABLE)
     if arguments.images:
         pictures = pictures.subset(None, arguments.images)
+    with_torch = arguments.on != "host_sim" and config.speed == "full"
     result = evaluate.evaluate(
         pictures,
-        model=None if arguments.on == "torch" else arguments.model,
-        student=None if arguments.on == "host_sim" else load_student(files.student),
-        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
+        model=None if arguments.on == "torch" else model,
+        student=load_student(files.student) if with_torch else None,
+        teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
     )
-    write_json(result.as_json(), arguments.output)
+    result = replace(result, part="test" if has_test(config.data) else "validation")
+    if with_torch and files.control_record.exists():
+        result = replace(result, control_top1=evaluate.recorded_control(files.control_record))
+    if (named and arguments.on == "both") if arguments.modelled is None else arguments.modelled:
+        cores = config.output.cores
+        result = replace(result, modelled_ms=evaluate.modelled_ms(model, cores), modelled_cores=cores)
+    write_json(result.as_json(), arguments.output or BUILD / (f"eval-{model.stem}.json" if named else "eval.json"))
     print(result.table())
 
 
@@ -362,6 +405,21 @@ def bench(arguments: argparse.Namespace) -> None:
     print(bench(config, arguments.classes, arguments.rounds, arguments.output))
 
 
+@command(
+    "own-pictures",
+    "measure quick training on parts of CIFAR-10, and histograms of gradients with a linear SVM",
+    option("data", type=Path, metavar="CIFAR-10", help="folder or zip file with train/CLASS/ and test/CLASS/"),
+    json_output(BUILD / "own-pictures.json"),
+    option("--no-baseline", action="store_true", help="without the SVM, which takes packages of its own"),
+    CHANGES,
+)
+def own_pictures(arguments: argparse.Namespace) -> None:
+    """`trainer own-pictures`."""
+    from trainer.experiments.own_pictures import measure
+
+    print(measure(arguments.data, arguments.output, arguments.changes, not arguments.no_baseline))
+
+
 @command("numbers", "write the tables of README and docs/numbers.md from the JSON files of the other commands")
 def numbers(arguments: argparse.Namespace) -> None:
     """`trainer numbers`."""
@@ -389,12 +447,23 @@ def parser() -> argparse.ArgumentParser:
 CHANGE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*=.*", re.DOTALL)  # section.key=value
 
 
+# Options without a value, behind which a change may stand.
+FLAGS = {
+    prefix + name.removeprefix("--")
+    for declared in COMMANDS.values()
+    for one in declared.options
+    if "action" in one.settings
+    for name in one.names
+    for prefix in ("--", "--no-")
+}
+
+
 def parse(words: list[str]) -> argparse.Namespace:
     """Arguments of the command line; changes of settings may stand anywhere between the options."""
     changes = [
         word
         for previous, word in zip(["", *words], words, strict=False)
-        if CHANGE.fullmatch(word) and not previous.startswith("-")
+        if CHANGE.fullmatch(word) and (not previous.startswith("-") or previous in FLAGS)
     ]
     top = parser()
     arguments = top.parse_args([word for word in words if word not in changes])

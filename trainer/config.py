@@ -11,7 +11,9 @@ from typing import Any
 import timm.optim
 
 from trainer.data import DataSettings
+from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
+from trainer.integer.mean import POOLINGS
 from trainer.model.layers import TernarySettings
 from trainer.model.vit import ModelSettings
 from trainer.settings import build
@@ -42,7 +44,9 @@ class Phase:
     batch: pictures of a step, over all processes; learning_rate: the highest, reached by a linear warmup over the
     fraction `warmup` of all steps (of the first cosine's, if there are two); a cosine over all steps, which has fallen
     a little by then, follows; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
-    ema: decay of the averaged weights that are validated and kept (0: none).
+    ema: decay of the averaged weights that are validated and kept (0: none); sizes: [epochs, side] one after another,
+    the side in pixels to which pictures are resized then (none: the data's size). A teacher that is asked about them
+    and validation see the data's size.
     """
 
     epochs: int
@@ -54,9 +58,15 @@ class Phase:
     clip: float = 1.0
     smoothing: float = 0.0
     ema: float = 0.0
+    sizes: list[list[int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "epochs must be at least 1")
+        require(self.epochs >= self.fewest_epochs, f"epochs must be at least {self.fewest_epochs}")
+        for entry in self.sizes:
+            require(len(entry) == 2 and min(entry) >= 1, f"sizes has {entry}, needs [epochs, side] of at least 1 each")
+            require(entry[1] <= LARGEST_SIDE, f"sizes has side {entry[1]}, must be at most {LARGEST_SIDE}")
+        spent = sum(epochs for epochs, _ in self.sizes)
+        require(not self.epochs or spent in (0, self.epochs), f"sizes are of {spent} epochs, epochs is {self.epochs}")
         require(self.batch >= 1, "batch must be at least 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")
         require(0 < self.warmup < 1, "warmup must be between 0 and 1")
@@ -68,9 +78,19 @@ class Phase:
         require(0 <= self.ema < 1, "ema must be from 0 to below 1")
 
     @property
+    def fewest_epochs(self) -> int:
+        """Fewest epochs that make sense."""
+        return 1
+
+    @property
     def cosines(self) -> tuple[tuple[int, float], ...]:
         """Epochs and highest learning rate of each cosine, one after another."""
         return ((self.epochs, self.learning_rate),)
+
+    def side(self, epoch: int) -> int | None:
+        """The side of an epoch's pictures, None for the data's size."""
+        sides = [side for epochs, side in self.sizes for _ in range(epochs)]
+        return sides[epoch] if sides else None
 
 
 STARTS = ("weights", "output_aware")
@@ -84,17 +104,27 @@ class StudentPhase(Phase):
     ternary_learning_rate: highest learning rate of a second cosine over the ternary epochs, which the FP32 control
     follows, too (0: one cosine over all epochs); dampening: after each ternary step latent matrices move towards
     scale * trit, by dampening * learning rate of the distance (0: never). Without it weights gather at the thresholds,
-    and trits oscillate (Nagel et al., arXiv 2203.08506, where the distance is a term of the loss).
+    and trits oscillate (Nagel et al., arXiv 2203.08506, where the distance is a term of the loss);
+    weights: a student's checkpoint to start from instead of random weights, as `trainer train` and `trainer import`
+    write it; a head for other classes starts anew. With weights, epochs may be 0: they are the student then.
     """
 
     full_precision_epochs: int = 0
     start: str = "weights"
     ternary_learning_rate: float = 0.0
     dampening: float = 0.0
+    weights: str = ""
+
+    @property
+    def fewest_epochs(self) -> int:
+        """Fewest epochs that make sense."""
+        return 0 if self.weights else 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.start in STARTS, f"start is {self.start!r}, must be one of {', '.join(STARTS)}")
+        if not self.epochs:
+            return  # nothing is trained
         last = self.epochs - 1
         require(0 <= self.full_precision_epochs <= last, f"full_precision_epochs must be from 0 to {last} (epochs - 1)")
         require(self.ternary_learning_rate >= 0, "ternary_learning_rate must not be negative")
@@ -113,12 +143,18 @@ class StudentPhase(Phase):
 
 @dataclass(frozen=True)
 class RecoveryPhase(Phase):
-    """calibration: number of training pictures that choose the activation scales."""
+    """calibration: number of training pictures that choose the activation scales; epochs may be 0: no recovery."""
 
     calibration: int = 1024
 
+    @property
+    def fewest_epochs(self) -> int:
+        """Fewest epochs that make sense."""
+        return 0
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(not self.sizes, "sizes must be empty: SPEC's integers are for one size")
         require(self.calibration >= 1, "calibration must be at least 1")
 
 
@@ -142,7 +178,8 @@ class TeacherSettings:
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """amp: bfloat16 autocast; compile: torch.compile; threads: of torch on the CPU (0: all cores);
+    """amp: bfloat16 autocast, on a CPU if it has instructions for it; compile: torch.compile; threads: of torch on the
+    CPU (0: all cores);
     checkpoint_minutes: between checkpoints within an epoch; table: compute the teacher's outputs for all augmented
     pictures once and look them up, if the data has a finite number of them."""
 
@@ -158,24 +195,67 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True)
+class QuickSettings:
+    """A head in closed form on a student's features (speed = "quick"); and of "full" alike, when pictures are unknown.
+
+    pooling: which features (SPEC 9.5); known: part of the validation pictures that the threshold for "unknown" keeps.
+    """
+
+    pooling: str = "token+mean"
+    known: float = 0.97
+
+    def __post_init__(self) -> None:
+        require(self.pooling in POOLINGS, f"pooling is {self.pooling!r}, must be one of {', '.join(POOLINGS)}")
+        require(0 < self.known <= 1, "known must be above 0 and at most 1")
+
+
+SPEEDS = ("quick", "full")
+
+
+@dataclass(frozen=True)
 class OutputSettings:
-    """Results: the model file, and the folder of checkpoints with their record ("": in the run's folder)."""
+    """Results: the model file, and the folder of checkpoints with their record ("": in the run's folder).
+
+    cores: of the chip, for which `trainer evaluate` models the time of a picture.
+    """
 
     model: str = ""
     checkpoints: str = ""
+    cores: int = 2
+
+    def __post_init__(self) -> None:
+        require(self.cores in (1, 2), "cores must be 1 or 2")
+
+
+YOUNGER: dict[str, Any] = {
+    "speed": "full",
+    "quick": None,
+    "data.memory": False,
+    "data.views": 0,
+    "data.saturation": 0.0,
+    "teacher.training.sizes": [],
+    "student.sizes": [],
+    "student.weights": "",
+    "recovery.sizes": [],
+}
 
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration; sections are named as in the TOML file."""
+    """A whole configuration; sections are named as in the TOML file. Without a teacher, students learn from labels.
+
+    speed: "full" trains the student, "quick" only a head on the features of student.weights.
+    """
 
     seed: int
     data: DataSettings
     model: ModelSettings
-    teacher: TeacherSettings
-    distillation: DistillationSettings
     student: StudentPhase
     recovery: RecoveryPhase
+    teacher: TeacherSettings | None = None
+    distillation: DistillationSettings | None = None
+    speed: str = "full"
+    quick: QuickSettings | None = None
     ternary: TernarySettings = field(default_factory=TernarySettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     output: OutputSettings = field(default_factory=OutputSettings)
@@ -184,6 +264,12 @@ class Config:
     def __post_init__(self) -> None:
         # Seeds of steps and epochs are multiples of it, which must fit 63 bits.
         require(0 <= self.seed < 1 << 31, f"seed must be from 0 to {(1 << 31) - 1}")
+        require(self.speed in SPEEDS, f"speed is {self.speed!r}, must be one of {', '.join(SPEEDS)}")
+        if self.speed == "quick":
+            require(bool(self.student.weights), "[student] weights is missing, which speed = quick starts from")
+        for one, other in (("teacher", "distillation"), ("distillation", "teacher")):
+            needed = getattr(self, one) is None or getattr(self, other) is not None
+            require(needed, f"[{other}] is missing, which [{one}] needs")
 
     @property
     def name(self) -> str:
@@ -202,6 +288,14 @@ class Config:
         del values["output"]
         for name in ("threads", "checkpoint_minutes", "table"):
             del values["compute"][name]
+        # Where they do nothing, younger settings leave runs that older versions began as they are.
+        for path, nothing in YOUNGER.items():
+            *sections, name = path.split(".")
+            section: Any = values
+            for key in sections:
+                section = (section or {}).get(key)
+            if section and section.get(name) == nothing and name in section:
+                del section[name]
         return values
 
 

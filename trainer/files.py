@@ -3,11 +3,13 @@
 
 import json
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import TrainerError
+from trainer.paths import ROOT
 
 
 def write_atomically(content: bytes | memoryview, path: Path) -> None:
@@ -33,3 +35,14 @@ def write_atomically(content: bytes | memoryview, path: Path) -> None:
 def write_json(values: Any, path: Path) -> None:
     """Write plain values as readable JSON, whole or not at all."""
     write_atomically((json.dumps(values, indent=1) + "\n").encode(), path)
+
+
+def commit() -> str | None:
+    """The commit of the repository that this is run from, with "-changed" if files differ; None outside of one."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        state = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
+    except OSError:
+        return None
+    return None if head.returncode else head.stdout.strip() + ("-changed" if state.stdout.strip() else "")

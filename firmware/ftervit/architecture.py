@@ -15,6 +15,8 @@ SIZES = (
     "num_heads",
     "mlp_hidden",
 )
+POOLINGS = ("token", "mean", "token+mean")  # SPEC 9.5
+HEADS = ("ternary", "int8")  # SPEC 4.7, 4.8
 STAGE = "patch_embed.backbone.%d"  # timm's name of a stage of the stem
 MAX_STAGES = 8
 # The kernels' limits; a test compares them with mpy_module/ternary.h.
@@ -108,8 +110,10 @@ def architecture_problem(sizes: dict) -> tuple[str, str] | None:
             return "architecture " + key, "%s is not a whole number from %d to 65535" % (shown(sizes.get(key)), low)
     if type(sizes.get("name")) is not str:
         return "architecture name", "must be a text"
-    if sizes.get("pool") != "token":
-        return "architecture pool", "%s, only 'token' is known" % shown(sizes.get("pool"))
+    for key, known in (("pool", POOLINGS), ("head", HEADS)):
+        value = sizes.get(key, HEADS[0] if key == "head" else None)  # version 2 has no `head`
+        if value not in known:
+            return "architecture " + key, "%s, must be one of %s" % (shown(value), ", ".join(known))
     if sizes["in_chans"] not in (1, 3):
         return "architecture in_chans", "%d, must be 1 or 3" % sizes["in_chans"]
     if sizes["img_size"] > MAX_PICTURE:
@@ -123,11 +127,17 @@ def architecture_problem(sizes: dict) -> tuple[str, str] | None:
         ("patch_size, tokens", 1 + grids(sizes)[-1][0] ** 2, MAX_TOKENS),
         ("embed_dim", sizes["embed_dim"], MAX_IN_FEATURES),
         ("mlp_hidden", sizes["mlp_hidden"], MAX_IN_FEATURES),
+        ("pool, features", feature_count(sizes["embed_dim"], sizes["pool"]), MAX_IN_FEATURES),
         ("num_heads, width of a head", sizes["embed_dim"] // sizes["num_heads"], MAX_HEAD_WIDTH),
     ):
         if value > limit:
             return "architecture " + field, "%d, at most %d" % (value, limit)
     return None
+
+
+def feature_count(width: int, pooling: str) -> int:
+    """Values that the head gets from tokens of this width (SPEC 9.5)."""
+    return width * (1 + (pooling == POOLINGS[2]))
 
 
 def padded(size: int, unit: int = 16) -> int:

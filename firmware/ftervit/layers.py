@@ -318,6 +318,35 @@ class TernaryHead:
         return out
 
 
+class Int8Head:
+    """int8 [in_features] -> int32 logits [out_features] (SPEC 4.8); a logit means y * 2^-frac."""
+
+    def __init__(self, weight, bias, multiplier, in_features, out_features, frac, scratch=None):
+        self.weight, self.bias, self.multiplier = weight, bias, multiplier
+        self.in_features, self.out_features = in_features, out_features
+        self.frac = frac  # no scratch: it needs no memory to work in
+
+    @classmethod
+    def load(cls, file, name, in_features, out_features, scratch=None):
+        """Take the layer `name` from a ModelFile."""
+        layer = cls(
+            file.tensor(name + ".weight", "I8", [out_features, in_features]),
+            file.tensor(name + ".bias", "I32", [out_features]),
+            file.tensor(name + ".multiplier", "I32", [out_features]),
+            in_features,
+            out_features,
+            file.frac(name),
+        )
+        return probe(file, name, layer, bytes(in_features))
+
+    def __call__(self, x, out=None):
+        """x: int8 [in_features]; out: int32 [out_features], returned."""
+        if out is None:
+            out = ternary.heap(self.out_features * 4, "i")  # read by Python, not by layers
+        ternary.ridge_scores(x, self.weight, self.multiplier, self.bias, out)
+        return out
+
+
 class TernaryLayerNorm:
     """int16 residual stream [rows, width] -> int8 [rows, width] (SPEC 6); gamma and beta are ternary."""
 

@@ -22,7 +22,7 @@ NEW = ".new"
 
 def write(path, learner, head, counts, taught):
     """Write a Learner's head and, unless None, its pictures (features, classes) to `path`."""
-    from ftervit.vit import POOLINGS
+    from ftervit.architecture import POOLINGS
 
     parts = [bytes(head.multiplier), bytes(head.bias), struct.pack("<%dH" % len(counts), *counts)]
     parts += [head.weights, head.directions]
@@ -86,8 +86,8 @@ class LearnedFile:
     """
 
     def __init__(self, path, model):
+        from ftervit.architecture import POOLINGS
         from ftervit.modelfile import check_room
-        from ftervit.vit import POOLINGS
 
         self.path = path
         with open_written(path) as file:

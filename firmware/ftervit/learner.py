@@ -14,7 +14,8 @@ from math import exp
 import ternary
 
 from ftervit.layers import put
-from ftervit.ridge import MAX_CLASSES, MAX_PICTURES, UNKNOWN, Head, check_label, directions_of
+from ftervit.ridge import MAX_CLASSES, MAX_PICTURES, Head, check_label, directions_of
+from ftervit.vit import UNKNOWN
 
 CAPACITY = 200  # pictures, where memory allows
 LEFT_FREE = 8192  # bytes of heap that the room for pictures leaves to others

@@ -28,6 +28,7 @@ except ImportError:
 ROM = "/rom/"  # where MicroPython mounts the ROM file system of a board
 FORMAT = "ftervit"
 VERSION = "2"
+HEAD_VERSION = "3"  # of files with a head or features that version 2 does not have, or a threshold
 PACKING = "base3-5x16"
 METADATA = (
     "format",
@@ -40,6 +41,7 @@ METADATA = (
     "scales",
     "shapes",
 )
+OPTIONAL = ("threshold",)  # of version 3
 ITEM_SIZE = {"U8": 1, "I8": 1, "I16": 2, "I32": 4}
 LARGEST_FILE = (1 << 31) - 1
 LARGEST_HEADER = 1 << 20  # bytes; a model of 48 blocks and 1,000 labels needs about 0.1 of it
@@ -159,7 +161,8 @@ class Labels:
 class ModelFile:
     """A checked model file.
 
-    architecture: dict of sizes; labels: the class names; preprocessing: multiplier and offset; all of SPEC 10.4.
+    architecture: dict of sizes; labels: the class names; preprocessing: multiplier and offset; threshold: of the
+    largest logit, or None; all of SPEC 10.4.
     Raises ValueError that names file and field for any breach of SPEC 10, OSError if the file cannot be read.
     """
 
@@ -175,6 +178,7 @@ class ModelFile:
         self.labels = self._read_labels()
         self.preprocessing = self._json("preprocessing")
         self._check_preprocessing()
+        self.threshold = self._read_threshold()
         self._scales = self._json("scales")
         if type(self._scales) is not dict:
             self.refuse("scales", "must be a JSON object")
@@ -209,7 +213,7 @@ class ModelFile:
         header.expect(b'{"__metadata__":{')
         while True:
             key = header.key()
-            if key in self._metadata or key not in METADATA:
+            if key in self._metadata or key not in METADATA + OPTIONAL:
                 self.refuse(key, "unknown or repeated metadata")
             header.expect(b":", key)
             if key == "crc32":
@@ -222,10 +226,15 @@ class ModelFile:
         for key in METADATA:
             if key not in self._metadata:
                 self.refuse(key, "missing from the metadata")
-        for key, expected in (("format", FORMAT), ("version", VERSION), ("packing", PACKING)):
+        known = (("format", (FORMAT,)), ("version", (VERSION, HEAD_VERSION)), ("packing", (PACKING,)))
+        for key, expected in known:
             value = str(self._metadata.pop(key), "ascii")
-            if value != expected:
-                self.refuse(key, "is '%s', this reader knows '%s'" % (shown(value), expected))
+            if value not in expected:
+                self.refuse(key, "is '%s', this reader knows '%s'" % (shown(value), "' and '".join(expected)))
+            if key == "version":
+                self.version = value
+        if self.version == VERSION and OPTIONAL[0] in self._metadata:
+            self.refuse(OPTIONAL[0], "unknown or repeated metadata")
         # What has been read needs its memory no more: most of the header, where there are many labels.
         self._header = Scanner(text[header.at :], "header", self.refuse, header.at)
 
@@ -316,6 +325,13 @@ class ModelFile:
             raise MemoryError("%s: %s: does not fit the memory that is free" % (self.path, key))
 
     def _check_architecture(self):
+        if self.version == VERSION and type(self.architecture) is dict:
+            pool = self.architecture.get("pool")
+            if pool != "token":
+                self.refuse("architecture pool", "%s, only 'token' is known" % shown(pool))
+            self.architecture["head"] = "ternary"
+        elif type(self.architecture) is dict and "head" not in self.architecture:
+            self.refuse("architecture head", "missing")
         problem = architecture_problem(self.architecture)
         if problem:
             self.refuse(*problem)
@@ -329,6 +345,14 @@ class ModelFile:
             if type(label) is not str:
                 self.refuse("labels", "%s is not a text" % shown(label))
         return Labels(labels)
+
+    def _read_threshold(self):
+        if OPTIONAL[0] not in self._metadata:
+            return None
+        value, most = self._json(OPTIONAL[0]), (1 << 31) - 1
+        if type(value) is not int or not -most - 1 <= value <= most:
+            self.refuse(OPTIONAL[0], "%s is not a whole number of 32 bits" % shown(value))
+        return value
 
     def _check_preprocessing(self):
         channels = self.architecture["in_chans"]

@@ -3,7 +3,8 @@
 
 import ternary
 
-UNKNOWN = "unknown"  # what predict says of a picture that is like none taught
+from ftervit.vit import UNKNOWN
+
 MAX_PICTURES = 1024
 MAX_CLASSES = 100
 MAX_LABEL = 48  # bytes

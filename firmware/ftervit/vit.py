@@ -7,7 +7,7 @@ from math import exp
 
 import ternary
 
-from ftervit.layers import Block, PatchEmbed, Scratch, TernaryHead, TernaryLayerNorm, put
+from ftervit.layers import Block, Int8Head, PatchEmbed, Scratch, TernaryHead, TernaryLayerNorm, put
 
 try:
     from _thread import allocate_lock
@@ -17,14 +17,14 @@ try:
 except ImportError:  # a board without threads
     TAKING = None  # type: ignore[assignment]
 
-# SPEC 9.5.
-POOLINGS = ("token", "mean", "token+mean")
+UNKNOWN = "unknown"  # what predict says of a picture that is like none of the labels
 ROOM = "activations and picture"
 
 
 class VisionTransformer:
     """Attributes are the layers under timm's names: patch_embed, blocks (a list), norm, head; labels, the class names;
-    digest, CRC-32 and size of the model file in 8 bytes.
+    digest, CRC-32 and size of the model file in 8 bytes; threshold, which the largest logit must reach for a name
+    (SPEC 9.8), None: every one does.
 
     Take one out, call it, put another in. model(picture) gives logits, predict(image) names. A model owns the memory
     that it computes in: models do not disturb each other, and a model that is computing refuses a second picture with
@@ -63,7 +63,9 @@ class VisionTransformer:
                 gc.collect()  # or else MicroPython spreads what stays over all of a small heap
             self.blocks.append(Block.load(file, "blocks.%d" % i, width, hidden, heads, scratch))
         self.norm = TernaryLayerNorm.load(file, "norm", width, scratch)
-        self.head = TernaryHead.load(file, "head", width, sizes["num_classes"], scratch)
+        self.pooling, self.threshold = sizes["pool"], file.threshold
+        head = Int8Head if sizes["head"] == "int8" else TernaryHead
+        self.head = head.load(file, "head", self.feature_count(self.pooling), sizes["num_classes"], scratch)
         self.logit_frac = self.head.frac
         file.finish()
         self._with_fewer_patches(self._allocate)
@@ -185,11 +187,20 @@ class VisionTransformer:
         """int8 picture [img_size, img_size, in_chans] -> int32 logits [num_classes], typecode "i"."""
         return self._alone(self._logits, picture)
 
+    def _through_blocks(self, picture):
+        """int8 picture -> int16 residual stream [tokens, embed_dim] behind the last block (SPEC 9.2)."""
+        x = self._embed(picture)
+        for block in self.blocks:
+            x = block(x, x)
+        return x
+
     def feature_count(self, pooling="token"):
         """Values that `features` gives; ValueError for a pooling that there is not."""
+        from ftervit.architecture import POOLINGS, feature_count
+
         if pooling not in POOLINGS:
             raise ValueError("pooling is %r, needs one of %s" % (pooling, ", ".join(POOLINGS)))
-        return self.embed_dim * (1 + (pooling == POOLINGS[2]))
+        return feature_count(self.embed_dim, pooling)
 
     def features(self, picture, pooling="token", out=None):
         """int8 picture [img_size, img_size, in_chans] -> int8 features behind the final norm (SPEC 9.5).
@@ -202,7 +213,7 @@ class VisionTransformer:
             out = ternary.heap(count)
         if len(out) != count:
             raise ValueError("out has %d bytes, needs %d" % (len(out), count))
-        return self._alone(lambda taken: self._features(taken, pooling, out), picture)
+        return self._alone(lambda picture: self._features(picture, pooling, out), picture)
 
     def _features(self, picture, pooling, out):
         x, width = self._through_blocks(picture), self.embed_dim
@@ -214,21 +225,20 @@ class VisionTransformer:
             ternary.mean_rows(self.norm(x[width:], patches), out[len(out) - width :])
         return out
 
-    def _through_blocks(self, picture):
-        """int8 picture -> int16 residual stream [tokens, embed_dim] behind the last block (SPEC 9.2)."""
-        x = self._embed(picture)
-        for block in self.blocks:
-            x = block(x, x)
-        return x
-
     def _logits(self, picture):
-        x, width = self._through_blocks(picture), self.embed_dim
-        x = self.norm(x[:width], self._scratch.work.branch[:width])  # type: ignore[union-attr]
+        if self.pooling == "token":
+            x, width = self._through_blocks(picture), self.embed_dim
+            x = self.norm(x[:width], self._scratch.work.branch[:width])  # type: ignore[union-attr]
+        else:
+            x = self._features(picture, self.pooling, ternary.heap(self.feature_count(self.pooling)))
         outputs = getattr(self.head, "out_features", self.plan.sizes["num_classes"])
         return self.head(x, ternary.heap(4 * outputs, "i"))  # read by Python, not by layers
 
     def predict(self, image, top=3):
-        """The `top` most likely (label, probability) of an Image."""
+        """The `top` most likely (label, probability) of an Image.
+
+        "unknown" comes first if the largest logit is below the threshold (SPEC 9.8).
+        """
         logits = self(self.preprocess(image))
         best = array("i", [0] * min(top, len(logits)))
         ternary.topk(logits, best)
@@ -236,4 +246,9 @@ class VisionTransformer:
         unit = 2.0**-self.logit_frac
         powers = [exp((logit - logits[best[0]]) * unit) for logit in logits]
         total = sum(powers)
-        return [(self.labels[index], powers[index] / total) for index in best]
+        found = [(self.labels[index], powers[index] / total) for index in best]
+        if self.threshold is None or logits[best[0]] >= self.threshold:
+            return found
+        # For people, too: 1/2 at the threshold.
+        known = 1 / (1 + exp(min(60.0, (self.threshold - logits[best[0]]) * unit)))
+        return ([(UNKNOWN, 1 - known)] + [(label, known * chance) for label, chance in found])[:top]

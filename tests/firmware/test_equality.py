@@ -3,6 +3,7 @@
 
 import json
 from binascii import crc32
+from dataclasses import replace
 
 import ftervit
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from tests import oracle
 from tests.conftest import ROOT
-from tests.tiny import images
+from tests.tiny import COLOUR, calibrated, images
 from trainer.data import load_fashion_mnist
+from trainer.modelfile.export import Int8Head, export
 
 COUNT = 100
 POOLINGS = ("token", "mean", "token+mean")
@@ -26,6 +28,13 @@ with open("pictures.bin", "rb") as file:
         print("stream", crc32(model.embed(picture)))
         print("logits", [x for x in model(picture)])
         print("features", [crc32(model.features(picture, pooling)) for pooling in {poolings}])
+"""
+
+UNKNOWN_SCRIPT = """
+from ftervit import Image, VisionTransformer
+model = VisionTransformer.load("own.safetensors")
+with open("pictures.bin", "rb") as file:
+    print([model.predict(Image(file.read({size}), 20, 20, 3))[0][0] for _ in range({count})])
 """
 
 
@@ -105,6 +114,30 @@ def test_the_shipped_model_agrees(shipped, board, tmp_path):
 )
 def test_host_oracle_and_board_agree(name, side, channels, request, board, tmp_path):
     check_agreement(request.getfixturevalue(name), images(12, side, channels, seed=9).numpy(), board, tmp_path)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_model_with_an_int8_head_agrees(pooling, board, tmp_path):
+    """Format version 3 (SPEC 4.8, 9.8), and what predict says on the board."""
+    student = calibrated(COLOUR)
+    rng = np.random.default_rng(7)
+    count = 24 * (1 + (pooling == "token+mean"))
+    weight = rng.integers(-127, 128, (4, count)).astype(np.int8)
+    multiplier, bias = (rng.integers(low, 2**20, 4).astype(np.int32) for low in (0, -(2**20)))
+    head = Int8Head(("ant", "bee", "cow", "doe"), weight, multiplier, bias, 12, pooling)
+    path, pictures = tmp_path / "own.safetensors", images(12, 20, 3, seed=9).numpy()
+    export(student, path, head)
+    logits = host_logits(path, pictures)
+    threshold = int(np.sort(logits.max(1))[5])
+    export(student, path, replace(head, threshold=threshold))
+    check_agreement(path, pictures, board, tmp_path)
+    unknown = [bool(row.max() < threshold) for row in logits]
+    assert sum(unknown) == 5
+    script = tmp_path / "script.py"
+    script.write_text(UNKNOWN_SCRIPT.format(count=len(pictures), size=pictures[0].size))
+    said = json.loads(board.mpremote("run", script).stdout.splitlines()[-1].replace("'", '"'))
+    expected = [head.labels[row.argmax()] for row in logits]
+    assert said == ["unknown" if other else label for label, other in zip(expected, unknown, strict=True)]
 
 
 @pytest.mark.parametrize("name", ["odd_model", "stem_model"])

@@ -350,8 +350,8 @@ def test_subclasses_under_plans(grouped_model, monkeypatch):
 
 
 def my_pictures():
-    """The network of trainer/configs/my_pictures.toml, untrained, for three classes."""
-    config = tomllib.loads((ROOT / "trainer" / "configs" / "my_pictures.toml").read_text())
+    """The network of trainer/configs/from_nothing.toml, untrained, for three classes."""
+    config = tomllib.loads((ROOT / "trainer" / "configs" / "from_nothing.toml").read_text())
     data, model = config["data"], config["model"]
     sizes = {"img_size": data["size"], "channels": data["channels"], "classes": 3}
     return small("my_pictures", model["name"], stem=model["stem"], patch=model["patch"], **sizes, **model["options"])

@@ -89,7 +89,7 @@ def test_objects_have_the_attributes(stub, shipped):
     image = ftervit.read_image(str(ROOT / "firmware" / "images" / "7_sneaker.pgm"))
     objects = [model, block, block.attn, block.attn.qkv, block.attn.softmax, block.mlp, block.mlp.act, block.norm1]
     objects += [stem, stem.proj, stem.backbone[0], model.head, image, ftervit.ModelFile(str(shipped))]
-    objects.append(ftervit.Learner(model, capacity=1))
+    objects += [ftervit.Learner(model, capacity=1), ftervit.Int8Head(b"", b"", b"", 1, 1, 0)]
     seen = set()
     for value in objects:
         name = type(value).__name__

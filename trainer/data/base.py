@@ -12,6 +12,7 @@ from torch import Tensor
 from trainer.errors import TrainerError
 
 STATISTICS_PICTURES = 5000
+SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,3 +122,29 @@ class Pictures(ABC):
             raise TrainerError(f"batch is {batch}, must be at least {world}, a picture for each process")
         for step in range(start, self.steps(batch)):
             yield order[step * batch : (step + 1) * batch][rank::world]
+
+
+def quotas(counts: Sequence[int], total: int) -> list[int]:
+    """Split `total` pictures over the classes in proportion to counts; at least one of each class remains.
+
+    total is at most sum(counts) - len(counts).
+    """
+    shares = [count * total / sum(counts) for count in counts]
+    result = [int(share) for share in shares]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (result[i] - shares[i], i))
+    while sum(result) < total:
+        for index in by_remainder:
+            if sum(result) < total and result[index] < counts[index] - 1:
+                result[index] += 1
+    return result
+
+
+def stratified(targets: Tensor, classes: int, count: int) -> Tensor:
+    """A mask of `count` pictures to hold out, bool [pictures]: the same fraction of every class, at random with a fixed
+    seed. targets: int64 [pictures]."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    held_out = torch.zeros(len(targets), dtype=torch.bool)
+    for target, quota in enumerate(quotas(torch.bincount(targets, minlength=classes).tolist(), count)):
+        members = (targets == target).nonzero()[:, 0]
+        held_out[members[torch.randperm(len(members), generator=generator)[:quota]]] = True
+    return held_out

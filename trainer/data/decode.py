@@ -14,8 +14,19 @@ from host_sim.setup.package import import_ftervit
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+
+HEIC = (".heic", ".heif")  # photos of phones, read where the package pillow-heif is installed
+HEIC_ADVICE = "HEIC: convert it to JPEG, or `.venv/bin/pip install pillow-heif` to have it read"
+try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
+    SUFFIXES += HEIC
+except ImportError:
+    pass
 
 # Pillow also warns about pictures that it reads correctly.
 warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from trainer.data.augment import Augmentation
-from trainer.data.base import Batch, Pictures, epoch_generator
+from trainer.data.base import Batch, Pictures, epoch_generator, stratified
 from trainer.data.check import find_problems
-from trainer.data.decode import read_picture, square
-from trainer.data.listing import list_pictures, readable_names
+from trainer.data.decode import HEIC, HEIC_ADVICE, read_picture, square
+from trainer.data.listing import labels_of, list_pictures
 from trainer.data.settings import DataSettings
 from trainer.data.workers import start_worker
 from trainer.errors import TrainerError, require
 
 SQUARES_BYTES = 512 << 20  # bytes of decoded squares kept in memory
+NO_SUFFIX = "no picture's suffix"
 NAMED = 3  # files that the warning about skipped ones names
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class FolderPictures(Pictures):
         Augmentation(settings)
         listing = list_pictures(root)
         targets = torch.tensor(listing.targets, dtype=torch.int64)
-        labels = readable_names(listing.classes)
+        labels = labels_of(Path(settings.path).expanduser(), listing.classes)
         return cls(root, listing.files, targets, labels, settings, listing.others)
 
     @property
@@ -137,7 +137,7 @@ class FolderPictures(Pictures):
         good = [index for index, verdict in enumerate(verdicts) if not verdict.problem]
         pairs = zip(self.files, verdicts, strict=True)
         bad = [f"{file} ({verdict.problem})" for file, verdict in pairs if verdict.problem]
-        bad += [f"{file} (no picture's suffix)" for file in self.others]
+        bad += [f"{file} ({HEIC_ADVICE if file.lower().endswith(HEIC) else NO_SUFFIX})" for file in self.others]
         if bad:
             more = ", .." if len(bad) > NAMED else ""
             files = "file" if len(bad) == 1 else "files"
@@ -212,27 +212,7 @@ class FolderPictures(Pictures):
 
     def split(self, validation: int) -> tuple["FolderPictures", "FolderPictures"]:
         """(training, validation): the same fraction of every class is held out, at random with a fixed seed."""
-        counts = torch.bincount(self.targets, minlength=len(self.labels))
         self.check_validation(validation, len(self) - len(self.labels))
-        generator = torch.Generator().manual_seed(SPLIT_SEED)
-        held_out = torch.zeros(len(self), dtype=torch.bool)
-        for target, quota in enumerate(quotas(counts.tolist(), validation)):
-            members = (self.targets == target).nonzero()[:, 0]
-            held_out[members[torch.randperm(len(members), generator=generator)[:quota]]] = True
+        held_out = stratified(self.targets, len(self.labels), validation)
         training, validation_set = (self.picked(mask.nonzero()[:, 0].tolist()) for mask in (~held_out, held_out))
         return training, validation_set
-
-
-def quotas(counts: Sequence[int], total: int) -> list[int]:
-    """Split `total` pictures over the classes in proportion to counts; at least one of each class remains.
-
-    total is at most sum(counts) - len(counts).
-    """
-    shares = [count * total / sum(counts) for count in counts]
-    result = [int(share) for share in shares]
-    by_remainder = sorted(range(len(counts)), key=lambda i: (result[i] - shares[i], i))
-    while sum(result) < total:
-        for index in by_remainder:
-            if sum(result) < total and result[index] < counts[index] - 1:
-                result[index] += 1
-    return result

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Folders of pictures, one per class.
+"""Folders of pictures, one per class, on a disk or in a zip file.
 
     DIR/class/.../picture.jpg                  the training set; validation pictures are held out of it
     DIR/train/class/... and DIR/val/class/...  also DIR/test/class/...; ImageNet as it is usually laid out
 
-The label of a class is its folder's name. If all names are WordNet synsets (n01440764), labels are readable words, in
-the order of timm's classes.
+Parts may be named as in PARTS, in any letter case. Classes are sorted by name, numbers in names as numbers. The label
+of a class is its folder's name. A file DIR/names.txt (folder's name, tab, names separated by commas) gives labels
+that people use; without it, WordNet synsets (n01440764) get timm's, if all names are synsets.
 """
 
 import os
@@ -15,9 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.decode import SUFFIXES
+from trainer.data.archive import ZipEntry, ZipFolder
+from trainer.data.decode import HEIC, HEIC_ADVICE, SUFFIXES
 from trainer.errors import TrainerError
 
+Folder = Path | ZipFolder
+PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+NAMES = "names.txt"
 SYNSET = re.compile(r"n\d{8}")
 IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -29,39 +34,45 @@ class Listing:
     others: files whose suffix is not a picture's.
     """
 
-    root: Path
+    root: Folder
     classes: tuple[str, ...]
     files: tuple[str, ...]
     targets: tuple[int, ...]
     others: tuple[str, ...] = ()
 
 
-def visible(folder: Path) -> list[os.DirEntry]:
+def visible(folder: Folder) -> list[os.DirEntry | ZipEntry]:
     """The entries of a folder, sorted, without hidden ones."""
-    with os.scandir(folder) as entries:
+    with os.scandir(folder) if isinstance(folder, Path) else folder.scan() as entries:
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".") and entry.name not in IGNORED),
             key=lambda entry: entry.name,
         )
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """All visible files at any depth."""
+def walk(folder: Folder, above: str = "") -> Iterator[str]:
+    """Paths of all visible files at any depth, below the folder that `above` is relative to."""
     for entry in visible(folder):
         if entry.is_dir():
-            yield from walk(Path(entry.path))
+            yield from walk(folder / entry.name, f"{above}{entry.name}/")
         elif entry.is_file():
-            yield Path(entry.path)
+            yield above + entry.name
 
 
-def subfolders(root: Path) -> list[str]:
-    """Names of the visible folders in `root`."""
+def in_number_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key that sorts names as people do: numbers in them by value, so 2 comes before 10."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts)], name
+
+
+def subfolders(root: Folder) -> list[str]:
+    """Names of the visible folders in `root`, numbers in them by value."""
     if not root.is_dir():
         raise TrainerError(f"{root}: no such folder")
-    return [entry.name for entry in visible(root) if entry.is_dir()]
+    return sorted((entry.name for entry in visible(root) if entry.is_dir()), key=in_number_order)
 
 
-def list_pictures(root: Path) -> Listing:
+def list_pictures(root: Folder) -> Listing:
     """List a folder of class folders; opens no file."""
     classes = subfolders(root)
     if not classes:
@@ -70,14 +81,45 @@ def list_pictures(root: Path) -> Listing:
         raise TrainerError(f"{root}: has only one class, {classes[0]}; at least two are needed")
     files, targets, others = [], [], []
     for target, name in enumerate(classes):
-        found = [str(path.relative_to(root)) for path in walk(root / name)]
+        found = list(walk(root / name, f"{name}/"))
         pictures = [file for file in found if file.lower().endswith(SUFFIXES)]
         if not pictures:
-            raise TrainerError(f"{root / name}: no pictures ({' '.join(SUFFIXES)})")
+            heic = any(file.lower().endswith(HEIC) for file in found)
+            raise TrainerError(f"{root / name}: no pictures ({HEIC_ADVICE if heic else ' '.join(SUFFIXES)})")
         files += pictures
         targets += [target] * len(pictures)
         others += [file for file in found if not file.lower().endswith(SUFFIXES)]
     return Listing(root, tuple(classes), tuple(files), tuple(targets), tuple(others))
+
+
+def given_names(text: str, where: str) -> dict[str, list[str]]:
+    """The names that each line of a names.txt gives a class folder."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        folder, tab, names = line.partition("\t")
+        words = [word.strip() for word in names.split(",") if word.strip()]
+        if line.strip() and not (tab and words):
+            raise TrainerError(f"{where}: line {number} is not a folder's name, a tab and names separated by commas")
+        found[folder.strip()] = words
+    return found
+
+
+def labels_of(root: Folder, classes: Sequence[str]) -> tuple[str, ...]:
+    """Labels of class folders, from the names.txt of the folder of all pictures or from the folders' names."""
+    path = root / NAMES
+    if not path.is_file():
+        return readable_names(classes)
+    try:
+        names = given_names(path.read_bytes().decode(), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrainerError(f"{path}: cannot be read ({error})") from None
+    words = [names.get(name, [name]) for name in classes]
+    count = Counter(word for word, *_ in words)
+    # Of two with the same first name, each gets its second, too.
+    return tuple(
+        f"{word} ({more[0] if more else name})" if count[word] > 1 else word
+        for (word, *more), name in zip(words, classes, strict=True)
+    )
 
 
 def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
@@ -105,23 +147,30 @@ def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
 class Layout:
     """Folders of training, validation and test pictures; None without such a folder."""
 
-    train: Path
-    val: Path | None = None
-    test: Path | None = None
+    train: Folder
+    val: Folder | None = None
+    test: Folder | None = None
 
 
-def layout(root: Path) -> Layout:
+def layout(root: Folder) -> Layout:
     """The layout of a folder. A test/ without class folders, as in ImageNet, does not count."""
-    names = subfolders(root)
-    parts = {name: root / name for name in ("val", "test") if name in names}
-    if "train" not in names or not parts:
-        return Layout(root)
+    names, parts = subfolders(root), {}
+    for part, known in PARTS.items():
+        found = [name for name in names if name.lower() in known]
+        if len(found) > 1:
+            raise TrainerError(f"{root}: {' and '.join(found)} are two names for the {part} part; keep one of them")
+        if found:
+            parts[part] = root / found[0]
     if "test" in parts and not subfolders(parts["test"]):
         del parts["test"]
-    return Layout(root / "train", **parts)
+    if "train" in parts and (len(parts) > 1 or len(names) == 1):
+        return Layout(**parts)
+    if len(parts) == len(names) > 1:
+        raise TrainerError(f"{root}: has {' and '.join(names)}, but no train/ of pictures to learn from")
+    return Layout(root)
 
 
-def check_same_classes(first: Path, second: Path) -> None:
+def check_same_classes(first: Folder, second: Folder) -> None:
     """Raise TrainerError if two folders have different class folders."""
     names, others = set(subfolders(first)), set(subfolders(second))
     parts = []

@@ -7,13 +7,14 @@ from trainer.errors import require
 
 SOURCES = ("fashion_mnist", "folder")
 LARGEST_SIDE = 4096  # SPEC 3.1
+MOST_VIEWS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """source: "fashion_mnist" (28 x 28, grey) or "folder" (one of pictures per class, see trainer/data/listing.py).
 
-    path: the folder; by default that of Debian's package for Fashion-MNIST
+    path: the folder, or a zip file of one; by default the folder of Debian's package for Fashion-MNIST
     size, channels: of the pictures that the network sees; channels 1 (grey) or 3
     validation: pictures held out of the training set; 0 for a folder that has val/: all of val/
     hflip: fraction of the training pictures that is mirrored; for Fashion-MNIST 0 or 0.5
@@ -23,6 +24,12 @@ class DataSettings:
     auto_augment: folder: a policy of timm, as "rand-m7-mstd0.5"; "" for none
     reprob: folder: fraction of the training pictures in which a rectangle is erased to grey
     workers: folder: processes that read pictures; 0: the training process reads them
+    memory: folder: read all pictures once, keep them at the network's size, and augment whole batches; for many small
+        ones. A zip file is always read so
+    views: with memory: number of augmented versions of each picture; 0: a new one in every epoch. With a finite number
+        the teacher's outputs are computed once (compute.table)
+    saturation: with memory: range of the saturation alone, color_jitter then is that of brightness and contrast; 0: one
+        range for all three
     """
 
     source: str
@@ -37,6 +44,9 @@ class DataSettings:
     auto_augment: str = ""
     reprob: float = 0.0
     workers: int = 2
+    memory: bool = False
+    views: int = 0
+    saturation: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.source in SOURCES, f"source is {self.source!r}, must be one of {', '.join(SOURCES)}")
@@ -48,6 +58,8 @@ class DataSettings:
         require(0 < self.scale_min <= 1, "scale_min must be above 0 and at most 1")
         require(0 <= self.color_jitter <= 1, "color_jitter must be 0 to 1")
         require(self.workers >= 0, "workers must not be negative")
+        require(0 <= self.views <= MOST_VIEWS, f"views must be 0 to {MOST_VIEWS}")
+        require(0 <= self.saturation <= 1, "saturation must be 0 to 1")
         if self.source == "fashion_mnist":
             require((self.size, self.channels) == (28, 1), "Fashion-MNIST needs size 28, channels 1")
             require(0 <= self.shift < self.size, f"shift must be 0 to {self.size - 1}")
@@ -55,3 +67,14 @@ class DataSettings:
             require(self.validation >= 1, "validation must be at least 1")
         else:
             require(self.path != "", "path of the folder is missing")
+        if self.in_memory:
+            require(not self.auto_augment, "auto_augment needs memory = false")
+            require(not self.reprob, "reprob needs memory = false")
+        else:
+            require(not self.views, "views needs memory = true")
+            require(not self.saturation, "saturation needs memory = true")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a folder's pictures are kept in memory."""
+        return self.source == "folder" and (self.memory or self.path.lower().endswith(".zip"))

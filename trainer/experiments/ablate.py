@@ -14,6 +14,7 @@ from trainer.config import Config, load_config
 from trainer.errors import TrainerError
 from trainer.files import write_atomically, write_json
 from trainer.model.predict import accuracy
+from trainer.training.loop import Progress
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
 
 ROWS: dict[str, tuple[str, ...]] = {
@@ -77,14 +78,21 @@ def outcome_of(recipe: Recipe, control: bool) -> Outcome:
     config = recipe.config
     teacher, _ = prepare_teacher(recipe)
     if control:
-        return Outcome(train_control(recipe, teacher)[1].best, None, None)
+        return Outcome(trained(train_control(recipe, teacher)[1]).best, None, None)
     student, progress = train_student(recipe, teacher)
     calibrated = recovered = None
     if config.ternary.complete:
         calibrate_student(recipe, student)
         calibrated = accuracy(student, recipe.validation)
-        recovered = recover(recipe, teacher, student).best
-    return Outcome(progress.best, calibrated, recovered)
+        recovered = trained(recover(recipe, teacher, student)).best
+    return Outcome(trained(progress).best, calibrated, recovered)
+
+
+def trained(progress: Progress | None) -> Progress:
+    """The progress of a phase; TrainerError where the settings skip it."""
+    if progress is None:
+        raise TrainerError("student.epochs and recovery.epochs must be at least 1 for an ablation")
+    return progress
 
 
 def write_results(results: dict[str, list[Outcome]], config: Config, output: Path) -> None:

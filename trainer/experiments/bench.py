@@ -14,6 +14,7 @@ from tqdm import tqdm
 from host_sim.tables import aligned
 from trainer.config import Config
 from trainer.data import Batch
+from trainer.errors import TrainerError
 from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
 from trainer.model.pixels import Pixels
@@ -74,12 +75,15 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
     """Measure, write JSON to `output`, and return the table: medians, and median ratios to the FP32 step."""
+    settings = config.teacher
+    if settings is None:
+        raise TrainerError(f"{config.source}: has no [teacher], whose step would be timed, too")
     with limited_threads(config.compute.threads):
         batch = random_batch(config, classes)
         models = students(config, classes, batch)
         pixels = models["fp32"].pixels
-        sized = config.data.size if config.teacher.model.name == "same" else 0
-        model = config.model if sized else config.teacher.model
+        sized = config.data.size if settings.model.name == "same" else 0
+        model = config.model if sized else settings.model
         teacher = Teacher(TeacherBlueprint(model, classes, pixels, sized)).to(device()).freeze()
         steps: dict[str, Callable[[], object]] = {
             name: functools.partial(forward_backward, model, batch) for name, model in models.items()

@@ -33,6 +33,23 @@ def accuracy(model: nn.Module, pictures: Pictures) -> float:
     return 100 * hits.double().mean().item()
 
 
+def autocast(wanted: bool) -> torch.autocast:
+    """bfloat16 autocast on the device, if wanted and if the device computes in bfloat16.
+
+    A CPU without instructions for it would only round, slowly.
+    """
+    where = device()
+    return torch.autocast(where.type, torch.bfloat16, enabled=wanted and has_bfloat16(where))
+
+
+def has_bfloat16(where: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16."""
+    if where.type != "cpu":
+        return torch.cuda.is_bf16_supported()
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "amx_tile", "arm_bf16", "bf16", "sve_bf16"))
+
+
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
     """Let torch use `count` threads (0: its default)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from timm.layers import Attention, ConvNormAct, HybridEmbed, LayerScale, Mlp, PatchEmbed
+from timm.layers import Attention, ConvNormAct, Format, HybridEmbed, LayerScale, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
@@ -82,7 +82,18 @@ def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: i
     model = create_timm(settings, img_size=img_size, in_chans=in_chans, num_classes=classes, **embed)
     for problem in unsupported(model):
         raise TrainerError(f"{settings.name}: {problem}")
+    take_any_size(model)
     return model
+
+
+def take_any_size(vit: VisionTransformer) -> None:
+    """Let a model take pictures of other sizes than its own: it resamples its positions to their grid as it runs.
+
+    Positions for its own grid stay as they are, bit for bit. timm's argument for this is not for every model by name.
+    """
+    vit.dynamic_img_size = True
+    embed = vit.patch_embed
+    embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format.NHWC
 
 
 def is_plain(module: nn.Module) -> bool:

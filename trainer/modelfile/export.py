@@ -7,8 +7,10 @@ import tempfile
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from host_sim.setup.package import import_ftervit
@@ -26,6 +28,29 @@ from trainer.model.student import Student
 from trainer.modelfile.packing import pack_matrix, pack_vector
 
 DTYPES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
+
+
+@dataclass(frozen=True)
+class Int8Head:
+    """A head of SPEC 4.8 that takes the place of a student's own.
+
+    weight: int8 [classes, features]; multiplier, bias: int32 [classes]; frac: of the logits; pooling: of SPEC 9.5;
+    threshold: of SPEC 9.8, None for none.
+    """
+
+    labels: tuple[str, ...]
+    weight: np.ndarray
+    multiplier: np.ndarray
+    bias: np.ndarray
+    frac: int
+    pooling: str = "token"
+    threshold: int | None = None
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """SPEC 4.8: integers [count, features] -> int32 logits [count, classes]."""
+        sums = features.astype(np.int64) @ self.weight.T.astype(np.int64)
+        logits = (sums * self.multiplier >> 24) + self.bias
+        return logits.clip(-(2**31), 2**31 - 1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -48,12 +73,16 @@ def padded(values: Tensor, dtype: str) -> Entry:
 
 
 class Exporter(Walker):
-    """Collects tensors and scales of a calibrated student, operation by operation."""
+    """Collects tensors and scales of a calibrated student, operation by operation.
 
-    def __init__(self, student: Student):
+    other: a head that takes the place of the student's; threshold: for the student's own (SPEC 9.8).
+    """
+
+    def __init__(self, student: Student, other: Int8Head | None = None, threshold: int | None = None):
         if not isinstance(student.arithmetic, IntegerNetwork):
             raise TrainerError("the student has no activation scales; calibrate it first")
         self.student, self.network, self.fracs = student, student.arithmetic, student.fracs
+        self.other, self.threshold = other, other.threshold if other else threshold
         self.tensors: dict[str, Entry] = {}
         self.scales: dict[str, dict[str, int | list[int]]] = {}
 
@@ -125,7 +154,13 @@ class Exporter(Walker):
     residual_add = residual_start
 
     def head(self, operation: Operation) -> None:
-        """SPEC 4.7."""
+        """SPEC 4.7, or 4.8."""
+        if self.other is not None:
+            for part in ("weight", "bias", "multiplier"):
+                values = torch.from_numpy(getattr(self.other, part))
+                self.tensors[f"head.{part}"] = padded(values, "int8" if part == "weight" else "int32")
+            self.scales["head"] = {"frac": self.other.frac}
+            return
         folded = fold_head(self.network.effective("head"), self.fracs[LAST_NORM], self.fracs["head"])
         trits = folded.trits.numpy()
         self.tensors["head.weight"] = Entry(list(trits.shape), pack_matrix(trits))
@@ -135,16 +170,26 @@ class Exporter(Walker):
 
     def metadata(self) -> dict[str, str]:
         """SPEC 10.4, with the CRC still zero."""
-        values = {
-            "architecture": asdict(self.student.architecture),
-            "labels": self.student.blueprint.labels,
+        reader, other = import_ftervit().modelfile, self.other
+        architecture, labels = asdict(self.student.architecture), self.student.blueprint.labels
+        if other is not None:
+            labels = other.labels
+            architecture |= {"num_classes": len(labels), "pool": other.pooling, "head": "int8"}
+        elif self.threshold is not None:
+            architecture |= {"head": "ternary"}
+        values: dict[str, Any] = {
+            "architecture": architecture,
+            "labels": labels,
             "preprocessing": asdict(self.network.normalization),
             "scales": self.scales,
             "shapes": {name: entry.shape for name, entry in self.tensors.items()},
         }
+        if self.threshold is not None:
+            values["threshold"] = self.threshold
         texts = {name: compact_json(value) for name, value in values.items()}
-        reader = import_ftervit().modelfile
-        identity = {"format": reader.FORMAT, "version": reader.VERSION, "packing": reader.PACKING}
+        # Files that version 2 has a form for stay as they are, for readers that know no other.
+        version = reader.HEAD_VERSION if "head" in architecture else reader.VERSION
+        identity = {"format": reader.FORMAT, "version": version, "packing": reader.PACKING}
         return {**identity, "crc32": "0" * 8, **texts}
 
 
@@ -184,9 +229,12 @@ def check_readable(content: bytes, path: Path) -> None:
             raise TrainerError(f"{path} is not written, the reader refuses it: {error}") from None
 
 
-def export(student: Student, path: Path) -> int:
-    """Write the model file of a calibrated student, whole or not at all; returns its size in bytes."""
-    exporter = Exporter(student.eval())
+def export(student: Student, path: Path, head: Int8Head | None = None, threshold: int | None = None) -> int:
+    """Write the model file of a calibrated student, whole or not at all; returns its size in bytes.
+
+    head: takes the place of the student's; threshold: for the student's own (SPEC 9.8).
+    """
+    exporter = Exporter(student.eval(), head, threshold)
     exporter.run()
     content = model_file_bytes(exporter.tensors, exporter.metadata())
     check_readable(content, path)

@@ -125,7 +125,7 @@ class Forward:
 
         A convolution with `side` x `side` outputs costs side^2 * channels * kernel^2 * channels of its input. A block
         over T tokens of width D costs T * (3 D^2 + D^2 + 2 D * mlp_hidden) for its linear layers and 2 T^2 D for
-        attention (q k and weights v). The head costs D * num_classes. Additions, norms and tables are not counted.
+        attention (q k and weights v). The head costs features * num_classes. Additions, norms, tables are not counted.
         """
         architecture, sizes, macs = import_ftervit().architecture, completed(sizes), 0
         grids = architecture.grids(sizes)
@@ -135,12 +135,13 @@ class Forward:
         side, width = grids[-1]
         tokens = 1 + side**2
         block = tokens * width * (4 * width + 2 * sizes["mlp_hidden"]) + 2 * tokens**2 * width
-        return cls(tokens, macs + sizes["depth"] * block + width * sizes["num_classes"])
+        features = architecture.feature_count(width, sizes["pool"])
+        return cls(tokens, macs + sizes["depth"] * block + features * sizes["num_classes"])
 
 
 def completed(sizes: dict[str, Any]) -> dict[str, Any]:
-    """The metadata `architecture` with the sizes that version 1 of the format did not have."""
-    return {"stem": [], "patch_stride": sizes.get("patch_size"), "patch_padding": 0} | sizes
+    """The metadata `architecture` with the sizes that older versions of the format did not have."""
+    return {"stem": [], "patch_stride": sizes.get("patch_size"), "patch_padding": 0, "pool": "token"} | sizes
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class Inspection:
     forward: Forward
     groups: list[Group]
     refused: str = ""
+    threshold: str | None = None
     unternary: list[str] = field(default_factory=list)
 
     @property
@@ -202,6 +204,7 @@ class Inspection:
             "bits_per_weight": self.bits_per_weight,
             "bits_per_parameter": self.bits_per_parameter,
             "not_ternary": self.unternary,
+            "threshold": self.threshold,
             "refused": self.refused,
         }
 
@@ -227,6 +230,8 @@ class Inspection:
         ]
         if self.unternary:
             lines.append(f"not ternary: {', '.join(self.unternary)}")
+        if self.threshold is not None:
+            lines.append(f'"unknown" below a logit of {self.threshold}')
         verdict = f"refuses it: {self.refused}" if self.refused else f"accepts it (format version {self.version})"
         # Names in the file may hold line ends, or what no terminal shows.
         return [one_line(line) for line in (*lines, f"the shipped reader {verdict}")]
@@ -362,5 +367,6 @@ def inspect(path: Path) -> Inspection:
         forward=forward,
         groups=[group for group in groups.values() if group.bytes] + [header, padding],
         refused=reader_problem(path),
+        threshold=metadata.get("threshold"),
         unternary=sorted(missing),
     )

@@ -18,7 +18,7 @@ from trainer.files import write_atomically
 # A state's file ends with this and the SHA-256 of all before it: torch does not notice most flipped bits of tensors.
 MARK = b"\nftervit state, SHA-256: "
 ENDING = len(MARK) + 32
-METADATA = {"blueprint", "fracs", "teacher"}  # of files of weights, beside their digest
+METADATA = {"blueprint", "fracs", "teacher", "log"}  # of files of weights, beside their digest
 ANEW = "delete it to train this phase anew"
 
 
@@ -124,6 +124,12 @@ def checkpoint_metadata(path: Path, *keys: str) -> dict[str, Any]:
         return {key: json.loads(metadata[key]) for key in keys}
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise TrainerError(f"{path}: not a checkpoint of this trainer ({error})") from None
+
+
+def brought_log(path: Path) -> Any:
+    """The log of training that an imported file of weights carries, None without one."""
+    with safe_open(path, "np") as file:
+        return json.loads(file.metadata().get("log", "null"))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

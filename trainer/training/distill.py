@@ -17,7 +17,9 @@ from tqdm import tqdm
 from host_sim.setup.shell import lock
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
+from trainer.data.jitter import resized
 from trainer.errors import TrainerError
+from trainer.model.predict import autocast
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 
@@ -31,10 +33,12 @@ class LiveTeacher(nn.Module):
         super().__init__()
         self.teacher, self.with_features = teacher, with_features
         self.keys: Tensor | None = None
+        self.whole: Tensor | None = None  # pictures of the data's size, where the student gets smaller ones
         self.pooled: Tensor | None = None
 
     def forward(self, images: Tensor, return_features: bool = False) -> Tensor:
         """Logits float [batch, classes]; with features, `pooled` then holds those of the batch."""
+        images = images if self.whole is None else self.whole
         if not self.with_features:
             return self.teacher(images)
         self.pooled, logits = self.teacher.features(images)
@@ -59,9 +63,9 @@ class TeacherTable(LiveTeacher):
         return torch.from_numpy(self.logits[variant, picture].astype(np.float32)).to(images.device)
 
 
-def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures) -> Path:
-    """Path of the table of this teacher on these pictures, named by the digest of both."""
-    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures)]).encode())
+def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures, amp: bool = False) -> Path:
+    """Path of the table of this teacher on these pictures, named by the digest of both. amp: see `autocast`."""
+    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures), amp]).encode())
     for tensor in teacher.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
     for part in pictures.ordered(TABLE_CHUNK):
@@ -69,16 +73,16 @@ def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pic
     return folder / f"{digest.hexdigest()[:16]}.npy"
 
 
-def teacher_table(path: Path, teacher: Teacher, pictures: Pictures) -> TeacherTable:
+def teacher_table(path: Path, teacher: Teacher, pictures: Pictures, amp: bool = False) -> TeacherTable:
     """Open the table at `path`; compute it first, or the part that an interrupted run left."""
     if not path.exists():
         with lock(f"teacher-{path.stem}"):
             if not path.exists():
-                make_table(path, teacher, pictures)
+                make_table(path, teacher, pictures, amp)
     return TeacherTable(teacher, np.load(path, mmap_mode="r"))
 
 
-def make_table(path: Path, teacher: Teacher, pictures: Pictures) -> None:
+def make_table(path: Path, teacher: Teacher, pictures: Pictures, amp: bool = False) -> None:
     """Compute the table at `path`, where it appears when complete; resumes an interrupted run if possible."""
     unfinished = path.with_suffix(".unfinished.npy")
     shape = pictures.variants, len(pictures), len(pictures.labels)
@@ -87,7 +91,8 @@ def make_table(path: Path, teacher: Teacher, pictures: Pictures) -> None:
     if logits is None:
         write_empty(unfinished, shape, path)
         logits = np.lib.format.open_memmap(unfinished, "r+")
-    fill_table(logits, teacher, pictures)
+    with autocast(amp):
+        fill_table(logits, teacher, pictures)
     unfinished.rename(path)
 
 
@@ -163,10 +168,14 @@ class DistillationTask(LogitDistillationTask):
         self.students = (student,)
         student.keep_features = self.feature_weight > 0
 
-    def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
-        """images: uint8 [batch, height, width, channels]; target: int64 [batch]; keys: Batch.keys."""
-        self.teacher.keys = keys
-        result = super().forward(images, target)
+    def forward(
+        self, images: Tensor, target: Tensor, keys: Tensor | None = None, side: int | None = None
+    ) -> dict[str, Tensor]:
+        """images: uint8 [batch, size, size, channels]; target: int64 [batch]; keys: Batch.keys; side: to which the
+        student's pictures are resized, None for size."""
+        self.teacher.keys, self.teacher.whole = keys, images
+        result = super().forward(resized(images, side or images.shape[1]), target)
+        self.teacher.whole = None
         if self.feature_weight:
             (student,) = self.students
             # Cleared: a student that holds them cannot be deep-copied.

@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
+from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
-from trainer.model.predict import accuracy, device, limited_threads
+from trainer.model.predict import accuracy, autocast, device, limited_threads
 from trainer.training.checkpoint import ANEW, load_phase, made_for, save_state
 from trainer.training.manifest import checkpoint_path
 from trainer.training.processes import Processes
@@ -35,7 +36,7 @@ STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged we
 class Run:
     """What one training run needs.
 
-    model: trained by `task`, whose forward takes (images, labels, keys=...) and returns {"loss": scalar, ...};
+    model: trained by `task`, whose forward takes (images, labels, keys=.., side=..) and returns {"loss": scalar, ..};
     directory: checkpoint and log go there; manifest: digest of the run's manifest, which its checkpoint bears;
     start_epoch: called with the model (and again with the averaged one), the epoch's number and the steps of it that an
     interrupted run has done; answers whether this epoch's weights may become the best ones; after_step: called with the
@@ -169,8 +170,9 @@ class Trainer:
         # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
         where = device()
-        with where, torch.autocast(where.type, torch.bfloat16, enabled=run.compute.amp):
-            loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys)["loss"]
+        side = run.phase.side(epoch)
+        with where, autocast(run.compute.amp):
+            loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys, side=side)["loss"]
         # The processes' gradients are averaged, whatever their shares of the batch.
         loss = loss * (len(batch.labels) * run.processes.world / run.phase.batch)
         if not loss.isfinite():
@@ -219,8 +221,10 @@ class Trainer:
         run = self.run
         if self.ema is not None and run.processes.first:
             batches = run.training.batches(run.phase.batch, run.seed, self.progress.epoch, 0, 0, 1)
+            side = run.phase.side(self.progress.epoch) or run.training.size
+            pictures = (resized(batch.images, side) for batch in islice(batches, STATISTICS_STEPS))
             with torch.no_grad():
-                update_bn((batch.images for batch in islice(batches, STATISTICS_STEPS)), self.ema.module, device())
+                update_bn(pictures, self.ema.module, device())
 
     def close_epoch(self, eligible: bool) -> None:
         """Validate, keep the weights if they are the best, log, save."""

@@ -168,12 +168,16 @@ def trains_teacher(config: Config, directory: Path) -> bool:
 
     If so, it continues, even if the settings' teacher checkpoint has been written since.
     """
-    return config.teacher.training is not None and checkpoint_path(directory, "teacher").exists()
+    trained = config.teacher is not None and config.teacher.training is not None
+    return trained and checkpoint_path(directory, "teacher").exists()
 
 
 def given_weights(config: Config, directory: Path) -> dict[str, str | None]:
     """Digests of the files of weights that a run begins with, None for one that is not there or not used."""
-    teacher, named = config.teacher.checkpoint, (config.teacher.model.checkpoint, config.model.checkpoint)
+    named = [config.model.checkpoint, config.student.weights]
+    teacher = config.teacher.checkpoint if config.teacher else ""
+    if config.teacher:
+        named.append(config.teacher.model.checkpoint)
     weights = {name: file_digest(ROOT / name) for name in named if name}
     if teacher:
         weights[teacher] = None if trains_teacher(config, directory) else file_digest(ROOT / teacher)
@@ -244,6 +248,15 @@ def begin(directory: Path, config: Config, inventory: Inventory, beginning: Begi
     if found != known:
         found.write(directory / MANIFEST)
     return found
+
+
+def pictures_changes(directory: Path, inventory: Inventory) -> list[str]:
+    """How pictures differ from those that the last run in a folder was made from, in words; nothing if they do not."""
+    known = Manifest.read(directory / MANIFEST)
+    before = Inventory.read(directory / PICTURES)
+    if known is None or before is None or known.pictures == inventory.digest:
+        return []
+    return before.changes(inventory)
 
 
 def write_settings(settings: dict[str, Any], directory: Path, resumed: bool) -> None:

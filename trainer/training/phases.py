@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from timm.task import ClassificationTask
+from timm.task import ClassificationTask, TrainingTask
 from torch import Tensor, nn
 
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
+from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
+from trainer.integer.network import IntegerNetwork
 from trainer.model.pixels import Pixels
 from trainer.model.predict import device
-from trainer.model.student import Blueprint, Student
+from trainer.model.student import Blueprint, FloatArithmetic, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.paths import READABLE, ROOT, TABLES
 from trainer.training.distill import DistillationTask, LiveTeacher, table_path, teacher_table
@@ -24,7 +26,7 @@ from trainer.training.loop import Progress, Run, fit
 from trainer.training.manifest import Beginning, Inventory, begin, checkpoint_path, locked, trains_teacher
 from trainer.training.output_aware import output_aware
 from trainer.training.processes import Processes
-from trainer.training.restore import load_teacher
+from trainer.training.restore import load_student, load_teacher
 
 # Phases whose checkpoints are stale once a phase runs anew.
 MADE_FROM = {"teacher": ("control", "student", "recovery"), "student": ("recovery",)}
@@ -75,18 +77,33 @@ class Recipe:
     def new_teacher(self) -> Teacher:
         """A teacher from timm: untrained, or with the weights that its settings name."""
         torch.manual_seed(self.config.seed)
-        model, sized = self.config.teacher.model, False
+        settings = self.config.teacher
+        if settings is None:
+            raise TrainerError(f"{self.config.source}: [teacher] is missing")
+        model, sized = settings.model, False
         if model.name == "same":
             model, sized = replace(self.config.model, pretrained=model.pretrained, checkpoint=model.checkpoint), True
         return Teacher(TeacherBlueprint(model, self.classes, self.pixels, self.config.data.size if sized else 0))
 
     def new_student(self) -> Student:
-        """An untrained student, or one with the weights that the settings of its model name."""
+        """An untrained student, or one with the weights that the settings of its model or phase name."""
         torch.manual_seed(self.config.seed)
         config = self.config
-        return Student(
-            Blueprint(config.name, config.model, config.data.size, self.training.labels, self.pixels, config.ternary)
+        given = self.given_student()
+        # What was learned of pictures was learned with this normalisation.
+        pixels = given.pixels if given else self.pixels
+        blueprint = Blueprint(
+            config.name, config.model, config.data.size, tuple(self.training.labels), pixels, config.ternary
         )
+        student = Student(blueprint)
+        if given:
+            take_weights(student, given, config.student.weights)
+        return student
+
+    def given_student(self) -> Student | None:
+        """The student whose weights the settings name."""
+        weights = self.config.student.weights
+        return load_student(ROOT / weights) if weights else None
 
     def fit(self, name: str, phase: Phase, model: nn.Module, task: nn.Module, **hooks: Callable) -> Progress:
         """Run a phase, or what is left of it."""
@@ -114,14 +131,34 @@ class Recipe:
 class SupervisedTask(ClassificationTask):
     """timm's classification task, called as DistillationTask is."""
 
-    def forward(self, images: Tensor, target: Tensor, keys: Tensor | None = None) -> dict[str, Tensor]:
-        """images: uint8 [batch, height, width, channels]; target: int64 [batch]."""
-        return super().forward(images, target)
+    def forward(
+        self, images: Tensor, target: Tensor, keys: Tensor | None = None, side: int | None = None
+    ) -> dict[str, Tensor]:
+        """images: uint8 [batch, size, size, channels]; target: int64 [batch]; side: to which pictures are resized."""
+        return super().forward(resized(images, side or images.shape[1]), target)
 
 
-def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
-    """The frozen teacher: from its checkpoint, from pretrained weights, or trained now."""
+def take_weights(student: Student, given: Student, path: str) -> None:
+    """Fill a student with another's weights and scales; a head for other labels stays as it is, and nothing is
+    calibrated then. TrainerError for a student of another shape."""
+    same_labels = given.blueprint.labels == student.blueprint.labels
+    state = given.state_dict()
+    expected = student.state_dict()
+    if not same_labels:
+        state = {name: expected[name] if name.startswith("vit.head.") else tensor for name, tensor in state.items()}
+    odd = sorted(set(state) ^ set(expected)) or [n for n in state if state[n].shape != expected[n].shape]
+    if odd:
+        raise TrainerError(f"{path}: weights do not fit [model] and [data]: {', '.join(odd[:4])}")
+    student.load_state_dict(state)
+    if given.calibrated and same_labels:
+        student.arithmetic = IntegerNetwork.of(student, given.fracs)
+
+
+def prepare_teacher(recipe: Recipe) -> tuple[Teacher | None, Progress | None]:
+    """The frozen teacher: from its checkpoint, from pretrained weights, or trained now; None without a [teacher]."""
     settings = recipe.config.teacher
+    if settings is None:
+        return None, None
     path = ROOT / settings.checkpoint
     progress = None
     if settings.checkpoint and path.exists() and not trains_teacher(recipe.config, recipe.directory):
@@ -138,22 +175,31 @@ def prepare_teacher(recipe: Recipe) -> tuple[Teacher, Progress | None]:
     return teacher.freeze(), progress
 
 
-def distillation(recipe: Recipe, teacher: Teacher, student: Student) -> DistillationTask:
-    """The task that both phases share; the teacher's outputs come from a table if the data allows one."""
+def lesson(recipe: Recipe, teacher: Teacher | None, student: Student, phase: Phase) -> TrainingTask:
+    """The task of a phase: to learn from a teacher, whose outputs come from a table if the data allows one, or without
+    one from the labels."""
     settings, pictures = recipe.config.distillation, recipe.training
+    if teacher is None or settings is None:
+        return SupervisedTask(student, criterion_kwargs={"smoothing": phase.smoothing}, verbose=False)
     source = LiveTeacher(teacher, with_features=settings.feature_weight > 0)
     if recipe.config.compute.table and pictures.variants is not None and not source.with_features:
-        path = table_path(TABLES, teacher, recipe.config.data, pictures)
+        amp = recipe.config.compute.amp
+        path = table_path(TABLES, teacher, recipe.config.data, pictures, amp)
         if recipe.processes.first:
-            teacher_table(path, teacher, pictures)
+            teacher_table(path, teacher, pictures, amp)
         recipe.processes.wait()
-        source = teacher_table(path, teacher, pictures)
+        source = teacher_table(path, teacher, pictures, amp)
     return DistillationTask(student, source.to(device()), settings)
 
 
-def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
-    """Phase 1: distil into ternary weights with float activations."""
+def train_student(recipe: Recipe, teacher: Teacher | None) -> tuple[Student, Progress | None]:
+    """Phase 1: distil into ternary weights with float activations. No epochs: the student that the settings name, which
+    may be calibrated."""
     settings, student = recipe.config.student, recipe.new_student()
+    if not settings.epochs:
+        check_labels(recipe)
+        return student, None
+    student.arithmetic = FloatArithmetic(student.vit, student.pixels)
 
     def start_epoch(model: Student, epoch: int, step: int) -> bool:
         first = settings.full_precision_epochs
@@ -170,16 +216,30 @@ def train_student(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
         if settings.dampening:
             model.dampen(min(1.0, settings.dampening * rate))
 
-    task = distillation(recipe, teacher, student)
+    task = lesson(recipe, teacher, student, settings)
     return student, recipe.fit("student", settings, student, task, start_epoch=start_epoch, after_step=after_step)
 
 
-def train_control(recipe: Recipe, teacher: Teacher) -> tuple[Student, Progress]:
+def check_labels(recipe: Recipe) -> None:
+    """Raise TrainerError unless the weights that stand for a phase have the data's labels."""
+    given, labels = recipe.given_student(), tuple(recipe.training.labels)
+    if given is not None and given.blueprint.labels != labels:
+        ours, theirs = (", ".join(names[:3]) for names in (labels, given.blueprint.labels))
+        raise TrainerError(
+            f"{recipe.config.student.weights}: is for {len(given.blueprint.labels)} classes ({theirs} ..), "
+            f"the data has {len(labels)} ({ours} ..); `trainer import` gives it the data's labels"
+        )
+
+
+def train_control(recipe: Recipe, teacher: Teacher | None) -> tuple[Student, Progress | None]:
     """The FP32 control: phase 1 with the same teacher, augmentation and epochs, never ternary."""
-    student = recipe.new_student()
+    settings, student = recipe.config.student, recipe.new_student()
+    student.arithmetic = FloatArithmetic(student.vit, student.pixels)
     student.full_precision(True)
-    task = distillation(recipe, teacher, student)
-    return student, recipe.fit("control", recipe.config.student, student, task)
+    if not settings.epochs:
+        check_labels(recipe)
+        return student, None
+    return student, recipe.fit("control", settings, student, lesson(recipe, teacher, student, settings))
 
 
 def calibration_pictures(recipe: Recipe) -> Tensor:
@@ -194,9 +254,13 @@ def calibrate_student(recipe: Recipe, student: Student) -> None:
     The scales are not saved: choosing them takes seconds and is deterministic.
     """
     student.full_precision(False)
-    calibrate(student.cpu(), calibration_pictures(recipe))
+    if not student.calibrated:
+        calibrate(student.cpu(), calibration_pictures(recipe))
 
 
-def recover(recipe: Recipe, teacher: Teacher, student: Student) -> Progress:
+def recover(recipe: Recipe, teacher: Teacher | None, student: Student) -> Progress | None:
     """Phase 2: continue to train a calibrated student, in SPEC's integers."""
-    return recipe.fit("recovery", recipe.config.recovery, student, distillation(recipe, teacher, student))
+    settings = recipe.config.recovery
+    if not settings.epochs:
+        return None
+    return recipe.fit("recovery", settings, student, lesson(recipe, teacher, student, settings))

@@ -74,6 +74,8 @@ class Learner:
 class ModelFile:
     path: str
     digest: bytes
+    version: str
+    threshold: int | None
     architecture: dict[str, Any]
     labels: Sequence[str]
     preprocessing: dict[str, list[int]]
@@ -175,6 +177,27 @@ class PatchEmbed:
     @classmethod
     def load(cls, file: ModelFile, sizes: dict[str, Any], scratch: Any = None) -> Self: ...
     def __call__(self, picture: _Readable, out: _Writable | None = None) -> _Writable: ...
+
+class Int8Head:
+    weight: _Readable
+    bias: _Readable
+    multiplier: _Readable
+    in_features: int
+    out_features: int
+    frac: int
+    def __init__(
+        self,
+        weight: _Readable,
+        bias: _Readable,
+        multiplier: _Readable,
+        in_features: int,
+        out_features: int,
+        frac: int,
+        scratch: Any = None,
+    ) -> None: ...
+    @classmethod
+    def load(cls, file: ModelFile, name: str, in_features: int, out_features: int, scratch: Any = None) -> Self: ...
+    def __call__(self, x: _Readable, out: _Writable | None = None) -> _Writable: ...
 
 class TernaryHead:
     weight: _Readable
@@ -314,7 +337,9 @@ class VisionTransformer:
     shifts: list[int]
     blocks: list[Block]
     norm: TernaryLayerNorm
-    head: TernaryHead
+    head: TernaryHead | Int8Head
+    pooling: str
+    threshold: int | None
     logit_frac: int
     activation_bytes: int
     plan: Any

@@ -15,8 +15,9 @@ from trainer.data import DataSettings, open_data, open_test
 from trainer.data import check as checking
 from trainer.data import folder as folders
 from trainer.data.augment import Augmentation
+from trainer.data.base import quotas
 from trainer.data.decode import read_picture, square
-from trainer.data.folder import FolderPictures, quotas
+from trainer.data.folder import FolderPictures
 from trainer.data.listing import list_pictures, readable_names
 from trainer.errors import TrainerError
 

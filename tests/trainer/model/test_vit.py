@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from timm.layers import RmsNorm, SwiGLUPacked
+from timm.layers import Format, RmsNorm, SwiGLUPacked, resample_abs_pos_embed
 from timm.models.vision_transformer import ResPostBlock
 
 from tests.tiny import ODD, SCALED, STEM, small
@@ -180,3 +180,32 @@ def test_pixels():
             Pixels(mean, std)
     with pytest.raises(TrainerError, match="std must be above 0"):
         Pixels((0.5,), (0.0,))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ModelSettings("vit_tiny_patch16_224", {"embed_dim": 12, "depth": 1, "num_heads": 2}, [[8, 3, 2, 1]], [3, 2, 1]),
+        ModelSettings("deit3_small_patch16_224", {"patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2}),
+    ],
+)
+def test_positions_are_resampled_for_other_sizes_alone(settings):
+    """Against timm's own model for its own size, and against its positions resampled by hand for another."""
+    vit = create_vit(settings, 16, 3, 5).eval()
+    pictures = torch.randn(2, 3, 24, 24)
+    with torch.no_grad():
+        vit.pos_embed.normal_()
+        tokens = vit.patch_embed.proj(getattr(vit.patch_embed, "backbone", lambda x: x)(pictures))
+        rows = tokens.flatten(2).transpose(1, 2)
+        prefix = 0 if vit.no_embed_class else 1
+        positions = resample_abs_pos_embed(vit.pos_embed, (6, 6), (4, 4), num_prefix_tokens=prefix)
+        if prefix:
+            x = torch.cat([vit.cls_token.expand(2, -1, -1), rows], 1) + positions
+        else:
+            x = torch.cat([vit.cls_token.expand(2, -1, -1), rows + positions], 1)
+        expected = vit.head(vit.norm(vit.blocks(x))[:, 0])
+        assert torch.equal(vit(pictures), expected)
+        own = vit(pictures[..., :16, :16])
+        embed = vit.patch_embed
+        vit.dynamic_img_size, embed.flatten, embed.output_fmt = False, True, Format.NCHW
+        assert torch.equal(vit(pictures[..., :16, :16]), own)

@@ -2,6 +2,8 @@
 """The student in torch, the exported file on the kernels, and the oracle: one set of logits."""
 
 import json
+import re
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from host_sim.setup.package import import_ftervit
 from tests import oracle
-from tests.tiny import BLUEPRINTS, LEARNED, ODD, SCALED, calibrated, images_for, untrained
+from tests.tiny import BLUEPRINTS, COLOUR, LEARNED, ODD, SCALED, STEM, calibrated, images_for, untrained
 from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
@@ -21,7 +24,7 @@ from trainer.model.layers import TernaryBitConv2d, TernaryBitLinear, TernarySett
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.model.vit import ModelSettings
 from trainer.modelfile.evaluate import evaluate, exported_logits, open_model
-from trainer.modelfile.export import export, padded
+from trainer.modelfile.export import Int8Head, export, padded
 from trainer.training.checkpoint import save_weights
 from trainer.training.restore import load_student, load_teacher
 
@@ -253,3 +256,109 @@ def test_pictures_shared_between_processes_give_the_same_logits_in_order(student
     alone = exported_logits(model, pictures, label="", processes=1)
     assert len(alone) == 70 and len(np.unique(alone, axis=0)) > 50
     assert np.array_equal(exported_logits(model, pictures, label="", processes=3), alone)
+
+
+HEADLESS = (ODD, COLOUR, STEM)  # a plain patch embedding, colour, a stem
+
+
+def int8_head(student, pooling, classes=5, threshold=None):
+    """A head of SPEC 4.8 with weights, multipliers and biases up to their ends."""
+    rng = np.random.default_rng(classes)
+    count = student.architecture.embed_dim * (2 if pooling == "token+mean" else 1)
+    weight = rng.integers(-128, 128, (classes, count)).astype(np.int8)
+    multiplier = rng.integers(0, 2**21, classes).astype(np.int32)
+    bias = rng.integers(-(2**24), 2**24, classes).astype(np.int32)
+    multiplier[0], bias[0], multiplier[-1] = 2**31 - 1, 2**31 - 1, 0
+    labels = tuple(f"own {index}" for index in range(classes))
+    return Int8Head(labels, weight, multiplier, bias, 16, pooling, threshold)
+
+
+@pytest.mark.parametrize("pooling", ["token", "mean", "token+mean"])
+@pytest.mark.parametrize("blueprint", HEADLESS, ids=lambda blueprint: blueprint.name)
+def test_a_file_with_an_int8_head_computes_spec_4_8(blueprint, pooling, tmp_path):
+    """Trainer, kernels and the oracle: one set of logits."""
+    student, path = calibrated(blueprint), tmp_path / "own.safetensors"
+    head = int8_head(student, pooling)
+    export(student, path, head)
+    images = images_for(blueprint, 6, seed=4)
+    with torch.no_grad():
+        expected = head(student.arithmetic.features(images, pooling).numpy())
+    model = open_model(path)
+    assert (tuple(model.labels), model.pooling, model.threshold) == (head.labels, pooling, None)
+    found = exported_logits(model, MemoryPictures(images, torch.zeros(6, dtype=torch.int64), head.labels), label="")
+    assert np.array_equal(found, expected)
+    tensors, metadata = oracle.load(path)
+    assert metadata["version"] == "3"
+    for picture, logits in zip(images.numpy(), expected, strict=True):
+        assert np.array_equal(oracle.forward(tensors, metadata, picture), logits)
+    assert len(set(map(tuple, expected))) > 1
+
+
+def test_pictures_below_the_threshold_are_unknown(tmp_path):
+    student, path = calibrated(ODD), tmp_path / "own.safetensors"
+    head = int8_head(student, "token")
+    head = replace(head, multiplier=head.multiplier.clip(0, 2**16), bias=np.zeros(5, np.int32))
+    images = images_for(ODD, 8, seed=4)
+    ftervit = import_ftervit()
+    pictures = [ftervit.Image(image.numpy().tobytes(), 28, 28, 1) for image in images]
+    export(student, path, head)
+    model = open_model(path)
+    best = sorted(int(max(model(model.preprocess(picture)))) for picture in pictures)
+    threshold = best[3]
+    export(student, path, replace(head, threshold=threshold))
+    plain, model = model, open_model(path)
+    assert model.threshold == threshold
+    said = [model.predict(picture)[0][0] for picture in pictures]
+    assert said.count("unknown") == sum(value < threshold for value in best)
+    for picture, label in zip(pictures, said, strict=True):
+        ranked = plain.predict(picture)
+        assert label in ("unknown", ranked[0][0])
+        if label == "unknown":
+            (_, chance), *others = model.predict(picture)
+            assert 0.5 <= chance <= 1
+            assert [name for name, _ in others] == [name for name, _ in ranked[:2]]
+    model.threshold = None
+    assert [model.predict(picture) for picture in pictures] == [plain.predict(picture) for picture in pictures]
+
+
+def test_what_version_2_has_a_form_for_is_written_as_version_2(tmp_path):
+    export(calibrated(ODD), tmp_path / "plain.safetensors")
+    metadata = oracle.load(tmp_path / "plain.safetensors")[1]
+    assert metadata["version"] == "2"
+    assert "head" not in json.loads(metadata["architecture"])
+    assert "threshold" not in metadata
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"threshold":"77"', '"threshold":"7."', "threshold: 7. is not a whole number"),
+        ('"threshold":"77"', '"threshold":"{}"', "threshold: .* is not a whole number"),
+        ('\\"head\\":\\"int8\\"', '\\"head\\":\\"int9\\"', "architecture head: int9, must be one of ternary, int8"),
+        ('\\"pool\\":\\"mean\\"', '\\"pool\\":\\"most\\"', "architecture pool: most, must be one of token, mean"),
+        ('"version":"3"', '"version":"2"', "threshold: unknown or repeated metadata"),
+        ('"dtype":"I8","shape":[96]', '"dtype":"U8","shape":[96]', "tensor 'head.weight': dtype U8, must be I8"),
+    ],
+)
+def test_breaches_of_version_3_are_refused(old, new, words, tmp_path):
+    path = tmp_path / "own.safetensors"
+    student = calibrated(COLOUR)
+    export(student, path, int8_head(student, "mean", 4, 77))
+    content = path.read_bytes()
+    assert old.encode() in content
+    start = content.index(b'"head.weight"') if "dtype" in old else 0
+    content = content[:start] + content[start:].replace(old.encode(), new.encode(), 1)
+    crc = re.search(rb'"crc32":"([0-9a-f]{8})"', content)[1]
+    content = content.replace(crc, b"00000000", 1)
+    content = content.replace(b'"00000000"', b'"%08x"' % zlib.crc32(content), 1)
+    path.write_bytes(content)
+    with pytest.raises(TrainerError, match=words):
+        open_model(path)
+
+
+def test_a_negative_multiplier_is_refused(tmp_path):
+    student, head = calibrated(COLOUR), int8_head(calibrated(COLOUR), "mean")
+    head.multiplier[1] = -1
+    with pytest.raises(TrainerError, match="layer 'head': ridge_scores: multiplier holds -1"):
+        export(student, tmp_path / "own.safetensors", head)
+    assert not (tmp_path / "own.safetensors").exists()

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from host_sim.fuzz.modelfiles import DEEP, mutated
 from tests.conftest import ROOT
+from tests.tiny import COLOUR, calibrated
 from trainer.cli import main
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
@@ -20,7 +21,7 @@ from trainer.model.layers import TernaryLayerNorm, ternary_modules
 from trainer.model.pixels import Pixels
 from trainer.model.student import Blueprint, Student
 from trainer.model.vit import ModelSettings
-from trainer.modelfile.export import Entry, Exporter, model_file_bytes
+from trainer.modelfile.export import Entry, Exporter, Int8Head, export, model_file_bytes
 from trainer.modelfile.inspect import Forward, group_of, inspect, ruled
 
 # Sizes that are no multiples of 16 or 5, a stem, two heads.
@@ -231,3 +232,20 @@ def test_command(path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["trainer", "inspect", str(path)])
     assert main() == 0
     assert capsys.readouterr().out == inspect(path).text() + "\n"
+
+
+def test_an_int8_head_and_a_threshold_are_said(tmp_path):
+    student, path = calibrated(COLOUR), tmp_path / "own.safetensors"
+    weight = np.ones((2, 48), np.int8)
+    numbers = np.ones(2, np.int32)
+    export(student, path, Int8Head(("cat", "dog"), weight, numbers, numbers, 8, "token+mean", 1234))
+    found = inspect(path)
+    assert (found.refused, found.version, found.unternary, found.threshold) == ("", "3", ["head.weight"], "1234")
+    assert "not ternary: head.weight\n" in found.text()
+    assert '"unknown" below a logit of 1234\n' in found.text()
+    head = next(group for group in found.groups if group.name == "head")
+    assert (head.parameters, head.ternary, head.bytes) == (96, 0, 96)
+    plain = tmp_path / "plain.safetensors"
+    export(student, plain)
+    own, other = Forward.of(found.architecture).macs, Forward.of(inspect(plain).architecture).macs
+    assert own - other == 2 * 48 - 3 * 24

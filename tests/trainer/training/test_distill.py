@@ -3,6 +3,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from tests.tiny import images
 from trainer.config import DistillationSettings
 from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
+from trainer.model.student import Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.model.vit import ModelSettings
 from trainer.training.checkpoint import save_weights
@@ -30,7 +32,7 @@ from trainer.training.distill import (
 from trainer.training.phases import (
     Recipe,
     calibrate_student,
-    distillation,
+    lesson,
     prepare_teacher,
     recover,
     train_student,
@@ -306,7 +308,7 @@ def test_features_or_no_table_keep_the_teacher_live(tmp_path):
         ("distillation.feature_weight=1", LiveTeacher),
     ):
         recipe = tiny_recipe(tmp_path, "compute.table=true", change)
-        task = distillation(recipe, tiny_teacher(), recipe.new_student())
+        task = lesson(recipe, tiny_teacher(), recipe.new_student(), recipe.config.student)
         assert type(task.teacher) is kind
 
 
@@ -361,3 +363,33 @@ def test_the_students_own_model_in_full_precision_teaches(tmp_path):
 def test_the_small_resnet_has_no_pretrained_weights():
     with pytest.raises(TrainerError, match="small_resnet: small_resnet has no pretrained weights"):
         Teacher(TeacherBlueprint(ModelSettings("small_resnet", pretrained=True), 3, PIXELS))
+
+
+def test_the_student_sees_smaller_pictures_than_its_teacher(tmp_path):
+    """sizes: [epochs, side] in the log's order; the teacher and its table are asked about whole pictures."""
+    sides, asked = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        forward, teach = Student.forward, Teacher.forward
+        patch.setattr(Student, "forward", lambda self, x: sides.append(x.shape[1]) or forward(self, x))
+        patch.setattr(Teacher, "forward", lambda self, x: asked.append(x.shape[1]) or teach(self, x))
+        sizes = "student.sizes=[[1,14],[2,28]]"
+        tiny_student(tmp_path, sizes, "model.options={patch_size=7,embed_dim=12,depth=1,num_heads=2,mlp_ratio=2}")
+    steps = len(asked) // 3
+    trained = [side for index, side in enumerate(sides) if side == 14 or index < steps]
+    assert trained == [14] * steps
+    assert set(asked) == {28}
+    assert set(sides[steps:]) == {28}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("student.sizes=[[1,14]]", "sizes are of 1 epochs, epochs is 3"),
+        ("student.sizes=[[3,0]]", "needs [epochs, side] of at least 1 each"),
+        ("student.sizes=[[3,9999]]", "must be at most 4096"),
+        ("recovery.sizes=[[1,14]]", "SPEC's integers are for one size"),
+    ],
+)
+def test_impossible_sizes_are_refused(change, words):
+    with pytest.raises(TrainerError, match=re.escape(words)):
+        settings(change)
