@@ -213,14 +213,17 @@ def inspect(arguments: argparse.Namespace) -> None:
     ),
     option("--config", type=Path, help="settings (default: those noted in RUN)"),
     option("--checkpoints", type=Path, help="folder of teacher and student (default: from the settings, or RUN)"),
-    option("--output", type=Path, help="page to write (default: RUN/report.html; without RUN: build/report.html)"),
+    option(
+        "--output",
+        type=Path,
+        help="page to write (default: RUN/report.html; without RUN, and for committed ones, in build/)",
+    ),
 )
 def report(arguments: argparse.Namespace) -> None:
     """`trainer report`."""
     from trainer.report.sections import write_report
 
-    output = arguments.output or (None if arguments.run else BUILD / "report.html")
-    print(write_report(arguments.run or CHECKPOINTS, output, arguments.checkpoints, arguments.config))
+    print(write_report(arguments.run or CHECKPOINTS, arguments.output, arguments.checkpoints, arguments.config))
 
 
 @command(

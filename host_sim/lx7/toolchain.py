@@ -359,7 +359,7 @@ def sizes(path: Path) -> dict[str, int]:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="host_sim.lx7.toolchain", description="Build a program for lx7.")
+    parser = argparse.ArgumentParser(prog="python -m host_sim.lx7.toolchain", description="Build a program for lx7.")
     parser.add_argument("sources", nargs="*", type=Path, help=".c and .S files (none: the module's kernels)")
     parser.add_argument("-o", dest="output", type=Path, default=OUTPUT / "program.elf")
     parser.add_argument("-I", dest="includes", action="append", type=Path, default=[])
