@@ -31,9 +31,9 @@ GROUPS = {
     "demo": ("board",),
     "lint": ("lint",),
     "kernels": ("board", "kernels", "test"),
-    "test": ("board", "kernels", "lint", "pictures", "test", "torch", "train"),
-    "train": ("kernels", "pictures", "torch", "train"),
-    "eval": ("kernels", "pictures", "torch", "train"),
+    "test": ("board", "command", "kernels", "lint", "pictures", "test", "torch", "train"),
+    "train": ("command", "kernels", "pictures", "torch", "train"),
+    "eval": ("command", "kernels", "pictures", "torch", "train"),
     "lx7": ("kernels", "pictures"),
     "flash": ("board", "flash"),
     "qemu": ("board",),
@@ -196,10 +196,28 @@ def install_torch(settings: dict[str, str]) -> None:
                     raise
 
 
+def install_command(settings: dict[str, str]) -> None:
+    """Install this tree in place, without its dependencies, for the programs of pyproject.toml's [project.scripts]."""
+    what = "installing the command trainer"
+    with step(what):
+        # Built by the locked setuptools of the group.
+        options = ("--no-build-isolation", "--no-deps", "--editable", ".")
+        uv_install(*options, what=what, log="uv-command.log", settings=settings)
+
+
+def project_text() -> str:
+    """What an installation of this tree is made from, apart from its groups."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        content = tomllib.load(file)
+    return repr([content.get("project"), content.get("build-system"), content.get("tool", {}).get("setuptools")])
+
+
 def install(groups: Sequence[str]) -> None:
     """Install groups of pyproject.toml, except those whose stamp is up to date."""
     text = (ROOT / LOCK).read_text()
     digests = {group: hashlib.sha256(repr((requirements(group), text)).encode()).hexdigest() for group in groups}
+    if "command" in groups:
+        digests["command"] += hashlib.sha256(project_text().encode()).hexdigest()
     stamps = {group: VENV / f"installed-{group}" for group in groups}
     missing = [name for name, stamp in stamps.items() if not stamp.is_file() or stamp.read_text() != digests[name]]
     if not missing:
@@ -211,6 +229,8 @@ def install(groups: Sequence[str]) -> None:
             install_groups(plain, settings)
         if "torch" in missing:
             install_torch(settings)
+        if "command" in missing:
+            install_command(settings)
         for group in missing:
             stamps[group].write_text(digests[group])
 
