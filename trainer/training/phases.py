@@ -18,6 +18,7 @@ from trainer.model.pixels import Pixels
 from trainer.model.predict import device
 from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.vit import check_settings
 from trainer.paths import READABLE, ROOT, TABLES
 from trainer.training.distill import DistillationTask, LiveTeacher, table_path, teacher_table
 from trainer.training.loop import Progress, Run, fit
@@ -53,6 +54,10 @@ class Recipe:
         TrainerError if another training is at work in it, or if its checkpoints were made from other settings,
         pictures or weights.
         """
+        try:
+            check_settings(config.model, config.data.size, config.data.channels)
+        except TrainerError as error:
+            raise TrainerError(f"{config.source}: [model] {error}") from None
         processes = Processes.join()
         with ExitStack() as stack:
             if processes.first:
