@@ -187,6 +187,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from trainer.config import load_config
     from trainer.data import open_test
     from trainer.files import write_json
+    from trainer.model.predict import computing_on
     from trainer.modelfile import evaluate
     from trainer.training.pipeline import files_of
     from trainer.training.restore import load_student, load_teacher
@@ -200,12 +201,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     pictures = open_test(config.data, READABLE)
     if arguments.images:
         pictures = pictures.subset(None, arguments.images)
-    result = evaluate.evaluate(
-        pictures,
-        model=None if arguments.on == "torch" else arguments.model,
-        student=None if arguments.on == "host_sim" else load_student(files.student),
-        teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
-    )
+    with computing_on(config.compute.device) as where:
+        if arguments.on != "host_sim":
+            print(where)
+        result = evaluate.evaluate(
+            pictures,
+            model=None if arguments.on == "torch" else arguments.model,
+            student=None if arguments.on == "host_sim" else load_student(files.student),
+            teacher=None if arguments.on == "host_sim" else load_teacher(files.teacher).freeze(),
+        )
     write_json(result.as_json(), arguments.output)
     print(result.table())
 

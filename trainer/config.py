@@ -13,6 +13,7 @@ import timm.optim
 from trainer.data import DataSettings
 from trainer.errors import TrainerError, require
 from trainer.model.layers import TernarySettings
+from trainer.model.predict import AUTO, DEVICES
 from trainer.model.vit import ModelSettings
 from trainer.settings import build
 
@@ -144,17 +145,21 @@ class TeacherSettings:
 class ComputeSettings:
     """amp: bfloat16 autocast; compile: torch.compile; threads: of torch on the CPU (0: all cores);
     checkpoint_minutes: between checkpoints within an epoch; table: compute the teacher's outputs for all augmented
-    pictures once and look them up, if the data has a finite number of them."""
+    pictures once and look them up, if the data has a finite number of them; device: cpu, cuda, cuda:N or mps, or "auto"
+    for the first of CUDA, MPS and CPU that is there (model.predict)."""
 
     amp: bool = False
     compile: bool = False
     threads: int = 0
     checkpoint_minutes: float = 10.0
     table: bool = True
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads must not be negative")
         require(self.checkpoint_minutes > 0, "checkpoint_minutes must be above 0")
+        known = DEVICES.fullmatch(self.device)
+        require(known is not None, f"device is {self.device!r}, must be auto, cpu, cuda, cuda:N or mps")
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ class Config:
         """The settings that determine the weights: a resumed run must have the same."""
         values = self.settings()
         del values["output"]
-        for name in ("threads", "checkpoint_minutes", "table"):
+        for name in ("threads", "checkpoint_minutes", "table", "device"):
             del values["compute"][name]
         return values
 

@@ -104,6 +104,7 @@ def trained(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     result = trainer(*train_command(data, folder))
     assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("computing on ")
     return folder
 
 

@@ -17,7 +17,7 @@ from trainer.data import Batch
 from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
 from trainer.model.pixels import Pixels
-from trainer.model.predict import device, limited_threads
+from trainer.model.predict import computing_on, device, limited_threads
 from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 
@@ -74,7 +74,7 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
     """Measure, write JSON to `output`, and return the table: medians, and median ratios to the FP32 step."""
-    with limited_threads(config.compute.threads):
+    with computing_on(config.compute.device), limited_threads(config.compute.threads):
         batch = random_batch(config, classes)
         models = students(config, classes, batch)
         pixels = models["fp32"].pixels

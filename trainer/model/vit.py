@@ -27,8 +27,8 @@ class ModelSettings:
     options: further arguments of the timm model (embed_dim, depth, num_heads, mlp_ratio, init_values ...);
     stem: [channels, kernel, stride, padding] of each convolution before the patch embedding, with BatchNorm and ReLU;
     patch: [kernel, stride, padding] of the patch embedding after a stem;
-    pretrained: start from timm's weights for the name; checkpoint: or from a local file of them. Both are fitted: a head
-    for other classes starts anew, positions are resampled to the pictures' size, the first layer's channels adapted.
+    pretrained: start from timm's weights for the name; checkpoint: or from a local file of them. Both are fitted: a
+    head for other classes starts anew, positions are resampled, the first layer's channels adapted.
     """
 
     name: str

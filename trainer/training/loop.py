@@ -86,7 +86,7 @@ class Trainer:
 
     def __init__(self, run: Run):
         phase, self.run = run.phase, run
-        run.model.to(device())
+        run.model.to(device(run.model))
         (epochs, rate), (last_epochs, last_rate) = phase.cosines[0], phase.cosines[-1]
         total = run.steps * epochs
         warmup = round(total * phase.warmup)
@@ -115,7 +115,7 @@ class Trainer:
         if run.compute.compile:
             run.task.trainable_module = torch.compile(run.task.trainable_module)
         if run.processes.world > 1:
-            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            devices = [torch.cuda.current_device()] if device().type == "cuda" else None
             # Learned scales get no gradient in full precision.
             unused = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
             run.task.prepare_distributed(devices, find_unused_parameters=unused)
@@ -168,7 +168,7 @@ class Trainer:
         self.schedule.step_update(update)
         # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
-        where = device()
+        where = device(run.model)
         with where, torch.autocast(where.type, torch.bfloat16, enabled=run.compute.amp):
             loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys)["loss"]
         # The processes' gradients are averaged, whatever their shares of the batch.
@@ -220,7 +220,9 @@ class Trainer:
         if self.ema is not None and run.processes.first:
             batches = run.training.batches(run.phase.batch, run.seed, self.progress.epoch, 0, 0, 1)
             with torch.no_grad():
-                update_bn((batch.images for batch in islice(batches, STATISTICS_STEPS)), self.ema.module, device())
+                update_bn(
+                    (batch.images for batch in islice(batches, STATISTICS_STEPS)), self.ema.module, device(run.model)
+                )
 
     def close_epoch(self, eligible: bool) -> None:
         """Validate, keep the weights if they are the best, log, save."""
