@@ -81,7 +81,7 @@ def build(
         command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
         label = f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"
-        with step(label), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
+        with step(label, output), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
 
 

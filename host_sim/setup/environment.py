@@ -74,7 +74,7 @@ def make_venv() -> None:
     if unfinished or stamp.exists():
         empty(VENV)
     VENV.mkdir(exist_ok=True)
-    with step("making .venv"), changing(VENV):
+    with step("making .venv", VENV), changing(VENV):
         run([sys.executable, "-m", "venv", VENV], "making the virtual environment", "venv.log")
         stamp.write_text(maker)
 
@@ -148,7 +148,7 @@ def install_uv() -> None:
     requirement = BUILD / "uv.txt"
     requirement.write_text(entry)
     pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--require-hashes", "-r"]
-    with step("installing uv"):
+    with step("installing uv", VENV):
         run([python(), *pip, requirement], "installing uv", "pip-uv.log")
     stamp.write_text(entry)
 
@@ -159,7 +159,7 @@ def install_groups(groups: Sequence[str], settings: dict[str, str]) -> None:
     excluded = BUILD / "unlocked.txt"
     excluded.write_text("\n".join(UNLOCKED))
     what = f"installing the Python packages ({', '.join(groups)})"
-    with step(what):
+    with step(what, VENV):
         locked = ("--require-hashes", "--excludes", excluded)
         uv_install(*locked, *options, what=what, log="uv-install.log", settings=settings)
 
@@ -186,7 +186,7 @@ def install_torch(settings: dict[str, str]) -> None:
     # pip's constraints apply only here: locked packages need none.
     constraints = [option for path in settings.get("constraint", "").split() for option in ("--constraints", path)]
     what = f"installing {torch}"
-    with step(what):
+    with step(what, VENV):
         for number, way in enumerate(ways, 1):
             try:
                 uv_install(*way, *constraints, what=what, log=f"uv-torch-{number}.log", settings=settings)
@@ -199,7 +199,7 @@ def install_torch(settings: dict[str, str]) -> None:
 def install_command(settings: dict[str, str]) -> None:
     """Install this tree in place, without its dependencies, for the programs of pyproject.toml's [project.scripts]."""
     what = "installing the command trainer"
-    with step(what):
+    with step(what, VENV):
         # Built by the locked setuptools of the group.
         options = ("--no-build-isolation", "--no-deps", "--editable", ".")
         uv_install(*options, what=what, log="uv-command.log", settings=settings)

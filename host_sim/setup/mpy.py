@@ -50,7 +50,7 @@ def of_package() -> list[str] | None:
 def of_source(tree: Path) -> list[str]:
     """Build mpy-cross from MicroPython's source tree, as far as it is out of date; returns its command line."""
     check_path(tree, "MicroPython's source")
-    with lock("mpy-cross"), step("building mpy-cross"), filled(OUTPUT, [str(tree)]):
+    with lock("mpy-cross"), step("building mpy-cross", OUTPUT), filled(OUTPUT, [str(tree)]):
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
         command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
         run(command, "building mpy-cross", "mpy-cross.log")
