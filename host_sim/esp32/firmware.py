@@ -24,7 +24,7 @@ from host_sim.setup.artefact import MARKER, filled, write_whole
 from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
-from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, processors, run, step
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -200,7 +200,7 @@ def build(board: str) -> Path:
     environment.pop("CAMERA_DIR", None)
     if module:
         environment["CAMERA_DIR"] = str(module)
-    jobs = f"-j{len(os.sched_getaffinity(0))}"
+    jobs = f"-j{processors()}"
     with step("building mpy-cross"):
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]

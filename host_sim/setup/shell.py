@@ -68,6 +68,11 @@ def check_path(path: Path, what: str) -> None:
             )
 
 
+def processors() -> int:
+    """Processors that this process may use; macOS does not say which, only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 TICK = 1.0  # seconds between two looks at a step, on a terminal
 
 

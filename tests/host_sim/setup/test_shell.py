@@ -139,3 +139,10 @@ def test_a_step_on_a_terminal_shows_how_far_it_is(tmp_path):
     assert states.count("making it ... 0 s, 3 MB") >= 3
     assert re.fullmatch(r"making it \.\.\. \x1b\[K[01] s, 3 MB", states[-2])
     assert states[-1] == "\n"
+
+
+def test_processors_where_the_system_does_not_say_which(monkeypatch):
+    assert shell.processors() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert shell.processors() == 1
