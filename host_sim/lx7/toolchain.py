@@ -30,7 +30,7 @@ from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
 from host_sim.setup.apt import XTENSA_LINKER, missing_xtensa_packages, xtensa_llvm
 from host_sim.setup.artefact import new_file, write_whole
-from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, ToolFailure, lock, one_line_errors, run
+from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, ToolFailure, lock, one_line_errors, reason, run
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE / "runtime"
@@ -137,13 +137,19 @@ def shown(path: Path) -> Path:
 
 def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
     """Run a tool on a user's sources and print its output; Failure has its first error, and names no log."""
+    failed = False
     try:
         run(command, what, log)
-    except ToolFailure as failure:
-        raise ToolFailure(re.sub(r" \(its output: [^)]*\)$", "", str(failure))) from None
-    finally:
-        _, _, output = (LOGS / log).read_text(errors="replace").partition("\n")
-        print(output, end="", file=sys.stderr, flush=True)
+    except ToolFailure:
+        failed = True
+    _, _, output = (LOGS / log).read_text(errors="replace").partition("\n")
+    # The assembler's columns and carets are of the rewritten line, which begins with .loc.
+    output = re.sub(
+        r"^(.*?:\d+):\d+(: .*)\n\s*\.loc [\d ]+; (.*)\n *\^.*$", r"\1\2\n    \3", output, flags=re.MULTILINE
+    )
+    print(output, end="", file=sys.stderr, flush=True)
+    if failed:
+        raise ToolFailure(f"{what} failed: {reason(output) or f'{command[0]} stopped with an error'}")
 
 
 def object_path(source: Path, options: Options) -> Path:

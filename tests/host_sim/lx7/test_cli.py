@@ -96,7 +96,7 @@ S_ERROR = ".text\n.global f\nf:\n    entry a1, 32\n    ee.zero.nothing\n    retw
     ("name", "source", "place", "message"),
     [
         ("bad.c", C_ERROR, ":3:12: ", "error: use of undeclared identifier 'undeclared'"),
-        ("bad.S", S_ERROR, ":5:", "error: unrecognized instruction mnemonic"),
+        ("bad.S", S_ERROR, ":5: ", "error: unrecognized instruction mnemonic"),
         ("bad.c", "int f(void);\nint main(void) { return f(); }\n", ": ", "error: undefined reference to `f'"),
     ],
 )
@@ -109,4 +109,4 @@ def test_errors_of_ones_own_sources_are_the_compilers_messages(tmp_path, name, s
     *before, last = done.stderr.splitlines()
     assert any(f"{path}{place}" in line and message in line for line in before)
     assert last.startswith("error: ") and f"{path}{place}" in last and message in last
-    assert ".log" not in done.stderr
+    assert ".log" not in done.stderr and ".loc " not in done.stderr
