@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Command line of the trainer: every command with its options, see `python -m trainer --help`.
+"""Command line of the trainer: every command with its options, see `trainer --help`.
 
 Each command imports what it needs when it runs, so that --help does not wait for torch.
 """
 
 import argparse
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,15 +22,36 @@ if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.training.manifest import Beginning
 
-EXAMPLES = """\
-a folder of your own photos, with a subfolder for each class:
-  trainer train --config trainer/configs/my_pictures.toml data.path=~/pictures
-  trainer evaluate build/train/my_pictures/my_pictures.safetensors --config trainer/configs/my_pictures.toml
-  trainer report build/train/my_pictures
-  trainer image photo.jpg                      # then copy photo.ppm to the board's images/
 
-several processes or machines:
-  torchrun --nproc-per-node 2 -m -- trainer train --config X
+def shown(path: Path) -> str:
+    """A path as one types it in the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def program(name: str) -> str:
+    """How a program of this Python's environment is called in a shell here; the trainer's also as a module."""
+    script = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if found and script.exists() and os.path.samefile(found, script):
+        return name
+    return f"{shown(Path(sys.executable))} -m {name}" if name == "trainer" and not script.exists() else shown(script)
+
+
+def examples() -> str:
+    """Commands for people to paste, for this folder and environment."""
+    config, build = shown(CONFIGS / "my_pictures.toml"), shown(BUILD)
+    return f"""\
+a folder of your own photos, with a subfolder for each class:
+  %(prog)s train --config {config} data.path=~/pictures
+  %(prog)s evaluate {build}/train/my_pictures/my_pictures.safetensors \\
+      --config {config} data.path=~/pictures
+  %(prog)s report {build}/train/my_pictures
+  %(prog)s image photo.jpg         # then copy photo.ppm to the board's images/
+
+several processes (or machines):
+  {program("torchrun")} --nproc-per-node 2 -m -- trainer train \\
+      --config {config} data.path=~/pictures --run {build}/train/two
 """
 
 
@@ -199,6 +222,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from trainer.data import open_test
     from trainer.data.opening import has_test
     from trainer.files import write_json
+    from trainer.model.predict import computing_on
     from trainer.modelfile import evaluate
     from trainer.training.pipeline import files_of
     from trainer.training.restore import load_student, load_teacher
@@ -216,12 +240,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.images:
         pictures = pictures.subset(None, arguments.images)
     with_torch = arguments.on != "host_sim" and config.speed == "full"
-    result = evaluate.evaluate(
-        pictures,
-        model=None if arguments.on == "torch" else model,
-        student=load_student(files.student) if with_torch else None,
-        teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
-    )
+    with computing_on(config.compute.device) as where:
+        if with_torch:
+            print(where)
+        result = evaluate.evaluate(
+            pictures,
+            model=None if arguments.on == "torch" else model,
+            student=load_student(files.student) if with_torch else None,
+            teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
+        )
     result = replace(result, part="test" if has_test(config.data) else "validation")
     if with_torch and files.control_record.exists():
         result = replace(result, control_top1=evaluate.recorded_control(files.control_record))
@@ -289,32 +316,32 @@ def inspect(arguments: argparse.Namespace) -> None:
     ),
     option("--config", type=Path, help="settings (default: those noted in RUN)"),
     option("--checkpoints", type=Path, help="folder of teacher and student (default: from the settings, or RUN)"),
-    option("--output", type=Path, help="page to write (default: RUN/report.html; without RUN: build/report.html)"),
+    option(
+        "--output",
+        type=Path,
+        help="page to write (default: RUN/report.html; without RUN, and for committed ones, in build/)",
+    ),
 )
 def report(arguments: argparse.Namespace) -> None:
     """`trainer report`."""
     from trainer.report.sections import write_report
 
-    output = arguments.output or (None if arguments.run else BUILD / "report.html")
-    print(write_report(arguments.run or CHECKPOINTS, output, arguments.checkpoints, arguments.config))
+    print(write_report(arguments.run or CHECKPOINTS, arguments.output, arguments.checkpoints, arguments.config))
 
 
 @command(
     "image",
     "convert photos to the binary PPM that the board reads",
     option("photos", type=Path, nargs="+", metavar="PHOTO", help="JPEG, PNG, WebP, GIF, TIFF ..."),
-    option("--out", type=Path, help="file or folder to write to (default: the photo's folder)"),
+    option("--out", type=Path, help="folder to write to, or a .ppm or .pgm file (default: the photo's folder)"),
     option("--size", type=int, help="side in pixels (default: the photo's own, at most 512)"),
     option("--grey", action="store_true", help="write a grey PGM"),
 )
 def image(arguments: argparse.Namespace) -> None:
     """`trainer image`."""
-    from trainer.data.pnm import photo_to_ppm
+    from trainer.data.pnm import convert_photos
 
-    if arguments.out and len(arguments.photos) > 1 and not arguments.out.is_dir():
-        raise TrainerError(f"--out {arguments.out}: must be a folder for more than one photo")
-    for photo in arguments.photos:
-        photo_to_ppm(photo, arguments.out, arguments.size, arguments.grey)
+    convert_photos(arguments.photos, arguments.out, arguments.size, arguments.grey)
 
 
 @command(
@@ -431,9 +458,9 @@ def numbers(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
-        prog="trainer",
+        prog=program("trainer"),
         description="Distil timm vision transformers into fully ternary weights (W2A8) for the ESP32-S3.",
-        epilog=EXAMPLES,
+        epilog=examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

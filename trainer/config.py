@@ -15,6 +15,7 @@ from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError, require
 from trainer.integer.mean import POOLINGS
 from trainer.model.layers import TernarySettings
+from trainer.model.predict import AUTO, DEVICES
 from trainer.model.vit import ModelSettings
 from trainer.settings import build
 
@@ -181,17 +182,21 @@ class ComputeSettings:
     """amp: bfloat16 autocast, on a CPU if it has instructions for it; compile: torch.compile; threads: of torch on the
     CPU (0: all cores);
     checkpoint_minutes: between checkpoints within an epoch; table: compute the teacher's outputs for all augmented
-    pictures once and look them up, if the data has a finite number of them."""
+    pictures once and look them up, if the data has a finite number of them; device: cpu, cuda, cuda:N or mps, or "auto"
+    for the first of CUDA, MPS and CPU that is there (model.predict)."""
 
     amp: bool = False
     compile: bool = False
     threads: int = 0
     checkpoint_minutes: float = 10.0
     table: bool = True
+    device: str = AUTO
 
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads must not be negative")
         require(self.checkpoint_minutes > 0, "checkpoint_minutes must be above 0")
+        known = DEVICES.fullmatch(self.device)
+        require(known is not None, f"device is {self.device!r}, must be auto, cpu, cuda, cuda:N or mps")
 
 
 @dataclass(frozen=True)
@@ -286,7 +291,7 @@ class Config:
         """The settings that determine the weights: a resumed run must have the same."""
         values = self.settings()
         del values["output"]
-        for name in ("threads", "checkpoint_minutes", "table"):
+        for name in ("threads", "checkpoint_minutes", "table", "device"):
             del values["compute"][name]
         # Where they do nothing, younger settings leave runs that older versions began as they are.
         for path, nothing in YOUNGER.items():

@@ -79,14 +79,14 @@ def main() -> None:
     """Command line."""
     kind: dict[str, Any] = {"nargs": "?", "choices": list(kinds.KINDS), "default": kinds.UNIX, "metavar": "KIND"}
     parser = argparse.ArgumentParser(
-        prog="host_sim.boards", description="A virtual board for mpremote. KIND: " + " or ".join(kinds.KINDS)
+        prog="python -m host_sim.boards", description="A virtual board for mpremote. KIND: " + " or ".join(kinds.KINDS)
     )
     parser.set_defaults(
         run=serve, flash=None, heap=kinds.HEAP, kind=kinds.UNIX, program=None, until_eof=False, with_parent=False
     )
     parser.set_defaults(unchecked=False, firmware=None)
     commands = parser.add_subparsers(metavar="COMMAND")
-    server = commands.add_parser("serve", help="print the device's path and serve it (default)")
+    server = commands.add_parser("serve", prog="just board", help="print the device's path and serve it (default)")
     server.add_argument("kind", **kind)
     server.add_argument("firmware", nargs="?", type=Path, metavar="FIRMWARE", help="esp32s3 only: its firmware.bin")
     server.add_argument("--flash", type=Path, metavar="DIR", help="keep the board's files in DIR")
@@ -95,7 +95,7 @@ def main() -> None:
     server.add_argument("--unchecked", action="store_true", help="esp32s3 only: skip the emulator's self-check")
     server.add_argument("--with-parent", action="store_true", help="end when the parent process ends")
     server.add_argument("--until-eof", action="store_true", help="end at the end of standard input")
-    demonstration = commands.add_parser("demo", help="run firmware/classify.py")
+    demonstration = commands.add_parser("demo", prog="just demo", help="run firmware/classify.py")
     demonstration.add_argument("kind", **kind | {"choices": [kinds.UNIX, kinds.QEMU]})
     demonstration.set_defaults(run=demo)
     arguments = parser.parse_args()

@@ -30,7 +30,7 @@ def soak(board: Board, runs: int) -> None:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Soak test on a virtual board.")
+    parser = argparse.ArgumentParser(prog="just soak", description="Soak test on a virtual board.")
     parser.add_argument("kind", nargs="?", choices=list(RUNS), default="unix", help="kind of board (default unix)")
     parser.add_argument("--runs", type=int, metavar="N", help="runs of each network on one core and on two")
     arguments = parser.parse_args()

@@ -15,7 +15,7 @@ from pathlib import Path
 from host_sim.boards.interpreter import Interpreter, open_raw_terminal
 from host_sim.setup.artefact import filled
 from host_sim.setup.micropython import source, tree_version
-from host_sim.setup.shell import BUILD, ROOT, check_path, lock, run, step
+from host_sim.setup.shell import BUILD, ROOT, check_path, lock, processors, run, step
 
 MODULES = {"raw_repl": ROOT / "host_sim" / "boards" / "raw_repl", "ternary": ROOT / "mpy_module"}
 # The virtual board does not need these features, and Debian's source package lacks their libraries.
@@ -82,11 +82,11 @@ def build(
         folder = output.with_name(f"usermods-{output.name}")
         link_modules(folder, modules)
         includes = [file for path in modules.values() for file in sorted(path.glob("micropython.*"))]
-        jobs = len(os.sched_getaffinity(0))
+        jobs = processors()
         command: list[str | Path] = ["make", f"-j{jobs}", "-C", tree / "ports" / port, *options]
         paths = [f"USER_C_MODULES={folder}", f"BUILD={output}", f"PYTHON={sys.executable}"]
         label = f"building MicroPython {tree_version(tree)} ({port}) with the ternary module"
-        with step(label), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
+        with step(label, output), filled(output, [str(tree), tree_version(tree), *options], [*includes, *settings]):
             run([*command, *paths], "building MicroPython", f"micropython-make-{output.name}.log")
 
 

@@ -24,7 +24,7 @@ from host_sim.setup.artefact import MARKER, filled, write_whole
 from host_sim.setup.micropython import tree_version, versions
 from host_sim.setup.mpy import compiler
 from host_sim.setup.romfs import build_image, given_files, partition_size, standard_files
-from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, one_line_errors, processors, run, step
 
 BOARDS = ROOT / "firmware" / "boards"
 OUTPUT = BUILD / "firmware"
@@ -200,7 +200,7 @@ def build(board: str) -> Path:
     environment.pop("CAMERA_DIR", None)
     if module:
         environment["CAMERA_DIR"] = str(module)
-    jobs = f"-j{len(os.sched_getaffinity(0))}"
+    jobs = f"-j{processors()}"
     with step("building mpy-cross"):
         run(["make", jobs, "-C", tree / "mpy-cross"], "building mpy-cross", "firmware-mpy-cross.log", env=environment)
     settings = [f"BOARD_DIR={folder}", f"BUILD={output}", f"USER_C_MODULES={MODULES}"]
@@ -302,11 +302,15 @@ def deploy(port: str, model: Path, files: Sequence[Path] = ()) -> Path:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="host_sim.esp32.firmware", description="Firmware of the ESP32-S3 boards.")
+    parser = argparse.ArgumentParser(
+        prog="python -m host_sim.esp32.firmware", description="Firmware of the ESP32-S3 boards."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, call: Callable[[argparse.Namespace], object], text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text)
+        recipe = {"build": "firmware", "flash": "flash", "deploy": "deploy"}.get(name)
+        prog = f"just {recipe}" if recipe else None
+        command = commands.add_parser(name, prog=prog, help=text)
         command.set_defaults(call=call)
         return command
 
@@ -321,7 +325,7 @@ def main() -> None:
     command = add("deploy", lambda given: deploy(given.port, given.model, given.files), "write a model to a board")
     command.add_argument("port", metavar="PORT", help="such as /dev/ttyACM0")
     command.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
-    command.add_argument("files", metavar="FILES", type=Path, nargs="*", help="files and folders to add")
+    command.add_argument("files", metavar="FILES", type=Path, nargs="*", default=[], help="files and folders to add")
     add("versions", lambda _: print(*(f"{k}={v}" for k, v in versions().items()), sep="\n"), "print versions")
     arguments = parser.parse_args()
     arguments.call(arguments)

@@ -30,7 +30,7 @@ from host_sim.lx7.isa import gnu
 from host_sim.lx7.isa.generate import pie_macros
 from host_sim.setup.apt import XTENSA_LINKER, missing_xtensa_packages, xtensa_llvm
 from host_sim.setup.artefact import new_file, write_whole
-from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, lock, one_line_errors, run
+from host_sim.setup.shell import BUILD, LOGS, ROOT, Failure, ToolFailure, lock, one_line_errors, reason, run
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE / "runtime"
@@ -136,12 +136,20 @@ def shown(path: Path) -> Path:
 
 
 def run_shown(command: Sequence[str | Path], what: str, log: str) -> None:
-    """Run a tool and print its output; Failure has its first error."""
+    """Run a tool on a user's sources and print its output; Failure has its first error, and names no log."""
+    failed = False
     try:
         run(command, what, log)
-    finally:
-        _, _, output = (LOGS / log).read_text(errors="replace").partition("\n")
-        print(output, end="", file=sys.stderr, flush=True)
+    except ToolFailure:
+        failed = True
+    _, _, output = (LOGS / log).read_text(errors="replace").partition("\n")
+    # The assembler's columns and carets are of the rewritten line, which begins with .loc.
+    output = re.sub(
+        r"^(.*?:\d+):\d+(: .*)\n\s*\.loc [\d ]+; (.*)\n *\^.*$", r"\1\2\n    \3", output, flags=re.MULTILINE
+    )
+    print(output, end="", file=sys.stderr, flush=True)
+    if failed:
+        raise ToolFailure(f"{what} failed: {reason(output) or f'{command[0]} stopped with an error'}")
 
 
 def object_path(source: Path, options: Options) -> Path:
@@ -246,13 +254,30 @@ def library(options: Options) -> Path:
     return path
 
 
-def link(objects: Sequence[Path], output: Path, options: Options, script: Path) -> None:
-    """An ELF file of objects, startup code and library."""
+def link(objects: Mapping[Path, Path], output: Path, options: Options, script: Path) -> None:
+    """An ELF file of sources' objects (by source), startup code and library; Failure names the source at fault."""
     startup = [compiled(RUNTIME / name, Options(without=options.without)) for name in STARTUP]
     with new_file(output) as unfinished:
         command: list[str | Path] = [tools().linker, "--no-relax", "--abi-windowed", "-T", script, "-o", unfinished]
-        command += [*startup, *objects, library(options)]
-        run(command, f"linking {shown(output)}", f"lx7-{output.stem}-link.log")
+        command += [*startup, *objects.values(), library(options)]
+        what, log = f"linking {shown(output)}", f"lx7-{output.stem}-link.log"
+        try:
+            run(command, what, log)
+        except ToolFailure:
+            problems = undefined_names((LOGS / log).read_text(errors="replace"), objects)
+            if not problems:
+                raise
+            print(*problems, sep="\n", file=sys.stderr, flush=True)
+            raise ToolFailure(f"{what} failed: {problems[0]}") from None
+
+
+def undefined_names(output: str, objects: Mapping[Path, Path]) -> list[str]:
+    """The linker's messages about names without or with two definitions, as "SOURCE: message"."""
+    sources = {str(path): shown(source) for source, path in objects.items()}
+    # "LD: OBJECT:(SECTION+OFFSET): MESSAGE", once for each use; OBJECT has no line numbers of literals.
+    pattern = r"^.*?: (\S+?):.*\b(undefined reference to .*|multiple definition of [^;]*)"
+    found = re.findall(pattern, output, flags=re.MULTILINE)
+    return list(dict.fromkeys(f"{sources.get(path, path)}: error: {message}" for path, message in found))
 
 
 def write_macros() -> None:
@@ -285,7 +310,7 @@ def build(
         output.parent.mkdir(parents=True, exist_ok=True)
         if macros == MACROS:
             write_macros()
-        objects = [compiled(source, options) for source in sources]
+        objects = {source: compiled(source, options) for source in sources}
         link(objects, output, options, script)
     return output
 
@@ -359,7 +384,7 @@ def sizes(path: Path) -> dict[str, int]:
 @one_line_errors
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="host_sim.lx7.toolchain", description="Build a program for lx7.")
+    parser = argparse.ArgumentParser(prog="python -m host_sim.lx7.toolchain", description="Build a program for lx7.")
     parser.add_argument("sources", nargs="*", type=Path, help=".c and .S files (none: the module's kernels)")
     parser.add_argument("-o", dest="output", type=Path, default=OUTPUT / "program.elf")
     parser.add_argument("-I", dest="includes", action="append", type=Path, default=[])

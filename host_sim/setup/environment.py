@@ -31,9 +31,9 @@ GROUPS = {
     "demo": ("board",),
     "lint": ("lint",),
     "kernels": ("board", "kernels", "test"),
-    "test": ("board", "browser", "kernels", "lint", "pictures", "test", "torch", "train"),
-    "train": ("kernels", "pictures", "torch", "train"),
-    "eval": ("kernels", "pictures", "torch", "train"),
+    "test": ("board", "browser", "command", "kernels", "lint", "pictures", "test", "torch", "train"),
+    "train": ("command", "kernels", "pictures", "torch", "train"),
+    "eval": ("command", "kernels", "pictures", "torch", "train"),
     "lx7": ("kernels", "pictures"),
     "flash": ("board", "flash"),
     "qemu": ("board",),
@@ -77,7 +77,7 @@ def make_venv() -> None:
     if unfinished or stamp.exists():
         empty(VENV)
     VENV.mkdir(exist_ok=True)
-    with step("making .venv"), changing(VENV):
+    with step("making .venv", VENV), changing(VENV):
         run([sys.executable, "-m", "venv", VENV], "making the virtual environment", "venv.log")
         stamp.write_text(maker)
 
@@ -151,7 +151,7 @@ def install_uv() -> None:
     requirement = BUILD / "uv.txt"
     requirement.write_text(entry)
     pip = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--require-hashes", "-r"]
-    with step("installing uv"):
+    with step("installing uv", VENV):
         run([python(), *pip, requirement], "installing uv", "pip-uv.log")
     stamp.write_text(entry)
 
@@ -162,7 +162,7 @@ def install_groups(groups: Sequence[str], settings: dict[str, str]) -> None:
     excluded = BUILD / "unlocked.txt"
     excluded.write_text("\n".join(UNLOCKED))
     what = f"installing the Python packages ({', '.join(groups)})"
-    with step(what):
+    with step(what, VENV):
         locked = ("--require-hashes", "--excludes", excluded)
         uv_install(*locked, *options, what=what, log="uv-install.log", settings=settings)
 
@@ -189,7 +189,7 @@ def install_torch(settings: dict[str, str]) -> None:
     # pip's constraints apply only here: locked packages need none.
     constraints = [option for path in settings.get("constraint", "").split() for option in ("--constraints", path)]
     what = f"installing {torch}"
-    with step(what):
+    with step(what, VENV):
         for number, way in enumerate(ways, 1):
             try:
                 uv_install(*way, *constraints, what=what, log=f"uv-torch-{number}.log", settings=settings)
@@ -199,10 +199,28 @@ def install_torch(settings: dict[str, str]) -> None:
                     raise
 
 
+def install_command(settings: dict[str, str]) -> None:
+    """Install this tree in place, without its dependencies, for the programs of pyproject.toml's [project.scripts]."""
+    what = "installing the command trainer"
+    with step(what, VENV):
+        # Built by the locked setuptools of the group.
+        options = ("--no-build-isolation", "--no-deps", "--editable", ".")
+        uv_install(*options, what=what, log="uv-command.log", settings=settings)
+
+
+def project_text() -> str:
+    """What an installation of this tree is made from, apart from its groups."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        content = tomllib.load(file)
+    return repr([content.get("project"), content.get("build-system"), content.get("tool", {}).get("setuptools")])
+
+
 def install(groups: Sequence[str]) -> None:
     """Install groups of pyproject.toml, except those whose stamp is up to date."""
     text = (ROOT / LOCK).read_text()
     digests = {group: hashlib.sha256(repr((requirements(group), text)).encode()).hexdigest() for group in groups}
+    if "command" in groups:
+        digests["command"] += hashlib.sha256(project_text().encode()).hexdigest()
     stamps = {group: VENV / f"installed-{group}" for group in groups}
     missing = [name for name, stamp in stamps.items() if not stamp.is_file() or stamp.read_text() != digests[name]]
     if not missing:
@@ -214,6 +232,8 @@ def install(groups: Sequence[str]) -> None:
             install_groups(plain, settings)
         if "torch" in missing:
             install_torch(settings)
+        if "command" in missing:
+            install_command(settings)
         for group in missing:
             stamps[group].write_text(digests[group])
 

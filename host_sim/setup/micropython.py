@@ -60,7 +60,7 @@ def fetch_from_debian(work: Path, archive: AptSource) -> Path:
     environment = private_apt(work / "apt", archive)
     what = f"fetching MicroPython {versions()['debian']} from Debian's mirror"
     package = f"micropython={versions()['debian']}+ds-1"
-    with step(what):
+    with step(what, work):
         run(["apt-get", "update"], what, "micropython-apt-update.log", env=environment)
         run(["apt-get", "source", package], what, "micropython-apt-source.log", cwd=work, env=environment)
     return next(path for path in work.glob("micropython-*") if path.is_dir())
@@ -75,7 +75,7 @@ def fetch_from_git(work: Path) -> Path:
     clone, what = work / "micropython", f"cloning MicroPython {tag}"
     probe = ["git", "ls-remote", "--exit-code", GIT_URL, f"refs/tags/{tag}"]
     run(probe, what, "micropython-git.log", env=environment, timeout=ANSWER)
-    with step(what):
+    with step(what, work):
         command: list[str | Path] = ["git", *STUCK, "clone", "--depth", "1", "--branch", tag, GIT_URL, clone]
         run(command, what, "micropython-git.log", env=environment)
     return clone

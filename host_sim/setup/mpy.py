@@ -17,7 +17,7 @@ from pathlib import Path
 
 from host_sim.setup.artefact import filled
 from host_sim.setup.micropython import source
-from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, check_path, lock, processors, run, step
 
 VERSION = 6  # of .mpy files, if no board is queried
 FIRMWARE = ROOT / "firmware"
@@ -50,9 +50,9 @@ def of_package() -> list[str] | None:
 def of_source(tree: Path) -> list[str]:
     """Build mpy-cross from MicroPython's source tree unless it is up to date; returns its command line."""
     check_path(tree, "MicroPython's source")
-    with lock("mpy-cross"), step("building mpy-cross"), filled(OUTPUT, [str(tree)]):
+    with lock("mpy-cross"), step("building mpy-cross", OUTPUT), filled(OUTPUT, [str(tree)]):
         options = [f"BUILD={OUTPUT}", "CFLAGS_EXTRA=-Wno-error", f"PYTHON={sys.executable}"]
-        command: list[str | Path] = ["make", f"-j{len(os.sched_getaffinity(0))}", "-C", tree / "mpy-cross", *options]
+        command: list[str | Path] = ["make", f"-j{processors()}", "-C", tree / "mpy-cross", *options]
         run(command, "building mpy-cross", "mpy-cross.log")
     return [str(OUTPUT / "mpy-cross")]
 

@@ -361,7 +361,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="just romfs", description="Build a ROMFS image with aligned files.")
     parser.add_argument("model", type=Path, metavar="MODEL", help="model file (.safetensors)")
-    parser.add_argument("files", type=Path, nargs="*", metavar="FILES", help="files and folders to add")
+    parser.add_argument("files", type=Path, nargs="*", default=[], metavar="FILES", help="files and folders to add")
     parser.add_argument("--board", help="refuse an image larger than the romfs partition of firmware/boards/BOARD")
     parser.add_argument("--size", type=size_argument, metavar="BYTES", help="refuse an image larger than this")
     parser.add_argument("--output", type=Path, metavar="FILE", help="image file (default build/romfs/MODEL.romfs)")

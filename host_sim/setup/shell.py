@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -67,17 +68,57 @@ def check_path(path: Path, what: str) -> None:
             )
 
 
+def processors() -> int:
+    """Processors that this process may use; macOS does not say which, only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+TICK = 1.0  # seconds between two looks at a step, on a terminal
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files in a folder, which others may change meanwhile; 0 if it is not there."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
 @contextlib.contextmanager
-def step(label: str) -> Iterator[None]:
-    """Print a progress line for a step: the label, then the seconds that it took."""
-    start = time.monotonic()
+def step(label: str, folder: Path | None = None) -> Iterator[None]:
+    """Print a progress line for a step: the label, then the seconds that it took, and by how much a folder grew.
+
+    On a terminal the line is kept up to date while the step runs.
+    """
+    start, before = time.monotonic(), bytes_in(folder) if folder else 0
+    ended = threading.Event()
+
+    def so_far() -> str:
+        grown = (bytes_in(folder) - before) / 1e6 if folder else 0.0
+        return f"{time.monotonic() - start:.0f} s" + (f", {grown:.0f} MB" if grown >= 0.5 else "")
+
+    def show() -> None:
+        while not ended.wait(TICK):
+            print(f"\r{label} ... {so_far()}", end="", file=sys.stderr, flush=True)
+
     print(f"{label} ... ", end="", file=sys.stderr, flush=True)
+    shown = threading.Thread(target=show, daemon=True) if sys.stderr.isatty() else None
+    result = "failed"
     try:
+        if shown:
+            shown.start()
         yield
-    except BaseException:
-        print("failed", file=sys.stderr, flush=True)
-        raise
-    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+        result = so_far()
+    finally:
+        ended.set()
+        again = ""
+        if shown:
+            shown.join()
+            # Over what was there, and to the end of the line (ECMA-48).
+            again = f"\r{label} ... \033[K"
+        print(f"{again}{result}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -148,7 +189,8 @@ def reason(output: str) -> str:
     for pattern, text in HINTS:
         if re.search(pattern, output):
             return text
-    error = re.search(r"^.*\berror: .*$", output, flags=re.MULTILINE | re.IGNORECASE)
+    kinds = r"error: |undefined reference to |multiple definition of "
+    error = re.search(rf"^.*\b(?:{kinds}).*$", output, flags=re.MULTILINE | re.IGNORECASE)
     return error[0].strip() if error else ""
 
 

@@ -104,6 +104,7 @@ def trained(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     result = trainer(*train_command(data, folder))
     assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("computing on ")
     return folder
 
 
@@ -232,7 +233,12 @@ def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, da
         (["train", "student.epoch=3"], "[student] epoch is not a setting; there are epochs"),
         (["train", "student"], "'student' is not of the form section.key=value"),
         (["train", "ternary.head=false"], "[ternary] leaves parts in full precision"),
-        (["train", "model.name=vit_tyni", "data.validation=1"], "vit_tyni is no timm model"),
+        (
+            ["train", "model.name=vit_tyni", "data.validation=1"],
+            "fashion_mnist.toml: [model] vit_tyni is no timm model",
+        ),
+        (["train", "model.options.in_chans=0"], "fashion_mnist.toml: [model] options.in_chans = 0: leave it out"),
+        (["control", "model.options.depth=0"], "fashion_mnist.toml: [model] options.depth = 0: vit_tiny_patch16_224: "),
         (
             ["evaluate", "--on", "host_sim", "data.path=nowhere"],
             "nowhere/t10k-images-idx3-ubyte.gz: not found; install",
@@ -247,7 +253,7 @@ def test_damaged_checkpoints_and_folders_that_are_files_are_one_line(trained, da
     ],
 )
 def test_mistakes_are_one_line(arguments, words, tmp_path):
-    run = ["--run", tmp_path] if arguments[0] == "train" else []
+    run = ["--run", tmp_path] if arguments[0] in ("train", "control") else []
     result = trainer(*arguments, *run)
     assert result.returncode == 1
     assert result.stderr.startswith("trainer: ")

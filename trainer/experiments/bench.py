@@ -18,7 +18,7 @@ from trainer.errors import TrainerError
 from trainer.files import write_json
 from trainer.integer.calibrate import calibrate
 from trainer.model.pixels import Pixels
-from trainer.model.predict import device, limited_threads
+from trainer.model.predict import computing_on, device, limited_threads
 from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 
@@ -78,7 +78,7 @@ def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
     settings = config.teacher
     if settings is None:
         raise TrainerError(f"{config.source}: has no [teacher], whose step would be timed, too")
-    with limited_threads(config.compute.threads):
+    with computing_on(config.compute.device), limited_threads(config.compute.threads):
         batch = random_batch(config, classes)
         models = students(config, classes, batch)
         pixels = models["fp32"].pixels

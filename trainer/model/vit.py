@@ -2,15 +2,18 @@
 """timm's vision transformers by name, with an optional convolutional stem, and which of them SPEC has a form for."""
 
 import difflib
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
+import timm.models
 from timm.layers import Attention, ConvNormAct, Format, HybridEmbed, LayerScale, Mlp, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import checkpoint_filter_fn as fit_vit
 from torch import nn
 
 from host_sim.setup.package import import_ftervit
@@ -24,7 +27,8 @@ class ModelSettings:
     options: further arguments of the timm model (embed_dim, depth, num_heads, mlp_ratio, init_values ...);
     stem: [channels, kernel, stride, padding] of each convolution before the patch embedding, with BatchNorm and ReLU;
     patch: [kernel, stride, padding] of the patch embedding after a stem;
-    pretrained: start from timm's weights for the name; checkpoint: or from a local file of weights.
+    pretrained: start from timm's weights for the name; checkpoint: or from a local file of them. Both are fitted: a
+    head for other classes starts anew, positions are resampled, the first layer's channels adapted.
     """
 
     name: str
@@ -37,6 +41,10 @@ class ModelSettings:
     def __post_init__(self) -> None:
         require(all(len(stage) == 4 for stage in self.stem), "stem needs [channels, kernel, stride, padding] each")
         require(len(self.patch) == (3 if self.stem else 0), "patch needs [kernel, stride, padding] with a stem only")
+        convolutions = [("stem", stage) for stage in self.stem] + [("patch", self.patch) for _ in self.stem[:1]]
+        for name, sizes in convolutions:
+            require(min(sizes[:-1]) >= 1, f"{name} has a size of {min(sizes[:-1])}, must be at least 1")
+            require(sizes[-1] >= 0, f"{name} has a padding of {sizes[-1]}, must not be negative")
 
 
 class ConvEmbed(HybridEmbed):
@@ -65,14 +73,48 @@ def create_timm(settings: ModelSettings, **arguments: Any) -> nn.Module:
     if settings.checkpoint and not Path(settings.checkpoint).is_file():
         raise TrainerError(f"{settings.checkpoint}: checkpoint not found")
     try:
-        return timm.create_model(
-            settings.name,
-            pretrained=settings.pretrained,
-            checkpoint_path=settings.checkpoint,
-            **{**arguments, **settings.options},
-        )
-    except Exception as error:  # from timm, torch, or the libraries that read or fetch the weights
+        made = timm.create_model(settings.name, pretrained=settings.pretrained, **{**arguments, **settings.options})
+    except Exception as error:  # from timm, torch, or the libraries that fetch the weights
         raise TrainerError(f"{settings.name}: {str(error) or type(error).__name__}") from None
+    if settings.checkpoint:
+        try:
+            load_fitted(made, settings.checkpoint)
+        except Exception as error:  # from timm, torch, or the libraries that read the weights
+            problem = str(error) or type(error).__name__
+            raise TrainerError(f"{settings.name}: {settings.checkpoint}: does not fit: {problem}") from None
+    return made
+
+
+def load_fitted(model: nn.Module, path: str) -> None:
+    """Fill a timm model from a local file of weights, fitted to it as timm fits pretrained ones.
+
+    A head of another shape stays as it is. Any other weight that is missing, left over or of another shape is an error.
+    """
+    if Path(path).suffix.lower() in (".npz", ".npy"):
+        timm.models.load_checkpoint(model, path)  # timm's models fit these themselves
+        return
+    state, config = timm.models.load_state_dict(path), getattr(model, "pretrained_cfg", None) or {}
+    # Each family of models has its own filter, where it needs one.
+    fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if isinstance(model, VisionTransformer):
+        state = fit_vit(state, model, adapt_layer_scale=True)
+    elif fit:
+        state = fit(state, model)
+    expected = model.state_dict()
+    for name in named(config.get("first_conv")):
+        weight, wanted = state.get(f"{name}.weight"), expected.get(f"{name}.weight")
+        if weight is not None and wanted is not None and weight.shape[1] != wanted.shape[1]:
+            state[f"{name}.weight"] = timm.models.adapt_input_conv(wanted.shape[1], weight, weight.shape[1])
+    for name in named(config.get("classifier")):
+        for key in (f"{name}.weight", f"{name}.bias"):
+            if key in expected and (key not in state or state[key].shape != expected[key].shape):
+                state[key] = expected[key]
+    model.load_state_dict(state)
+
+
+def named(layers: str | Sequence[str] | None) -> Sequence[str]:
+    """The layers that timm's configuration of a model names: one, several or none."""
+    return (layers,) if isinstance(layers, str) else layers or ()
 
 
 def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: int) -> VisionTransformer:
@@ -96,6 +138,32 @@ def take_any_size(vit: VisionTransformer) -> None:
     embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format.NHWC
 
 
+OWNED = {"img_size": "data.size", "in_chans": "data.channels", "num_classes": "[data]"}
+
+
+def check_settings(settings: ModelSettings, img_size: int, in_chans: int) -> None:
+    """Build a student's model without its weights; TrainerError that names the option at fault, before any training."""
+    for key in OWNED.keys() & settings.options.keys():
+        raise TrainerError(f"options.{key} = {settings.options[key]!r}: leave it out, {OWNED[key]} gives it")
+    settings = replace(settings, pretrained=False, checkpoint="")
+
+    def problem(options: dict) -> str:
+        try:
+            # Any number of classes; SPEC's bound is checked with the data's.
+            architecture_of(create_vit(replace(settings, options=options), img_size, in_chans, 10), "model")
+        except TrainerError as error:
+            return str(error)
+        return ""
+
+    found = problem(settings.options)
+    if not found:
+        return
+    for key, value in settings.options.items():
+        if not problem({name: other for name, other in settings.options.items() if name != key}):
+            raise TrainerError(f"options.{key} = {value!r}: {found}")
+    raise TrainerError(found)
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a module does nothing in evaluation mode."""
     return isinstance(module, nn.Identity | nn.Dropout) or type(module).__name__ == "DropPath"
@@ -116,6 +184,8 @@ def unsupported(vit: nn.Module) -> Iterator[str]:
     for name, kind in (("norm", nn.LayerNorm), ("head", nn.Linear)):
         if not isinstance(getattr(vit, name), kind):
             yield f"{name}: {type(getattr(vit, name)).__name__} has no integer form"
+    if not len(vit.blocks):
+        yield "blocks: there are none"
     yield from unsupported_embedding(vit.patch_embed)
     for index, block in enumerate(vit.blocks):
         for problem in unsupported_block(block):

@@ -18,7 +18,7 @@ from trainer.model.student import Student
 from trainer.model.teacher import Teacher
 from trainer.modelfile.evaluate import all_logits, confusion_matrix, percent
 from trainer.modelfile.inspect import architecture_text, inspect
-from trainer.paths import BUILD, READABLE
+from trainer.paths import BUILD, CHECKPOINTS, READABLE, ROOT
 from trainer.report import figures, measure
 from trainer.report.page import Section, gallery, page, table, wide
 from trainer.report.run import RunFolder
@@ -239,6 +239,14 @@ def most_confused(matrix: np.ndarray, labels: list[str]) -> list[list[str]]:
     return rows
 
 
+def page_path(run: Path) -> Path:
+    """The page of a run's folder: in it, or under build/ for folders of the tree, whose files are committed."""
+    place = run.resolve()
+    if place.is_relative_to(BUILD.resolve()) or not place.is_relative_to(ROOT):
+        return run / "report.html"
+    return BUILD / ("report.html" if place == CHECKPOINTS else f"report-{place.name}.html")
+
+
 def write_report(
     directory: Path,
     output: Path | None = None,
@@ -246,11 +254,11 @@ def write_report(
     config: Path | None = None,
     evaluation: Path = BUILD / "eval.json",
 ) -> Path:
-    """Write the page of the run in `directory`, by default as report.html in it; returns the page's path.
+    """Write the page of the run in `directory`, by default at page_path; returns the page's path.
 
     checkpoints: the folder of the checkpoints, otherwise as the configuration says or the run's own.
     """
     report = Report.open(RunFolder.open(directory, checkpoints, config), evaluation)
-    path = output or directory / "report.html"
+    path = output or page_path(directory)
     write_atomically(report.html().encode(), path)
     return path

@@ -87,7 +87,7 @@ class Trainer:
 
     def __init__(self, run: Run):
         phase, self.run = run.phase, run
-        run.model.to(device())
+        run.model.to(device(run.model))
         (epochs, rate), (last_epochs, last_rate) = phase.cosines[0], phase.cosines[-1]
         total = run.steps * epochs
         warmup = round(total * phase.warmup)
@@ -116,7 +116,7 @@ class Trainer:
         if run.compute.compile:
             run.task.trainable_module = torch.compile(run.task.trainable_module)
         if run.processes.world > 1:
-            devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+            devices = [torch.cuda.current_device()] if device().type == "cuda" else None
             # Learned scales get no gradient in full precision.
             unused = any(name.endswith(".scale") for name, _ in run.model.named_parameters())
             run.task.prepare_distributed(devices, find_unused_parameters=unused)
@@ -169,7 +169,7 @@ class Trainer:
         self.schedule.step_update(update)
         # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
-        where = device()
+        where = device(run.model)
         side = run.phase.side(epoch)
         with where, autocast(run.compute.amp):
             loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys, side=side)["loss"]
@@ -224,7 +224,7 @@ class Trainer:
             side = run.phase.side(self.progress.epoch) or run.training.size
             pictures = (resized(batch.images, side) for batch in islice(batches, STATISTICS_STEPS))
             with torch.no_grad():
-                update_bn(pictures, self.ema.module, device())
+                update_bn(pictures, self.ema.module, device(run.model))
 
     def close_epoch(self, eligible: bool) -> None:
         """Validate, keep the weights if they are the best, log, save."""

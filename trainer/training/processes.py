@@ -26,9 +26,9 @@ class Processes:
             return cls()
         if not torch.distributed.is_initialized():
             # A long timeout: the others wait while the first one fills a teacher's table or validates.
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            backend = "nccl" if device().type == "cuda" else "gloo"
             torch.distributed.init_process_group(backend, timeout=timedelta(hours=12))
-        if torch.cuda.is_available():
+        if device().type == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
 

@@ -19,7 +19,7 @@ from trainer.data.opening import Parts, open_parts
 from trainer.errors import TrainerError
 from trainer.files import commit, write_json
 from trainer.integer.network import IntegerNetwork
-from trainer.model.predict import device, limited_threads
+from trainer.model.predict import computing_on, device, limited_threads
 from trainer.model.student import Student
 from trainer.modelfile.export import Int8Head, export
 from trainer.paths import READABLE, ROOT, Files
@@ -35,7 +35,7 @@ SHARPEST = 6  # powers of two by which scores are multiplied before they become 
 def features_of(network: IntegerNetwork, pictures: Pictures, pooling: str, mirrored: bool, title: str) -> Tensor:
     """SPEC 9.5 of all pictures in order, and with `mirrored` of their mirror images: float32 [1 or 2, count, F],
     integers."""
-    where, versions = device(), [False, True] if mirrored else [False]
+    where, versions = network.vit.pos_embed.device, [False, True] if mirrored else [False]
     found: list[list[Tensor]] = [[] for _ in versions]
     bar = tqdm(total=len(pictures) * len(versions), desc=title, unit=" pictures", leave=False, disable=None)
     with bar, torch.no_grad(), where:
@@ -138,7 +138,8 @@ def train_quick(config: Config, run: Path, files: Files, beginning: Beginning = 
     settings, started = config.quick, time.monotonic()
     if settings is None:
         raise TrainerError(f"{config.source}: [quick] is missing, which speed = quick needs")
-    with locked(run), limited_threads(config.compute.threads):
+    with locked(run), limited_threads(config.compute.threads), computing_on(config.compute.device) as where:
+        print(where)
         student = backbone(config)
         parts = open_parts(config.data, READABLE)
         parts.advise()
@@ -146,7 +147,7 @@ def train_quick(config: Config, run: Path, files: Files, beginning: Beginning = 
         for change in pictures_changes(run, inventory):
             print(f"{run}: pictures have changed since the last run: {change}; starting anew", file=sys.stderr)
         begin(run, config, inventory, beginning)
-        student.to(device())
+        student.to(device(student))
         found = fit(IntegerNetwork.of(student, student.fracs), parts, settings, config.data.hflip > 0)
         student.cpu()
         size = export(student, files.model, found.head)

@@ -86,3 +86,27 @@ def test_columns_that_nobody_needs_are_left_out():
     quiet = FunctionProfile("quiet", calls=1, instructions=10)
     assert "stall" not in profile.function_table([quiet]) and "bytes" not in profile.function_table([quiet])
     assert profile.function_table([]).startswith("function")
+
+
+C_ERROR = "int main(void)\n{\n    return undeclared;\n}\n"
+S_ERROR = ".text\n.global f\nf:\n    entry a1, 32\n    ee.zero.nothing\n    retw.n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "place", "message"),
+    [
+        ("bad.c", C_ERROR, ":3:12: ", "error: use of undeclared identifier 'undeclared'"),
+        ("bad.S", S_ERROR, ":5: ", "error: unrecognized instruction mnemonic"),
+        ("bad.c", "int f(void);\nint main(void) { return f(); }\n", ": ", "error: undefined reference to `f'"),
+    ],
+)
+def test_errors_of_ones_own_sources_are_the_compilers_messages(tmp_path, name, source, place, message):
+    path = tmp_path / name
+    path.write_text(source)
+    command = [sys.executable, "-m", "host_sim.chip", "run", path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    *before, last = done.stderr.splitlines()
+    assert any(f"{path}{place}" in line and message in line for line in before)
+    assert last.startswith("error: ") and f"{path}{place}" in last and message in last
+    assert ".log" not in done.stderr and ".loc " not in done.stderr

@@ -2,6 +2,7 @@
 """System packages: finding missing ones and installing them."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -102,6 +103,10 @@ def test_only_tasks_with_pictures_need_the_dataset(monkeypatch, tmp_path):
     monkeypatch.setattr(apt, "DATASET", tmp_path / "absent")
     assert "dataset-fashion-mnist" in apt.missing_packages("eval").values()
     assert "dataset-fashion-mnist" not in apt.missing_packages("lx7").values()
+    # Elsewhere own pictures need none.
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else found(name))
+    assert "dataset-fashion-mnist" not in apt.missing_packages("train").values()
 
 
 def test_packages_for_the_page(tools):

@@ -205,6 +205,47 @@ def test_torch_for_cpus_comes_first(offers, offered, taken):
     assert offers.installed() == set(taken.split())
 
 
+SCRIPT = """\
+[project]
+name = "mine"
+version = "1"
+scripts = { trainer = "trainer.__main__:main" }
+[build-system]
+requires = ["setuptools>=77"]
+build-backend = "setuptools.build_meta"
+[tool.setuptools]
+"""
+
+
+def test_the_tree_is_installed_in_place_as_a_command(offers, tmp_path, monkeypatch):
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert own["project"]["scripts"] == {"trainer": "trainer.__main__:main"}
+    place = own["tool"]["setuptools"]
+    [packages] = offers.root.glob(".venv/lib/*/site-packages")
+    (packages / "setuptools.pth").write_text(str(Path(pytest.importorskip("setuptools").__file__).parent.parent))
+    lines = f"packages = {place['packages']}\npackage-dir = {{ '' = {place['package-dir']['']!r} }}\n"
+    groups = PYPROJECT.replace("light", "command").replace("one", "two")
+    (offers.root / "pyproject.toml").write_text(SCRIPT + lines + groups)
+    offers.lock(offers.wheel("two", "1.0"))
+    shutil.copytree(ROOT / "trainer", offers.root / "trainer", ignore=lambda folder, names: {*names} - {"__main__.py"})
+    (offers.root / "trainer" / "__init__.py").touch()
+    (offers.root / "trainer" / "cli.py").write_text("import mine\ndef main():\n    print(mine.WORDS)\n    return 3\n")
+    (offers.root / "mine.py").write_text("import sys\nWORDS = sys.argv[1:]\n")
+    environment.install(["command"])
+    command = [offers.root / ".venv" / "bin" / "trainer", "a", "b c"]
+
+    def said() -> tuple[int, str]:
+        done = subprocess.run(command, cwd=tmp_path.parent, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    line = "trainer: works in its own tree: run `pip install -e .` in a clone of it\n"
+    assert said() == (1, line)
+    (offers.root / "firmware" / "ftervit").mkdir(parents=True)
+    assert said() == (3, "['a', 'b c']\n")
+    monkeypatch.setattr(environment, "run", None)
+    environment.install(["command"])  # is up to date
+
+
 def test_no_torch_at_all(offers):
     offers.lock()
     with pytest.raises(Failure, match=r"installing torch==3.1 failed: the registry does not have it"):

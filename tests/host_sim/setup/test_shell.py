@@ -2,6 +2,8 @@
 """Failing tools and one-line errors."""
 
 import errno
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +36,7 @@ def test_missing_tool(tree, tools):
         ),
         ("fatal: unable to access: Could not resolve host: example", "network"),
         ("x.c:3:1: error: expected ';'", "x.c:3:1: error: expected ';'"),
+        ("ld: x.o: in function `main':\nx.c:3: undefined reference to `f'", "x.c:3: undefined reference to `f'"),
         ("", "sh stopped with status 3"),
     ],
 )
@@ -100,3 +103,46 @@ def test_tools_keep_the_lock_of_a_killed_holder(tree, kept):
 
 def test_released_without_a_file(tree):
     assert not shell.released(tree / "absent")
+
+
+def test_a_step_says_seconds_and_what_it_wrote(tmp_path, capsys):
+    (tmp_path / "before").write_bytes(bytes(5_000_000))
+    with shell.step("making it", tmp_path):
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "new").write_bytes(bytes(2_000_000))
+    with shell.step("making nothing", tmp_path / "nowhere"):
+        pass
+    assert capsys.readouterr().err == "making it ... 0 s, 2 MB\nmaking nothing ... 0 s\n"
+    with pytest.raises(KeyboardInterrupt), shell.step("failing", tmp_path):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "failing ... failed\n"
+
+
+STEP = """
+import sys, time
+from host_sim.setup import shell
+shell.TICK = 0.05
+with shell.step("making it", shell.Path(sys.argv[1])):
+    open(sys.argv[1] + "/new", "wb").write(bytes(3_000_000))
+    time.sleep(0.5)
+"""
+
+
+def test_a_step_on_a_terminal_shows_how_far_it_is(tmp_path):
+    master, slave = os.openpty()
+    subprocess.run([sys.executable, "-c", STEP, tmp_path], cwd=ROOT, stderr=slave, check=True)
+    os.close(slave)
+    text = os.read(master, 65536).decode()
+    os.close(master)
+    states = text.split("\r")
+    assert states[0] == "making it ... "
+    assert states.count("making it ... 0 s, 3 MB") >= 3
+    assert re.fullmatch(r"making it \.\.\. \x1b\[K[01] s, 3 MB", states[-2])
+    assert states[-1] == "\n"
+
+
+def test_processors_where_the_system_does_not_say_which(monkeypatch):
+    assert shell.processors() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert shell.processors() == 1

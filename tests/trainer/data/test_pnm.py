@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.photos import photograph, save_turned
 from trainer.data.decode import read_picture, square
-from trainer.data.pnm import photo_to_ppm
+from trainer.data.pnm import convert_photos, photo_to_ppm
 from trainer.errors import TrainerError
 
 
@@ -58,3 +58,68 @@ def test_refusals_name_the_file(tmp_path):
         photo_to_ppm(photo)
     with pytest.raises(TrainerError, match="size 4097: must be 1 to 4096"):
         photo_to_ppm(photo, None, 4097)
+
+
+def coloured(path, level):
+    """A photo of one colour at `path`; returns the path."""
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8), (level, 0, 0)).save(path)
+    return path
+
+
+def level(path):
+    """The first value of a picture."""
+    return read(path)[3][0]
+
+
+def test_a_bad_photo_is_named_and_the_rest_converted(tmp_path, capsys):
+    photos = [tmp_path / "text.png", coloured(tmp_path / "a.png", 1), tmp_path / "none.png", tmp_path]
+    photos[0].write_bytes(b"text")
+    photos.append(coloured(tmp_path / "b.png", 2))
+    out = tmp_path / "new" / "folder"
+    with pytest.raises(TrainerError, match=r"^3 of 5 photos not converted$"):
+        convert_photos(photos, out)
+    assert {path.name: level(path) for path in out.iterdir()} == {"a.ppm": 1, "b.ppm": 2}
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        str(photos[0]),
+        str(photos[2]),
+        str(tmp_path),
+    ]
+
+
+def test_out_that_is_not_there_is_a_folder(tmp_path):
+    photo = coloured(tmp_path / "x.png", 5)
+    assert convert_photos([photo], tmp_path / "images") == [tmp_path / "images" / "x.ppm"]
+    assert convert_photos([photo], tmp_path / "more" / "y.PPM") == [tmp_path / "more" / "y.PPM"]
+    assert convert_photos([photo, photo], tmp_path / "twice") == [tmp_path / "twice" / "x.ppm"]
+
+
+def test_no_photo_overwrites_another(tmp_path, capsys):
+    first, second = coloured(tmp_path / "a" / "x.png", 1), coloured(tmp_path / "b" / "X.png", 2)
+    third = coloured(tmp_path / "b" / "y.png", 3)
+    with pytest.raises(TrainerError, match="1 of 3 photos not converted"):
+        convert_photos([first, second, third], tmp_path / "out")
+    assert {path.name: level(path) for path in (tmp_path / "out").iterdir()} == {"x.ppm": 1, "y.ppm": 3}
+    assert f"{second}: would overwrite {tmp_path / 'out' / 'X.ppm'}, made from {first}; rename one\n" in (
+        capsys.readouterr().err
+    )
+    # A photo that was not converted keeps no other from its name.
+    first.write_bytes(b"text")
+    with pytest.raises(TrainerError, match="1 of 2"):
+        convert_photos([first, second], tmp_path / "out2")
+    assert [path.name for path in (tmp_path / "out2").iterdir()] == ["X.ppm"]
+
+
+def test_a_photo_is_not_replaced_by_another_and_an_older_file_is_named(tmp_path, capsys):
+    png, ppm = coloured(tmp_path / "x.png", 1), coloured(tmp_path / "x.ppm", 2)
+    with pytest.raises(TrainerError, match="2 of 2 photos not converted"):
+        convert_photos([png, ppm])
+    assert level(ppm) == 2
+    said = capsys.readouterr()
+    assert f"{png}: would overwrite {ppm}, one of the photos; pass --out" in said.err
+    assert f"{ppm}: is the photo itself" in said.err
+    photo_to_ppm(png)
+    assert capsys.readouterr().out.endswith(" bytes, in place of an older file\n")
+    with pytest.raises(TrainerError, match=r"^size 0: must be"):
+        convert_photos([png, ppm], tmp_path / "out", 0)

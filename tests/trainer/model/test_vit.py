@@ -5,7 +5,9 @@ import re
 from dataclasses import replace
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.layers import Format, RmsNorm, SwiGLUPacked, resample_abs_pos_embed
 from timm.models.vision_transformer import ResPostBlock
 
@@ -13,7 +15,7 @@ from tests.tiny import ODD, SCALED, STEM, small
 from trainer.errors import TrainerError
 from trainer.model.pixels import Pixels
 from trainer.model.student import Student
-from trainer.model.vit import ModelSettings, architecture_of, create_vit
+from trainer.model.vit import ModelSettings, architecture_of, check_settings, create_timm, create_vit
 
 
 def create(name, options=None, img_size=32):
@@ -157,6 +159,66 @@ def test_weights_from_a_file(tmp_path):
     settings = ModelSettings("vit_tiny_patch16_224", {"depth": 1}, checkpoint=str(path))
     loaded = create_vit(settings, 32, 3, 10)
     assert all(torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_local_checkpoint_is_fitted_as_pretrained_weights_are(tmp_path, ending):
+    """timm's own way for pretrained weights is the oracle: it is given the same weights."""
+    name, path = "vit_tiny_patch16_224", tmp_path / f"weights.{ending}"
+    torch.manual_seed(1)
+    state = timm.create_model(name, depth=1).state_dict()
+    save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    for size, channels, classes in ((96, 3, 5), (64, 1, 1000), (224, 3, 1000)):
+        torch.manual_seed(2)
+        loaded = create_vit(ModelSettings(name, {"depth": 1}, checkpoint=str(path)), size, channels, classes)
+        torch.manual_seed(2)
+        overlay = {"state_dict": dict(state), "num_classes": 1000}
+        sizes = {"img_size": size, "in_chans": channels, "num_classes": classes}
+        wanted = timm.create_model(name, True, pretrained_cfg_overlay=overlay, depth=1, **sizes)
+        ours, theirs = loaded.state_dict(), wanted.state_dict()
+        assert ours.keys() == theirs.keys()
+        assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    assert torch.equal(ours["head.weight"], state["head.weight"])
+
+
+def test_a_teachers_local_checkpoint_is_fitted(tmp_path):
+    path = tmp_path / "weights.pth"
+    source = timm.create_model("resnet18", num_classes=1000).state_dict()
+    torch.save({"state_dict": source}, path)
+    net = create_timm(ModelSettings("resnet18", checkpoint=str(path)), num_classes=4, in_chans=1)
+    assert net.fc.weight.shape == (4, 512)
+    assert torch.allclose(net.conv1.weight, source["conv1.weight"].sum(1, keepdim=True))
+    assert torch.equal(net.layer4[1].conv2.weight, source["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"img_size": 64}, "options.img_size = 64: leave it out, data.size gives it"),
+        ({"in_chans": 0}, "options.in_chans = 0: leave it out, data.channels gives it"),
+        ({"num_classes": 3}, "options.num_classes = 3: leave it out, [data] gives it"),
+        ({"depth": 0}, "options.depth = 0: vit_tiny_patch16_224: blocks: there are none"),
+        ({"depth": -1}, "options.depth = -1: "),
+        ({"embed_dim": 0}, "options.embed_dim = 0: "),
+        ({"num_heads": 0}, "options.num_heads = 0: "),
+        ({"patch_size": 0}, "options.patch_size = 0: "),
+        ({"mlp_ratio": -1}, "options.mlp_ratio = -1: "),
+        ({"embed_with": 3}, "options.embed_with = 3: "),
+        ({"embed_dim": "wide"}, "options.embed_dim = 'wide': "),
+        ({"qk_norm": True}, "options.qk_norm = True: vit_tiny_patch16_224: blocks.0.attn.q_norm: LayerNorm has no"),
+        ({"depth": 1, "reg_tokens": 4}, "options.reg_tokens = 4: vit_tiny_patch16_224: pool: token over 5 prefix"),
+    ],
+)
+def test_options_at_fault_are_named(options, words):
+    with pytest.raises(TrainerError, match=f"^{re.escape(words)}"):
+        check_settings(ModelSettings("vit_tiny_patch16_224", options), 32, 3)
+
+
+def test_settings_that_fit_are_not_refused():
+    check_settings(ModelSettings("vit_tiny_patch16_224", {"depth": 1}, pretrained=True), 32, 3)
+    check_settings(ModelSettings("vit_tiny_patch16_224", {}, checkpoint="none.pth"), 32, 3)
+    with pytest.raises(TrainerError, match=r"^resnet18: "):
+        check_settings(ModelSettings("resnet18"), 32, 3)
 
 
 def test_missing_and_odd_weights_are_named(tmp_path):

@@ -4,8 +4,10 @@
 import base64
 import dataclasses
 import json
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +25,11 @@ from trainer.model.student import Blueprint, Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
 from trainer.model.vit import ModelSettings
 from trainer.modelfile.export import export
+from trainer.paths import BUILD, CHECKPOINTS
 from trainer.report import figures, measure
 from trainer.report.page import Section, gallery, png, table
 from trainer.report.run import RunFolder
-from trainer.report.sections import Report, most_confused, write_report
+from trainer.report.sections import Report, most_confused, page_path, write_report
 from trainer.training.checkpoint import save_weights
 from trainer.training.restore import load_student
 
@@ -380,3 +383,11 @@ def test_command_says_what_is_wrong_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["trainer", "report", str(tmp_path)])
     assert main() == 1
     assert re.fullmatch(r"trainer: .*: no run, .*\n", capsys.readouterr().err)
+
+
+def test_a_page_lies_in_its_run_and_never_beside_committed_checkpoints(tmp_path):
+    assert page_path(tmp_path) == tmp_path / "report.html"
+    assert page_path(BUILD / "train" / "x") == BUILD / "train" / "x" / "report.html"
+    for given in (CHECKPOINTS, Path(os.path.relpath(CHECKPOINTS))):
+        assert page_path(given) == BUILD / "report.html"
+    assert page_path(CHECKPOINTS / "other") == BUILD / "report-other.html"
