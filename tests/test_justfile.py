@@ -71,6 +71,7 @@ WANTS = {
     "flash": "error: recipe `flash` got 0",
     "deploy": "error: recipe `deploy` got 0",
     "prepare": "error: recipe `prepare` got 0",
+    "own-pictures": "error: recipe `own-pictures` got 0",
 }
 
 

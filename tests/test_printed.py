@@ -120,7 +120,7 @@ def test_commands_of_help(recipes):
 
 def test_names_of_commands_in_messages_and_documents():
     sources = [*ROOT.glob("trainer/**/*.py"), *ROOT.glob("host_sim/**/*.py"), *map(ROOT.joinpath, DOCUMENTS)]
-    found = {name for path in sources for name in re.findall(r"`trainer ([a-z]\w*)", path.read_text())}
+    found = {name for path in sources for name in re.findall(r"`trainer ([a-z][\w-]*)", path.read_text())}
     assert "train" in found
     assert found <= COMMANDS.keys()
 

@@ -139,10 +139,10 @@ def train_quick(config: Config, run: Path, files: Files, beginning: Beginning = 
     if settings is None:
         raise TrainerError(f"{config.source}: [quick] is missing, which speed = quick needs")
     with locked(run), limited_threads(config.compute.threads), computing_on(config.compute.device) as where:
-        print(where)
         student = backbone(config)
         parts = open_parts(config.data, READABLE)
         parts.advise()
+        print(where)
         inventory = Inventory.of(parts.training, parts.validation or parts.training.subset(0, 0))
         for change in pictures_changes(run, inventory):
             print(f"{run}: pictures have changed since the last run: {change}; starting anew", file=sys.stderr)
