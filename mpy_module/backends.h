@@ -9,8 +9,8 @@
 
 #include "ternary.h"
 
-// Where a machine may lack the instructions of some backends.
-#if defined(__x86_64__) && defined(__GNUC__)
+// Where a machine may lack the instructions of some backends. TERNARY_ESP32 on a PC is a stand-in with the chip's scratch.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(TERNARY_ESP32)
 #define TERNARY_X86
 #define TERNARY_DETECTED // what `usable` is there for
 #endif

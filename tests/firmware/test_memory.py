@@ -153,7 +153,7 @@ for short in (False, True):
         while short:
             filler.append(bytearray(10000))
     except MemoryError:
-        del filler[-16:]
+        del filler[-30:]
     gc.collect()
     model = VisionTransformer.load("/rom/shipped")
     found.append((model.plan.patch_rows, list(model(model.preprocess(picture)))))
@@ -169,7 +169,7 @@ gc.collect()
 pieces = []
 try:
     while True:
-        pieces.append(bytearray(25000))
+        pieces.append(bytearray(80000))  # room for scratch, not for activations
 except MemoryError:
     pass
 for i in range(0, len(pieces) - 1, 2):
@@ -182,5 +182,7 @@ except MemoryError as error:
 """
     *_, line = in_place(own_board, {"shipped": shipped}, script).splitlines()
     words = r"activations: need (\d+) bytes in pieces of \[.*\], (\d+) are free, but scattered"
-    needed, free = map(int, re.fullmatch(words, line).groups())
+    found = re.fullmatch(words, line)
+    assert found, line
+    needed, free = map(int, found.groups())
     assert needed < free

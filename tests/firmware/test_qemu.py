@@ -63,8 +63,11 @@ FILES = (
     "image",
     "layers",
     "layout",
+    "learned",
+    "learner",
     "modelfile",
     "plan",
+    "ridge",
     "strictjson",
     "vit",
 )
@@ -215,7 +218,7 @@ def test_heap_beside_the_activations(run, capsys):
     with capsys.disabled():
         for name, numbers in found.items():
             print("\n{}: {} bytes of heap, besides {} of activations and {} of patches".format(name, *numbers), end="")
-    assert 0 < found["fashion_mnist"][0] <= 8192
+    assert 0 < found["fashion_mnist"][0] <= 8320
     assert found["wide"][0] - found["narrow"][0] < 1024
     assert found["wide"][1] > found["narrow"][1]
 
@@ -227,7 +230,7 @@ def test_heap_that_the_package_takes(run, capsys):
     with capsys.disabled():
         print(f"\nimport ftervit: {int(first):,} bytes of heap; {int(later):,} more with the first model", end="")
     assert 1024 < int(first) <= IMPORT_LIMIT
-    assert int(first) + int(later) <= 20 * 1024
+    assert int(first) + int(later) <= 22 * 1024
     assert [known for _, known in values(output, "file")] == ["True"] * len(FILES)
 
 

@@ -29,7 +29,10 @@ def run(**environment):
 
 def test_kernels_on_the_simulated_chip():
     """The PIE kernels on lx7 give the same results as the reference."""
-    assert run() == (0, "host: as reference\nlx7: as reference\n", "")
+    status, output, errors = run()
+    assert (status, errors) == (0, "")
+    assert {line.partition(": ")[2] for line in output.splitlines()} == {"as reference"}
+    assert output.endswith("host: as reference\nlx7: as reference\n")
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +56,17 @@ def faulty_core(tmp_path_factory):
 
 def test_fault_of_an_emulator(faulty_core):
     status, output, errors = run(LX7_LIBRARY=str(faulty_core))
-    assert (status, output) == (1, "host: as reference\nlx7: wrong: residual_add\n")
+    assert status == 1
+    assert [line for line in output.splitlines() if not line.endswith(": as reference")] == ["lx7: wrong: residual_add"]
     assert errors.endswith("RuntimeError: wrong numbers from lx7: ternary.use('reference') computes right ones\n")
 
 
 def test_on_a_board(board):
     result = board.mpremote("run", SCRIPT)
-    assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
+    assert result.returncode == 0, result.stdout
+    # The board has the processor's SIMD backends, if there are any.
+    rows = dict(line.split(": ") for line in result.stdout.splitlines())
+    assert rows == {"reference": "the only backend"} or set(rows.values()) == {"as reference"}
 
 
 def test_without_a_model(own_board):

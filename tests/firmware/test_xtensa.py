@@ -27,7 +27,7 @@ MODTERNARY = SOURCE / "modternary.c"
 ASSEMBLY = sorted(SOURCE.rglob("*.S"))
 ASSEMBLER = "xtensa-lx106-elf-as"
 # Bytes: a step beyond them is worth a look. The worker's stack is 6144 of .bss (parallel_freertos.c).
-LIMITS = {"text": 48_000, "rodata": 12_000, "data": 64, "bss": 8_192}
+LIMITS = {"text": 56_000, "rodata": 12_000, "data": 64, "bss": 8_192}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,8 @@ def sizes(path) -> Counter:
 
 @pytest.mark.parametrize("source", C_SOURCES, ids=lambda path: path.name)
 def test_c_compiles_without_warnings(source, options):
-    assert sizes(compiled(source, options(source))).total() > 0 or source.name in (
-        "parallel_none.c",
-        "parallel_pthread.c",
-    )
+    others = ("parallel_none.c", "parallel_pthread.c")  # and backends of other processors
+    assert (sizes(compiled(source, options(source))).total() == 0) == source.name.startswith((*others, "neon", "x86_"))
 
 
 def test_warnings_are_errors(options, tmp_path):

@@ -124,7 +124,9 @@ def create_vit(settings: ModelSettings, img_size: int, in_chans: int, classes: i
     model = create_timm(settings, img_size=img_size, in_chans=in_chans, num_classes=classes, **embed)
     for problem in unsupported(model):
         raise TrainerError(f"{settings.name}: {problem}")
-    take_any_size(model)
+    # timm resamples positions only of pictures that its patches cover to the last pixel.
+    if settings.stem or img_size % model.patch_embed.patch_size[0] == 0:
+        take_any_size(model)
     return model
 
 

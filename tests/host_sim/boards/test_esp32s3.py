@@ -151,7 +151,8 @@ def test_board_of_a_firmware(qemu, firmware, tmp_path):
         assert board.mpremote("exec", "import mine").stdout == "kept\n"
         assert "fashion_mnist.safetensors" in board.mpremote("fs", "ls", ":/rom/models").stdout
         result = board.mpremote("run", ROOT / "firmware" / "selfcheck.py")
-        assert (result.returncode, result.stdout) == (0, "reference: the only backend\n")
+        # The stand-in has this processor's SIMD backends, if there are any.
+        assert result.returncode == 0 and "wrong" not in result.stdout and "reference" in result.stdout
     # QEMU's temporary files are removed.
     assert set((BUILD / "board").glob("esp32s3-*")) == before
 

@@ -128,14 +128,14 @@ def test_look_inside(page):
     weights = page.evaluate("ftervit.board.call('attention', { picture: ftervit.see.picture })")
     rows = []
 
-    class Looking(ftervit.Softmax):
-        def __call__(self, scores, tokens, out=None):
-            found = super().__call__(scores, tokens, out)
-            rows.append(list(found[:tokens]))
+    class RecordingSoftmax(ftervit.Softmax):
+        def __call__(self, scores, out=None):
+            found = super().__call__(scores, out)
+            rows.append(list(found[: model.tokens]))
             return found
 
     block = model.blocks[0]
-    block.attn.softmax = Looking(block.attn.softmax.table)
+    block.attn.softmax = RecordingSoftmax(block.attn.softmax.table)
     model(model.preprocess(ftervit.read_image(str(next(IMAGES.glob("9_*"))))))
     assert weights[0] == [sum(column) for column in zip(*rows, strict=True)][1:]
 
@@ -146,7 +146,7 @@ def test_repl_round_trip_changes_what_is_seen(page):
     page.keyboard.type("6 * 7\n")
     terminal(page, r"\n42\n>>>")
     # A head of one's own: the class before the one that the model's says.
-    page.keyboard.type("head = model.head; model.head = lambda x: list(head(x))[1:] + list(head(x))[:1]\n")
+    page.keyboard.type("head = model.head; model.head = lambda x, out: list(head(x))[1:] + list(head(x))[:1]\n")
     terminal(page, r"model\.head(.|\n)*\n>>>$")
     verdict(page, "Bag")
     # History, and a paste of several lines without auto-indent.
@@ -288,10 +288,11 @@ def test_published_firmware_is_offered(chromium, site, tmp_path):
 
 
 def test_keyboard_and_names_for_screen_readers(page):
+    page.wait_for_selector("#tab-teach")
     page.locator("#tab-inside").focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#repl").is_visible()
-    assert page.evaluate("document.activeElement.id") in ("tab-repl", "")
+    assert page.locator("#teach").is_visible()
+    assert page.evaluate("document.activeElement.id") in ("tab-teach", "")
     nameless = page.evaluate("""() => [...document.querySelectorAll("button, select, input, textarea, canvas[role]")]
         .filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)""")
     assert nameless == []

@@ -51,15 +51,15 @@ def look(path):
     return json.dumps({"ranked": ranked, "logits": logits, "ms": milliseconds})
 
 
-class Looking:
+class RecordingSoftmax:
     """Does as the softmax that it stands for, and keeps the class token's row of each head."""
 
-    def __init__(self, softmax):
-        self.softmax, self.rows = softmax, []
+    def __init__(self, softmax, tokens):
+        self.softmax, self.tokens, self.rows = softmax, tokens, []
 
-    def __call__(self, scores, tokens, out=None):
-        weights = self.softmax(scores, tokens, out)
-        self.rows.append(bytes(weights[:tokens]))
+    def __call__(self, scores, out=None):
+        weights = self.softmax(scores, out)
+        self.rows.append(bytes(weights[: self.tokens]))
         return weights
 
 
@@ -71,7 +71,7 @@ def attention(path):
     softmaxes = [attn.softmax for attn in attentions]
     try:
         for attn in attentions:
-            attn.softmax = Looking(attn.softmax)
+            attn.softmax = RecordingSoftmax(attn.softmax, model.tokens)
         model(picture)
         # The class token is the first; it looks at itself, too.
         found = [[sum(column) for column in list(zip(*attn.softmax.rows))[1:]] for attn in attentions]

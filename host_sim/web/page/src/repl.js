@@ -8,7 +8,7 @@ import { element } from "./dom.js";
 const EXAMPLES = {
     "…": "",
     "Predict a sneaker": 'model.predict(read_image("images/7_sneaker.pgm"))',
-    "No GELU in block 2": "model.blocks[2].mlp.act = lambda x: x",
+    "No GELU in block 2": "model.blocks[2].mlp.act = lambda x, out: x",
     "Take block 3 away": "model.blocks.pop(3)",
     "A row of zeros through fc1": "list(model.blocks[0].mlp.fc1(bytes(model.embed_dim)))[:8]",
     "Plan of memory": "print(model.plan)",
