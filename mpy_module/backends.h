@@ -9,7 +9,8 @@
 
 #include "ternary.h"
 
-// Where a machine may lack the instructions of some backends. TERNARY_ESP32 on a PC is a stand-in with the chip's scratch.
+// Where a machine may lack the instructions of some backends. TERNARY_ESP32 on a PC is a stand-in with the
+// chip's scratch.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(TERNARY_ESP32)
 #define TERNARY_X86
 #define TERNARY_DETECTED // what `usable` is there for
@@ -20,7 +21,8 @@
 #define TERNARY_DETECTED
 #endif
 
-// Panels of a layer's weights that scratch has room for, for each part.
+// Panels of a layer's weights that `tiles` decodes at a time. One has room in a part's scratch, more are
+// allocated.
 #ifdef TERNARY_X86
 enum { TERNARY_PANELS = 4 };
 #else
@@ -69,7 +71,7 @@ typedef struct {
     const uint8_t *shift; // one for each tile
     int8_t *out;          // [rows, lanes], rows `out_stride` bytes apart
     size_t rows, depth, lanes, x_stride, out_stride;
-    int8_t *panels;      // scratch for TERNARY_PANELS panels, `panel_stride` bytes apart
+    int8_t *panels;      // memory for TERNARY_PANELS panels, `panel_stride` bytes apart
     size_t panel_stride; // >= 16 * depth, rounded up to a multiple of 16
 } ternary_tiles;
 

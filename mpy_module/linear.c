@@ -7,6 +7,10 @@
 #include "operations.h"
 #include "parallel.h"
 
+#ifdef TERNARY_X86
+#include <stdlib.h>
+#endif
+
 typedef struct {
     const ternary_backend *backend;
     size_t parts; // that tiles are shared between
@@ -14,7 +18,8 @@ typedef struct {
     size_t vectors; // packed vectors of a tile
     const int8_t *x;
     const uint8_t *weight;
-    int8_t *panel;       // decoded tiles; TERNARY_PANELS for each part
+    int8_t *panel;       // decoded tiles, one for each part
+    int8_t *panels;      // TERNARY_PANELS for each part, of a backend that computes whole layers
     size_t panel_stride; // bytes of one
     int8_t *spare;       // aligned copies of rows
     size_t depth;        // K rounded up to 16: bytes of an aligned row
@@ -70,9 +75,9 @@ static bool check_layer(const ternary_settings *settings, const ternary_arg *x, 
     }
     size_t spare = spare_bytes(l->inputs);
     l->panel_stride = panel_bytes(l->inputs);
-    l->parts = ternary_parts_in(scratch, spare, TERNARY_PANELS * l->panel_stride, settings->cores, error);
+    l->parts = ternary_parts_in(scratch, spare, l->panel_stride, settings->cores, error);
     l->panel = ternary_aligned(scratch);
-    l->spare = l->panel + l->parts * TERNARY_PANELS * l->panel_stride;
+    l->spare = l->panel + l->parts * l->panel_stride;
     return l->parts != 0;
 }
 
@@ -194,7 +199,7 @@ typedef struct {
 static void linear_part(void *context, size_t part) {
     const tiles *t = context;
     layer l = *t->layer;
-    l.panel += part * TERNARY_PANELS * l.panel_stride;
+    l.panel += part * l.panel_stride;
     for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
         linear_tile(&l, t->columns, tile, (share){.first = part, .parts = l.parts});
     }
@@ -238,17 +243,48 @@ static void layer_part(void *context, size_t part) {
         .lanes = end - first,
         .x_stride = l->inputs,
         .out_stride = c->stride,
-        .panels = l->panel + part * TERNARY_PANELS * l->panel_stride,
+        .panels = l->panels + part * TERNARY_PANELS * l->panel_stride,
         .panel_stride = l->panel_stride,
     };
     l->backend->tiles(&work);
 }
 
+#ifdef TERNARY_X86
+enum { CACHE_LINE = 64 };
+
+// The panels of all parts from the system's heap: scratch has room for one a part, as on a chip, so that
+// plans have the same bytes everywhere. Returns what to free, or NULL if there is no memory.
+static void *take_panels(layer *l) {
+    void *memory = malloc(l->parts * TERNARY_PANELS * l->panel_stride + CACHE_LINE);
+    l->panels = (int8_t *)(((uintptr_t)memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+    return memory;
+}
+#endif
+
+// Lets a backend that can compute the whole layer do so; false if none can.
+static bool whole_layer(const layer *l, const columns *c) {
+    if (!l->backend->tiles) {
+        return false;
+    }
+    layer whole = *l;
+    tiles all = {.layer = &whole, .columns = c};
+#ifdef TERNARY_X86
+    void *memory = take_panels(&whole);
+    if (!memory) {
+        return false;
+    }
+    ternary_parallel(layer_part, &all, whole.parts);
+    free(memory);
+#else
+    whole.panels = l->panel;
+    ternary_parallel(layer_part, &all, whole.parts);
+#endif
+    return true;
+}
+
 // All rows and outputs. Unaligned rows are copied, a block at a time.
 static void linear_rows(const layer *l, const columns *c) {
-    if (l->backend->tiles) {
-        tiles all = {.layer = l, .columns = c};
-        ternary_parallel(layer_part, &all, l->parts);
+    if (whole_layer(l, c)) {
         return;
     }
     if (rows_fit(l)) {
@@ -356,6 +392,5 @@ int32_t ternary_linear_scratch(const ternary_settings *settings, const ternary_a
         return error->code;
     }
     size_t inputs = (size_t)a->in_features.value;
-    size_t part = TERNARY_PANELS * panel_bytes(inputs);
-    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * part);
+    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * panel_bytes(inputs));
 }

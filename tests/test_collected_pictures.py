@@ -113,10 +113,10 @@ def test_the_terminal_counts(collected):
 
 def test_they_are_trained_as_they_are_and_the_board_names_them(collected, camera, tmp_path):
     _, folder = collected
-    config = ROOT / "trainer" / "configs" / "my_pictures.toml"
+    config = ROOT / "trainer" / "configs" / "from_nothing.toml"
     said = trainer("train", "--config", config, "--run", tmp_path / "run", f"data.path={folder}", *CHANGES)
     assert "skipped" not in said
-    model = tmp_path / "run" / "my_pictures.safetensors"
+    model = tmp_path / "run" / "from_nothing.safetensors"
     host = ftervit.VisionTransformer.load(str(model))
     assert sorted(host.labels) == sorted(LABELS)
     shutil.copy(model, camera.flash / "models")

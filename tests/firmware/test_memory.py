@@ -153,7 +153,7 @@ for short in (False, True):
         while short:
             filler.append(bytearray(10000))
     except MemoryError:
-        del filler[-30:]
+        del filler[-16:]
     gc.collect()
     model = VisionTransformer.load("/rom/shipped")
     found.append((model.plan.patch_rows, list(model(model.preprocess(picture)))))
@@ -169,7 +169,7 @@ gc.collect()
 pieces = []
 try:
     while True:
-        pieces.append(bytearray(80000))  # room for scratch, not for activations
+        pieces.append(bytearray(25000))
 except MemoryError:
     pass
 for i in range(0, len(pieces) - 1, 2):

@@ -210,7 +210,7 @@ def test_a_buffer_that_was_read_only_before(runner):
 
 
 def test_an_unknown_target_is_refused():
-    with pytest.raises(ValueError, match="use: name is not one of reference, host, lx7"):
+    with pytest.raises(ValueError, match=r"use: name is not one of (\w+, )*reference, host, lx7"):
         ternary.use("moon")
 
 

@@ -110,8 +110,10 @@ def test_calls_find_a_missing_check_of_a_size(tmp_path):
     text = (source / "elementwise.c").read_text()
     assert checked in text
     (source / "elementwise.c").write_text(text.replace(checked, "!error"))
-    sources = tuple(sorted(path for path in source.glob("*.c") if path.name != build.BINDING))
-    planted = build.Library("libplanted", "kernels with a fault", sources, tuple(source.glob("*.h")), build.PTHREAD)
+    sources = tuple(sorted(path for path in source.glob("*.c") if path.name not in build.BINDINGS))
+    # Without the SIMD backends, whose masked stores AddressSanitizer does not see.
+    flags = (*build.PTHREAD, "-DTERNARY_ESP32")
+    planted = build.Library("libplanted", "kernels with a fault", sources, tuple(source.glob("*.h")), flags)
     environment = sanitized_environment() | {"TERNARY_LIBRARY": str(build.library(planted, sanitize=True))}
     campaign = fuzz.Campaign(tmp_path / "fuzz.json", tmp_path / "cases")
     runner = fuzz.Runner(campaign, 1, environment, None)
