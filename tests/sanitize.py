@@ -26,6 +26,8 @@ START = """
 import sys
 sys.path.insert(0, "host_sim")
 import ternary
+# The sanitizers do not see every store of a SIMD backend.
+ternary.use("reference")
 ffi, library = ternary.ffi, ternary.library
 """
 BEYOND_THE_END = """
