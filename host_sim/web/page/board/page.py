@@ -115,11 +115,6 @@ def zeros():
     return json.dumps(found)
 
 
-def can_teach():
-    """Whether this package can learn."""
-    return json.dumps(hasattr(ftervit, "Learner"))
-
-
 def learner():
     """The Learner of the current model, `learner` at the REPL."""
     model = current()

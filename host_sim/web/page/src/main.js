@@ -101,7 +101,6 @@ async function main() {
     await repl.start();
     await load(contents.models[0]);
     await see.samples(contents.images);
-    await teach.offer();
     show("state", `ready in ${(performance.now() / 1000).toFixed(1)} s`);
     document.body.dataset.ready = "yes";
 }

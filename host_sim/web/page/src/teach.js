@@ -12,7 +12,6 @@ export class Teach {
     #recorded = []; // {label, picture}, in the order of teaching: taught again after a restart
     #file = null; // bytes of the taught file that was loaded before them
     #holding = null; // the class whose button is held
-    #there = false;
     #shown = false;
     #queue = Promise.resolve();
 
@@ -42,12 +41,6 @@ export class Teach {
         });
         see.addEventListener("picture", () => this.#guess());
         board.addEventListener("restarted", () => this.#do(() => this.#again()));
-    }
-
-    // Shows the panel's tab if the board can learn.
-    async offer() {
-        this.#there = await this.#ask("can_teach");
-        element("tab-teach").hidden = !this.#there;
     }
 
     // Another model: what was taught belongs to the one before.
@@ -114,13 +107,12 @@ export class Teach {
     }
 
     async #again() {
-        if (!this.#there) return;
         if (this.#file) await this.#restore();
         for (const { label, picture } of this.#recorded) await this.#ask("teach", [label], picture);
     }
 
     #guess() {
-        if (this.#shown && this.#there) this.#do(() => this.#guessNow());
+        if (this.#shown) this.#do(() => this.#guessNow());
     }
 
     async #guessNow() {
