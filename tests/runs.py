@@ -6,17 +6,21 @@ python -m tests.runs killed DIRECTORY SEED [SECTION.KEY=VALUE ...]  killed again
 """
 
 import copy
+import io
 import os
 import random
 import signal
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.tiny import images
+from trainer import cli
 from trainer.config import Config, override
 from trainer.data import MemoryPictures
 from trainer.model.pixels import Pixels
@@ -88,6 +92,16 @@ def tiny_student(directory: Path, *changes: str) -> Student:
 def weights(student: torch.nn.Module) -> torch.Tensor:
     """All parameters in one row."""
     return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
+
+
+def trainer(*arguments: object, status: int = 0) -> str:
+    """Run a command of the trainer in this process, where torch is imported already; returns what it printed on stdout
+    and stderr together."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
+        assert cli.main() == status, said.getvalue()
+    return said.getvalue()
 
 
 def train_here(directory: Path, changes: list[str]) -> None:

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The configurations of the two colour models, small and on made-up pictures, to the shipped file and its figures."""
 
-import io
 import json
 import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.runs import trainer
 from tests.trainer.data.test_loaded import SYNSETS, write_set, zipped
-from trainer import cli
 from trainer.config import load_config
 from trainer.training.restore import load_student
 
@@ -40,15 +37,6 @@ TINY = (
     "output.model=",
     "output.checkpoints=",
 )
-
-
-def trainer(*arguments, status=0):
-    """Run a command in this process, where torch is imported already; returns what it printed."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
-        patch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        assert cli.main() == status, said.getvalue()
-    return said.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Own photos on a backbone's features: from folders as people have them to a model file that says "unknown"."""
 
-import io
 import json
 import shutil
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from host_sim.setup.package import import_ftervit
 from tests import oracle
 from tests.conftest import ROOT
 from tests.photos import CLASSES, write_photos
+from tests.runs import trainer
 from tests.tiny import calibrated, small
-from trainer import cli
 from trainer.data import DataSettings, open_data
 from trainer.data.opening import has_test, open_folder
 from trainer.errors import TrainerError
@@ -58,15 +56,6 @@ CHANGES = (
     "recovery.calibration=32",
     "compute.threads=1",
 )
-
-
-def trainer(*arguments, status=0):
-    """Run a command in this process; returns what it printed, stdout and stderr together."""
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
-        patch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        assert cli.main() == status, said.getvalue()
-    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
