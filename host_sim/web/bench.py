@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from host_sim.setup.artefact import write_whole
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, lock, one_line_errors, step
 from host_sim.web.browser import browser, open_page
 from host_sim.web.server import serving
@@ -133,5 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT / folder) for folder in ("firmware", "host_sim")]
+    use_firmware()
     sys.exit(main())

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from host_sim.setup.package import use_firmware
 from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
 
 NETWORKS = ("deit3_small_patch16_224", "deit_tiny_patch16_224")
@@ -122,7 +123,7 @@ def _compute(_: int) -> tuple[int, tuple[float, int]]:
 
 def serve(path: str, backend: str, threads: int, batch: int) -> None:
     """The same as peers.py, for this engine: one picture on all threads, or a picture for each at a time."""
-    sys.path[:0] = [str(ROOT / "host_sim"), str(ROOT / "firmware")]
+    use_firmware()
     import multiprocessing
 
     import ternary
