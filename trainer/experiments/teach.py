@@ -7,7 +7,6 @@ whose pointers are twice as wide as a chip's; the package's own code counts.
 """
 
 import functools
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from PIL import Image
 from host_sim.setup.package import import_ftervit
 from trainer.data.decode import SUFFIXES, UnreadableError, decode, square
 from trainer.errors import TrainerError
-from trainer.paths import BUILD, ROOT
+from trainer.files import commit
+from trainer.paths import BUILD
 
 CAMERA, CIFAR = "esp32-camera", "cifar-10"
 SPLITS, SPLITS_LEFT_OUT = 20, 30  # of the camera's pictures
@@ -292,14 +292,6 @@ def memory(path: Path, backbone: Backbone) -> dict[str, int]:
         "file_bytes": few.stat().st_size,
         "file_with_200_pictures_bytes": whole.stat().st_size,
     }
-
-
-def commit() -> str:
-    """The commit of this repository, "" where there is none; with "+" if files have changed since."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    return found.stdout.strip()
 
 
 def bench(path: Path, data: Path, pooling: str, test_images: int, table: bool, say: Progress) -> dict[str, Any]:
