@@ -1,34 +1,55 @@
 # SPDX-License-Identifier: MIT
 """Files that a crash or power cut never leaves half written."""
 
+import fcntl
 import json
 import os
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trainer.errors import TrainerError
 from trainer.paths import ROOT
 
 
+@contextmanager
+def opened_alone(path: Path) -> Iterator[BinaryIO]:
+    """An empty file to write, open once no other process has it open in this way; OSError if it cannot be."""
+    while True:
+        with open(path, "ab") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            # The process that had it may have renamed or removed what was opened here.
+            still_there = False
+            with suppress(FileNotFoundError):
+                still_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if still_there:
+                file.truncate(0)
+                yield file
+                return
+
+
 def write_atomically(content: bytes | memoryview, path: Path) -> None:
-    """Write a file so that `path` always holds either the old or the new content, whole.
+    """Write a file so that `path` always holds either the old or the new content, whole; processes take turns.
 
     TrainerError names a file that cannot be written, for example on a full disk; the partial file is removed.
     """
     half_written = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(half_written, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(half_written, path)
+        with opened_alone(half_written) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(half_written, path)
+            except OSError:
+                # Frees disk space, while no other process can have begun to write it.
+                with suppress(OSError):
+                    half_written.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        # Frees disk space; the file or its folder may be missing.
-        with suppress(OSError):
-            half_written.unlink(missing_ok=True)
         raise TrainerError(f"{path}: cannot be written ({error.strerror})") from None
 
 
