@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Classifies the pictures in images/ with the newest model in models/: mpremote connect PORT run firmware/classify.py
+# Classifies the pictures in images/ with a model in models/: mpremote connect PORT run firmware/classify.py
+# Of several models it takes the newest that is for pictures of their size, or else the newest.
 # Other ones: change MODEL, a model file, or PICTURES, a PGM or PPM file or a list of them; or, without editing,
 #     mpremote connect PORT exec "MODEL = 'models/pets.safetensors'; PICTURES = ['cat.ppm']" run firmware/classify.py
 # Both are looked for in the current directory or else in /rom, where `just deploy` writes. A name like "cat_3.ppm",
@@ -15,6 +16,7 @@ import os
 import time
 
 from ftervit import VisionTransformer, read_image
+from ftervit.modelfile import ModelFile
 
 MODEL = globals().get("MODEL")
 PICTURES = globals().get("PICTURES")
@@ -129,15 +131,35 @@ def missing(what, folder):
     print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
 
 
-def chosen_model():
-    """MODEL or the newest model; None after printing that there is none."""
+def of_its_size(models, picture):
+    """The models that are for pictures of the size of this one, or all if none is."""
+    try:
+        image = read_image(picture)
+    except (ValueError, MemoryError, OSError):
+        return models  # classify() says what is wrong with it
+    wanted = image.width, image.height, image.channels
+    found = []
+    for path in models:
+        try:
+            sizes = ModelFile(path).architecture
+            if (sizes["img_size"], sizes["img_size"], sizes["in_chans"]) == wanted:
+                found.append(path)
+        except (ValueError, MemoryError, OSError):
+            pass
+        gc.collect()
+    return found or models
+
+
+def chosen_model(pictures):
+    """MODEL, or the newest model for pictures of this size; None after printing that there is none."""
     if MODEL:
         return MODEL
     models, _ = found("models")
     if not models:
         return missing("model (.safetensors)", "models")
     if len(models) > 1:
-        print("the newest of %d models in models/; MODEL chooses another" % len(models))
+        print("%d models in models/: the newest for such pictures is taken, MODEL chooses another" % len(models))
+        models = of_its_size(models, pictures[0])
     return newest(models)
 
 
@@ -170,9 +192,9 @@ def load(path):
 
 def main():
     """Load the model, classify all pictures and count correct results."""
-    path = chosen_model()
-    pictures = path and chosen_pictures()
-    model = pictures and load(path)
+    pictures = chosen_pictures()
+    path = pictures and chosen_model(pictures)
+    model = path and load(path)
     if not model:
         return
     right = known = 0

@@ -3,7 +3,8 @@
 # Keys: 1 to 9 teach the picture that is seen as that class, u takes the last one back, f and a digit forget a class,
 # s saves, q or Ctrl-C ends. What was saved is there at the next start.
 # Pictures come from the camera, or without one from the folder PICTURES: n and p turn pages.
-# Change first: NAMES, of the classes of keys 1 to 9; MODEL, a model file (None: the first in models/, here or in /rom);
+# Change first: NAMES, of the classes of keys 1 to 9; MODEL, a model file (None: eyes.safetensors in models/,
+# here or in /rom, or else the first there);
 # BOARD, PINS, SIZE, FORMAT, ORDER: of the camera, as in classify_camera.py.
 
 import os
@@ -204,9 +205,15 @@ class Session:
             self.say("%s: %d pictures" % (label, self.learner.counts[label]))
 
 
+def backbone():
+    """The model that was trained on most kinds of things, or else the first one; None if there is none."""
+    models = found("models", (".safetensors",)) or [None]
+    return ([path for path in models if path and path.endswith("/eyes.safetensors")] or models)[0]
+
+
 def main():
     """Look and learn until q or Ctrl-C."""
-    path = MODEL or (found("models", (".safetensors",)) or [None])[0]
+    path = MODEL or backbone()
     if path is None:
         print("teach.py: no model (.safetensors) in models/ or /rom/models/")
         return

@@ -105,7 +105,18 @@ def test_the_newest_model_is_taken(own_board):
     for name, age in (("a", 30), ("fashion_mnist", 10), ("z", 20)):
         os.utime(models / f"{name}.safetensors", (time.time() - age,) * 2)
     lines = classified(own_board)
-    assert lines[0] == "the newest of 3 models in models/; MODEL chooses another"
+    assert lines[0].endswith(" models in models/: the newest for such pictures is taken, MODEL chooses another")
+    assert lines[1].startswith("models/fashion_mnist.safetensors: ")
+
+
+def test_a_model_for_pictures_of_another_size_is_not_taken(own_board):
+    """Newer ones for colour pictures, and one that is none, beside the one that is for the pictures in images/."""
+    models = own_board.flash / "models"
+    (models / "broken.safetensors").write_bytes(b"nothing")
+    for name, age in (("fashion_mnist", 30), ("eyes", 10), ("broken", 20)):
+        os.utime(models / f"{name}.safetensors", (time.time() - age,) * 2)
+    lines = classified(own_board)
+    assert lines[0].endswith(" models in models/: the newest for such pictures is taken, MODEL chooses another")
     assert lines[1].startswith("models/fashion_mnist.safetensors: ")
 
 
