@@ -250,6 +250,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
             teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
         )
     result = replace(result, part="test" if has_test(config.data) else "validation")
+    if arguments.on != "torch":
+        result = replace(result, activation_bytes=evaluate.activation_bytes(model, config.output.cores))
     if with_torch and files.control_record.exists():
         result = replace(result, control_top1=evaluate.recorded_control(files.control_record))
     if (named and arguments.on == "both") if arguments.modelled is None else arguments.modelled:

@@ -105,8 +105,9 @@ class Evaluation:
     exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
     part: "test", or "validation" where the data has no test part;
     largest_logit_difference: in units of the file's last bit; modelled_ms: of a picture on an ESP32-S3 with
-    modelled_cores cores, simulated; model_sha256: of the file; commit: of the repository, with "-changed" if files
-    differ from it; confusion: [class][taken for], of the exported file or, without it, of the student.
+    modelled_cores cores, simulated; activation_bytes: of memory beside the weights, for the cores of the
+    configuration; model_sha256: of the file; commit: of the repository, with "-changed" if files differ from it;
+    confusion: [class][taken for], of the exported file or, without it, of the student.
     """
 
     images: int
@@ -125,6 +126,7 @@ class Evaluation:
     model_bytes: int | None = None
     modelled_ms: float | None = None
     modelled_cores: int | None = None
+    activation_bytes: int | None = None
     model_sha256: str | None = None
     commit: str | None = None
     confusion: list[list[int]] = field(default_factory=list)
@@ -147,6 +149,8 @@ class Evaluation:
         if self.modelled_ms is not None:
             cores = "one core" if self.modelled_cores == 1 else "two cores"
             rows.append(f"  {self.modelled_ms:.1f} ms for a picture on an ESP32-S3, modelled, on {cores}")
+        if self.activation_bytes is not None:
+            rows.append(f"  {self.activation_bytes} bytes of memory for activations and scratch")
         if self.equal_logits is not None:
             rows.append(
                 f"  logits equal bit for bit on {self.equal_logits}, largest difference {self.largest_logit_difference}"
@@ -193,6 +197,19 @@ def modelled_ms(path: Path, cores: int) -> float:
     finally:
         ternary.use("host")
     return round(1000 * Row(path.stem, cores, {"modelled": run}).seconds(), 2)
+
+
+def activation_bytes(path: Path, cores: int) -> int:
+    """Bytes of activations and scratch of a model on so many cores."""
+    import_ftervit()
+    import ternary
+
+    before = ternary.cores()
+    ternary.cores(cores)
+    try:
+        return int(open_model(path).activation_bytes)
+    finally:
+        ternary.cores(before)
 
 
 def all_logits(model: nn.Module, pictures: Pictures, label: str) -> np.ndarray:

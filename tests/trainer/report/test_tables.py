@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: MIT
 """The generated tables of README and docs/numbers.md."""
 
+import hashlib
 import json
 
 import pytest
 
 from host_sim.tables import NUMBERS, README
 from trainer.errors import TrainerError
+from trainer.files import write_json
 from trainer.paths import Files
+from trainer.report import tables
 from trainer.report.tables import (
     ablation_table,
     accuracy_table,
     bench_table,
     equality_line,
+    evaluations,
     read,
     results_table,
     sizes_table,
@@ -28,6 +32,7 @@ EVALUATION = {
     "largest_logit_difference": 0,
     "images_per_s": 250.4,
     "model_bytes": 180352,
+    "activation_bytes": 70000,
 }
 DEMO = {"right": 9, "of": 10, "board": "unix"}
 RECORD = {
@@ -82,10 +87,56 @@ BENCH = [
 ]
 
 
+EYES = {**EVALUATION, "control_top1": None, "exported_top1": 41.5, "modelled_ms": 48.25, "modelled_cores": 2}
+
+
 def test_first_page():
-    text = results_table(EVALUATION, CONTROL, {"deit3_small_patch16_224": 4669488}, BENCH)
-    assert "| 89.25 % of 10,000 test pictures (FP32 twin 89.60 %) | 180,352 bytes | 10.0 ms, 1 core |" in text
-    assert "| 4,669,488 bytes (the paper's file: 5.81 MB) | 1.11 s, 2 cores |" in text
+    found = {"fashion_mnist": {**EVALUATION, "control_top1": 89.6}, "eyes": EYES}
+    text = results_table(found, {"deit3_small_patch16_224": 4669488}, BENCH)
+    assert (
+        "| 89.25 % of 10,000 test pictures (FP32 twin 89.60 %) | 180,352 bytes | 70,000 bytes "
+        "| 10.0 ms, 1 core, modelled |"
+    ) in text
+    assert "| 41.50 % of 10,000 test pictures | 180,352 bytes | 70,000 bytes | 48.2 ms, 2 cores, modelled |" in text
+    assert "| 4,669,488 bytes (the paper's file: 5.81 MB) |  | 1.11 s, 2 cores, modelled |" in text
+    assert "| bitnet-edge, ternary CNN | CIFAR-10 | 69.02 % |" in text
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Two model files, their evaluations beside checkpoints, and one of the default model under build/."""
+    monkeypatch.setattr(tables, "MODEL", tmp_path / "fashion_mnist.safetensors")
+    monkeypatch.setattr(tables, "SEES", {"fashion_mnist": "", "eyes": ""})
+    (tmp_path / "eyes.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    write_json(EVALUATION, tmp_path / "build" / "eval.json")
+    whole = {**EYES, "part": "test", "model_sha256": digest}
+    write_json(whole, tmp_path / "checkpoints" / "eyes" / "eval.json")
+    return tmp_path, whole
+
+
+def test_evaluations_lie_beside_the_checkpoints(shipped):
+    """A newer one under build/ takes the place of what is kept, unless it is of fewer pictures or another file."""
+    folder, whole = shipped
+    kept, newer = folder / "checkpoints" / "eyes" / "eval.json", folder / "build" / "eval-eyes.json"
+
+    def found() -> dict:
+        return evaluations(folder / "build", folder / "checkpoints")["eyes"]
+
+    assert found() == whole
+    for changed in ({"images": 100}, {"part": "validation"}, {"model_sha256": "0"}, {"modelled_ms": None}):
+        write_json({**whole, "exported_top1": 1.0, **changed}, newer)
+        assert found() == whole
+    write_json({**whole, "exported_top1": 42.0}, newer)
+    assert found()["exported_top1"] == 42.0
+    assert json.loads(kept.read_text())["exported_top1"] == 42.0
+
+
+def test_an_evaluation_of_another_file_is_refused(shipped):
+    folder, _ = shipped
+    (folder / "eyes.safetensors").write_bytes(b"others")
+    with pytest.raises(TrainerError, match=r"eval\.json: is of another file than eyes\.safetensors; run `just eval`"):
+        evaluations(folder / "build", folder / "checkpoints")
 
 
 def test_documents_and_record_speak_of_the_shipped_file():
