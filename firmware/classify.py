@@ -131,21 +131,27 @@ def missing(what, folder):
     print("classify.py: no %s in %s/ or /rom/%s/: %s" % (what, folder, folder, ways))
 
 
-def of_its_size(models, picture):
-    """The models that are for pictures of the size of this one, or all if none is."""
-    try:
-        image = read_image(picture)
-    except (ValueError, MemoryError, OSError):
-        return models  # classify() says what is wrong with it
-    wanted = image.width, image.height, image.channels
+def first_size(pictures):
+    """(width, height, channels) of the first picture that can be read, or None."""
+    for path in pictures:
+        try:
+            image = read_image(path)
+        except (ValueError, MemoryError, OSError):
+            continue  # classify() says what is wrong with it
+        return image.width, image.height, image.channels
+    return None
+
+
+def of_size(models, wanted):
+    """The models that are for pictures of this size, or all if none is."""
     found = []
     for path in models:
         try:
             sizes = ModelFile(path).architecture
-            if (sizes["img_size"], sizes["img_size"], sizes["in_chans"]) == wanted:
-                found.append(path)
         except (ValueError, MemoryError, OSError):
-            pass
+            continue
+        if (sizes["img_size"], sizes["img_size"], sizes["in_chans"]) == wanted:
+            found.append(path)
         gc.collect()
     return found or models
 
@@ -159,7 +165,7 @@ def chosen_model(pictures):
         return missing("model (.safetensors)", "models")
     if len(models) > 1:
         print("%d models in models/: the newest for such pictures is taken, MODEL chooses another" % len(models))
-        models = of_its_size(models, pictures[0])
+        models = of_size(models, first_size(pictures))
     return newest(models)
 
 
