@@ -247,7 +247,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
             pictures,
             model=None if arguments.on == "torch" else model,
             student=load_student(files.student) if with_torch else None,
-            teacher=load_teacher(files.teacher).freeze() if with_torch and config.teacher else None,
+            teacher=load_teacher(files.teacher).freeze() if with_torch and files.teacher.exists() else None,
         )
     result = replace(result, part="test" if has_test(config.data) else "validation")
     if arguments.on != "torch":
