@@ -238,6 +238,7 @@ YOUNGER: dict[str, Any] = {
     "data.memory": False,
     "data.views": 0,
     "data.saturation": 0.0,
+    "data.balance": "off",
     "teacher.training.sizes": [],
     "student.sizes": [],
     "student.weights": "",
@@ -286,6 +287,10 @@ class Config:
         values = dataclasses.asdict(self)
         del values["source"]
         return values
+
+    def balanced(self, balanced: bool) -> "Config":
+        """The same with data.balance as it works out for the pictures."""
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, balance="on" if balanced else "off"))
 
     def shaping(self) -> dict[str, Any]:
         """The settings that determine the weights: a resumed run must have the same."""

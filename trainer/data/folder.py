@@ -31,20 +31,22 @@ NAMED = 3  # files that the warning about skipped ones names
 
 @dataclass(frozen=True)
 class Task:
-    """The work of a process that reads pictures: make(picture, index) gives uint8 [size, size, channels].
+    """The work of a process that reads pictures: make(picture, place) gives uint8 [size, size, channels].
 
-    digests: of the files' contents; empty if they were not checked.
+    digests: of the files' contents; empty if they were not checked; indices: of the file at each place.
     """
 
     root: Path
     files: Sequence[str]
     digests: Sequence[str]
     make: Callable[[Image.Image, int], np.ndarray]
+    indices: Sequence[int]
 
-    def __getitem__(self, index: int) -> np.ndarray | TrainerError:
+    def __getitem__(self, place: int) -> np.ndarray | TrainerError:
+        index = self.indices[place]
         try:
             digest = self.digests[index] if self.digests else ""
-            return self.make(read_picture(self.root / self.files[index], digest), index)
+            return self.make(read_picture(self.root / self.files[index], digest), place)
         except TrainerError as error:
             return error  # raised in load(), so that its text holds no worker's traceback
 
@@ -64,20 +66,20 @@ class SquareTask:
 
     settings: DataSettings
 
-    def __call__(self, image: Image.Image, index: int) -> np.ndarray:
+    def __call__(self, image: Image.Image, place: int) -> np.ndarray:
         return square(image, self.settings.size, self.settings.channels)
 
 
 @dataclass(frozen=True)
 class AugmentTask:
-    """Makes a training picture of one epoch."""
+    """Makes the training picture at a place of one epoch."""
 
     augmentation: Augmentation
     seed: int
     epoch: int
 
-    def __call__(self, image: Image.Image, index: int) -> np.ndarray:
-        return self.augmentation(image, self.seed, self.epoch, index)
+    def __call__(self, image: Image.Image, place: int) -> np.ndarray:
+        return self.augmentation(image, self.seed, self.epoch, place)
 
 
 @dataclass
@@ -127,6 +129,11 @@ class FolderPictures(Pictures):
         """1 (grey) or 3."""
         return self.settings.channels
 
+    @property
+    def balanced(self) -> bool:
+        """See Pictures."""
+        return self.settings.balances(torch.bincount(self.targets, minlength=len(self.labels)).tolist())
+
     def check(self, cache: Path | None = None) -> "FolderPictures":
         """The set without unreadable files, which one line on stderr lists.
 
@@ -149,10 +156,15 @@ class FolderPictures(Pictures):
             raise TrainerError(f"{self.root / Path(self.files[first]).parts[0]}: no readable pictures")
         return checked
 
-    def load(self, make: Callable[[Image.Image, int], np.ndarray], batches: list[list[int]]) -> Iterator[Tensor]:
-        """uint8 [batch, size, size, channels] of each list of indices; TrainerError names an unreadable file."""
+    def load(
+        self, make: Callable[[Image.Image, int], np.ndarray], batches: list[list[int]], indices: Sequence[int]
+    ) -> Iterator[Tensor]:
+        """uint8 [batch, size, size, channels] of each list of places; TrainerError names an unreadable file.
+
+        indices: of the file at each place.
+        """
         loader = DataLoader(
-            Task(self.root, self.files, self.digests, make),
+            Task(self.root, self.files, self.digests, make, indices),
             batch_sampler=batches,
             num_workers=min(self.settings.workers, len(batches)),
             collate_fn=stacked,
@@ -168,11 +180,14 @@ class FolderPictures(Pictures):
         self, batch: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         """See Pictures."""
-        order = torch.randperm(len(self), generator=epoch_generator(seed, epoch))
+        generator = epoch_generator(seed, epoch)
+        order, places = torch.randperm(len(self), generator=generator), self.places(generator)
         steps = list(self.chosen(order, batch, start, rank, world))
+        # By place: a picture that comes twice is augmented in two ways.
         make = AugmentTask(Augmentation(self.settings), seed, epoch)
-        for indices, images in zip(steps, self.load(make, [step.tolist() for step in steps]), strict=True):
-            yield Batch(images, self.targets[indices])
+        loaded = self.load(make, [step.tolist() for step in steps], places.tolist())
+        for chosen, images in zip(steps, loaded, strict=True):
+            yield Batch(images, self.targets[places[chosen]])
 
     def ordered(self, batch: int) -> Iterator[Batch]:
         """See Pictures. Squares are kept in memory if all of them take at most 512 MB."""
@@ -182,7 +197,8 @@ class FolderPictures(Pictures):
             assert self.squares.images is not None, "counted squares are kept"
             yield Batch(self.squares.images[start:stop], self.targets[start:stop])
         missing = [list(range(start, stop)) for start, stop in steps[kept:]]
-        for (start, stop), images in zip(steps[kept:], self.load(SquareTask(self.settings), missing), strict=True):
+        loaded = self.load(SquareTask(self.settings), missing, range(len(self)))
+        for (start, stop), images in zip(steps[kept:], loaded, strict=True):
             self.keep(start, images)
             yield Batch(images, self.targets[start:stop])
 

@@ -153,6 +153,11 @@ class LoadedPictures(Pictures):
         return self.settings.channels
 
     @property
+    def balanced(self) -> bool:
+        """See Pictures."""
+        return self.settings.balances(torch.bincount(self.targets, minlength=len(self.labels)).tolist())
+
+    @property
     def variants(self) -> int | None:  # type: ignore[override]
         """The settings' views."""
         return self.settings.views or None
@@ -162,13 +167,15 @@ class LoadedPictures(Pictures):
     ) -> Iterator[Batch]:
         """See Pictures."""
         generator, count = epoch_generator(seed, epoch), len(self.index)
-        order, targets = torch.randperm(count, generator=generator), self.targets
+        order, places = torch.randperm(count, generator=generator), self.places(generator)
+        targets = self.targets[places]
         if self.variants is None:
             jitter = Jitter.draw(self.settings, count, generator)
             for chosen in self.chosen(order, batch, start, rank, world):
-                yield Batch(jittered(self.images[self.index[chosen]], jitter.of(chosen)), targets[chosen])
+                images = self.images[self.index[places[chosen]]]
+                yield Batch(jittered(images, jitter.of(chosen)), targets[chosen])
             return
-        keys = torch.arange(count) * self.variants + torch.randint(self.variants, (count,), generator=generator)
+        keys = places * self.variants + torch.randint(self.variants, (count,), generator=generator)
         for chosen in self.chosen(order, batch, start, rank, world):
             yield Batch(self.augmented(keys[chosen]), targets[chosen], keys[chosen])
 
