@@ -298,6 +298,7 @@ class Config:
         del values["output"]
         for name in ("threads", "checkpoint_minutes", "table", "device"):
             del values["compute"][name]
+        del values["data"]["cache_gb"]
         # Where they do nothing, younger settings leave runs that older versions began as they are.
         for path, nothing in YOUNGER.items():
             *sections, name = path.split(".")

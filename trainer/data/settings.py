@@ -11,6 +11,7 @@ BALANCES = ("auto", "on", "off")
 UNEVEN = 3  # times as many pictures of the largest class as of the smallest, above which auto balances
 LARGEST_SIDE = 4096  # SPEC 3.1
 MOST_VIEWS = 1000
+MOST_GB = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class DataSettings:
     balance: folder: "on" draws training pictures of every class equally often; "auto" does if the largest class has
         over 3 times as many as the smallest; "off" draws every picture equally often. Quick training weighs classes
         the same unless it is off
+    cache_gb: folder: most gigabytes of shrunk photos that are kept on disk, so that large ones are decoded once; 0 for
+        none
     """
 
     source: str
@@ -54,6 +57,7 @@ class DataSettings:
     views: int = 0
     saturation: float = 0.0
     balance: str = "auto"
+    cache_gb: float = 4.0
 
     def __post_init__(self) -> None:
         require(self.source in SOURCES, f"source is {self.source!r}, must be one of {', '.join(SOURCES)}")
@@ -68,6 +72,7 @@ class DataSettings:
         require(0 <= self.views <= MOST_VIEWS, f"views must be 0 to {MOST_VIEWS}")
         require(0 <= self.saturation <= 1, "saturation must be 0 to 1")
         require(self.balance in BALANCES, f"balance is {self.balance!r}, must be one of {', '.join(BALANCES)}")
+        require(0 <= self.cache_gb <= MOST_GB, f"cache_gb must be 0 to {MOST_GB}")
         if self.source == "fashion_mnist":
             require((self.size, self.channels) == (28, 1), "Fashion-MNIST needs size 28, channels 1")
             require(0 <= self.shift < self.size, f"shift must be 0 to {self.size - 1}")

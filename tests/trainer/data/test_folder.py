@@ -155,8 +155,8 @@ def test_verdicts_are_kept(photos, tmp_path, monkeypatch):
     write_broken(root / "circle")
     first = opened(root).check(cache)
     looked = []
-    original = checking.problem
-    monkeypatch.setattr(checking, "problem", lambda content: looked.append(len(content)) or original(content))
+    original = checking.looked_at
+    monkeypatch.setattr(checking, "looked_at", lambda content: looked.append(len(content)) or original(content))
     assert opened(root).check(cache).files == first.files
     assert not looked
     # Mended and changed files are looked at again.
@@ -177,7 +177,7 @@ def test_verdicts_are_kept(photos, tmp_path, monkeypatch):
 
 def test_an_interrupted_check_keeps_what_it_found(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(checking, "CHUNK", 8)
-    original, looked = checking.problem, []
+    original, looked = checking.looked_at, []
 
     def interrupted(content):
         looked.append(1)
@@ -185,7 +185,7 @@ def test_an_interrupted_check_keeps_what_it_found(photos, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return original(content)
 
-    monkeypatch.setattr(checking, "problem", interrupted)
+    monkeypatch.setattr(checking, "looked_at", interrupted)
     with pytest.raises(KeyboardInterrupt):
         opened(photos).check(tmp_path)
     kept = json.loads(next(tmp_path.iterdir()).read_text())["files"]
