@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import textwrap
 
 import pytest
 import torch
@@ -34,14 +35,15 @@ CHANGES = (
 
 
 def steps(text):
-    """(command, the lines of output shown) of each line that begins with a prompt."""
+    """(command, the lines of output shown) of each line that begins with a prompt in indented blocks."""
     found = []
     for block in re.findall(r"(?:^ {4}.*\n|^\n(?= {4}))+", text, re.MULTILINE):
-        for line in block.splitlines():
-            if line.startswith("    $ "):
-                found.append((line[6:].partition("   #")[0], []))
-            elif found and line.strip() and block.startswith("    $ "):
-                found[-1][1].append(line[4:])
+        lines = textwrap.dedent(block.strip("\n")).splitlines()
+        for line in lines if lines[0].startswith("$ ") else ():
+            if line.startswith("$ "):
+                found.append((line[2:].partition("   #")[0], []))
+            elif line.strip():
+                found[-1][1].append(line)
     return found
 
 
@@ -93,7 +95,7 @@ def perform(line, place, board):
     else:
         assert program.endswith("mpremote") and words[0] == "connect", line
         words = [str(ROOT / word) if word.startswith("firmware/") else word for word in words[2:]]
-        result = board.mpremote(*words)
+        result = board.mpremote(*words, timeout=300)
         assert result.returncode == 0, result.stdout
         said = result.stdout
     return said.replace(f"{place}/", "")
@@ -115,8 +117,9 @@ def test_the_page_shows_what_is_printed(place, own_board, monkeypatch):
 
 
 def test_lines_are_compared_but_for_numbers():
-    text = "1. Do\n\n       $ no\n\n    $ just x   # says\n    a 1.5 %\n\n    b\n\ntext\n\n    pictures/a\n"
-    assert steps(text) == [("just x", ["a 1.5 %", "b"])]
+    text = "1. Do\n\n       $ a\n         b\n\ntext\n\n"
+    text += "    $ just x   # says\n    a 1.5 %\n\n    b\n\ntext\n\n    pictures/a\n"
+    assert steps(text) == [("a", ["  b"]), ("just x", ["a 1.5 %", "b"])]
     assert in_order(["a 1.5 %", "b   2"], "z\na 77 %\nb 3\n") == []
     assert in_order(["b 2", "a 1 %"], "a 77 %\nb 3\n") == ["a 1 %"]
     assert in_order(["a right"], "a wrong\n") == ["a right"]

@@ -43,6 +43,7 @@ CONFIG = ROOT / "trainer" / "configs" / "my_pictures.toml"
 CHANGES = (
     f"data.size={SIZE}",
     "data.workers=0",
+    "data.cache_gb=0",
     "data.validation=8",
     "model.stem=[[24,3,2,1],[32,3,2,1]]",
     "model.patch=[3,2,1]",

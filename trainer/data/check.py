@@ -23,6 +23,7 @@ from trainer.data.decode import UnreadableError, content_digest, decode, read_fi
 from trainer.data.shrunk import Writer
 from trainer.errors import TrainerError, one_line
 from trainer.files import write_atomically
+from trainer.paths import shown
 
 CHUNK = 256  # files that are still read after an interruption, at most
 # File systems write times in steps of up to 10 ms: a file may change within one without changing its times.
@@ -175,4 +176,4 @@ def list_skipped(root: Path | ZipFolder, listed: Mapping[str, str], cache: Path)
         return ""
     lines = "".join(one_line(f"{root}/{name}: {why}") + "\n" for name, why in listed.items())
     write_atomically(lines.encode(), path)
-    return f"; all in {path}"
+    return f"; all in {shown(path)}"

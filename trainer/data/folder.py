@@ -34,7 +34,9 @@ KEPT = "photos.sqlite"  # in the cache's folder, see trainer.data.shrunk
 class Make(Protocol):
     """Makes uint8 [size, size, channels] of the picture at a place."""
 
-    form: str  # what it can be made of instead, see trainer.data.shrunk.Forms
+    @property
+    def form(self) -> str:
+        """What it can be made of instead, see trainer.data.shrunk.Forms."""
 
     def __call__(self, image: Image.Image, place: int) -> np.ndarray:
         """Of a picture as it was decoded."""

@@ -18,6 +18,7 @@ from PIL import Image
 
 from trainer.data.decode import square
 from trainer.data.settings import DataSettings
+from trainer.paths import shown
 
 OVERSAMPLED = 2  # pixels of a shrunk photo's smallest training crop for one that the network sees, along each side
 NARROWEST = 3 / 4  # of a crop's sides, as in timm
@@ -233,7 +234,7 @@ class Writer:
         if self.kept:
             lines.append(
                 f"{where}: {len(self.kept)} large photos decoded and shrunk once, {self.bytes / 1e6:.1f} MB kept in "
-                f"{self.store.path} (data.cache_gb)"
+                f"{shown(self.store.path)} (data.cache_gb)"
             )
         if self.left_out:
             lines.append(
@@ -241,5 +242,5 @@ class Writer:
                 "decoded anew each time"
             )
         if self.problem:
-            lines.append(f"{where}: photos are decoded anew each time: {self.store.path}: {self.problem}")
+            lines.append(f"{where}: photos are decoded anew each time: {shown(self.store.path)}: {self.problem}")
         return lines

@@ -16,7 +16,6 @@ from tests.photos import photograph
 from trainer.data import DataSettings
 from trainer.data import check as checking
 from trainer.data import folder as folders
-from trainer.data.augment import Augmentation
 from trainer.data.folder import KEPT, FolderPictures
 from trainer.data.shrunk import Forms, Store, Writer, crop_side, reduced
 
@@ -69,7 +68,7 @@ def test_each_large_photo_is_decoded_once(photos, tmp_path, decoded, capsys, wor
     decoded.clear()
     pictures = opened(photos, tmp_path, workers=workers)
     said = capsys.readouterr().err
-    assert f"note: {photos}: 7 large photos decoded and shrunk once, 0.1 MB kept in {tmp_path / KEPT}" in said
+    assert f"note: {photos}: 7 large photos decoded and shrunk once, 0.0 MB kept in {tmp_path / KEPT}" in said
     assert len(decoded) == COUNT
     decoded.clear()
     assert same(seen(pictures), plain)
@@ -79,19 +78,26 @@ def test_each_large_photo_is_decoded_once(photos, tmp_path, decoded, capsys, wor
     assert set(decoded) <= {"7.png"} and capsys.readouterr().err == ""
 
 
-def test_a_shrunk_photo_gives_the_crops_of_the_whole_one():
-    """In steps of 1/255, against crops of all its pixels; less than what two resampling filters differ by."""
-    image = photograph("checker", 3, 900, 700).resize((1800, 1400))
+def test_crops_of_a_shrunk_photo_look_like_those_of_the_whole_one():
+    """The smallest crops that training makes, at the network's size, in steps of 1/255."""
+    image = photograph("checker", 3, 900, 700).resize((1800, 1400), Image.Resampling.BICUBIC)
     own = settings("x", size=32)
-    small = reduced(image, crop_side(own))
-    assert min(small.size) >= crop_side(own) and max(small.size) < 300
-    augmentation = Augmentation(own)
-    differences = []
-    for seed in range(8):
-        whole, crop = (augmentation(picture, seed).astype(int) for picture in (image, small))
-        differences.append(np.abs(whole - crop).mean())
-    assert np.mean(differences) < 2.5
-    assert reduced(small, crop_side(own)).size == small.size
+    side = crop_side(own)
+    small = reduced(image, side)
+    factor = 1400 // side
+    assert side <= small.height < 1.5 * side and abs(small.width * factor - 1800) < factor
+    assert reduced(small, side).size == small.size
+    narrow = int(0.61 * small.height)  # sqrt(3/4 * 0.5) of a square
+    assert narrow >= 2 * own.size
+    for left, top in ((0, 0), (40, 30), (1800 // factor - narrow, 1400 // factor - narrow)):
+        box = left, top, left + narrow, top + narrow
+        sizes = [tuple(scale * edge for edge in box) for scale in (1, factor)]
+        crops = [
+            np.asarray(picture.crop(size).resize((own.size, own.size), Image.Resampling.BILINEAR)).astype(int)
+            for picture, size in zip((small, image), sizes, strict=True)
+        ]
+        assert np.abs(crops[0] - crops[1]).mean() < 1
+        assert crops[0].std() > 20
 
 
 def test_without_crops_only_squares_are_kept(photos, tmp_path, decoded):
@@ -199,7 +205,7 @@ def test_it_is_bounded_and_the_longest_unused_make_room(photos, tmp_path, capsys
     for number in range(COUNT):
         label = ("checker", "circle")[number % 2]
         (other / label).mkdir(parents=True, exist_ok=True)
-        photograph(label, 50 + number, 120, 100).save(other / label / f"{number}.png")
+        photograph(label, 50 + number, 100, 90).save(other / label / f"{number}.png")
     limit = 1.2 * total / 1e9
     plain = seen(opened(other, None))
     pictures = opened(other, tmp_path, cache_gb=limit)

@@ -15,7 +15,7 @@ from trainer.errors import TrainerError
 
 
 def settings(root, **changes):
-    values = dict(source="folder", path=str(root), size=32, channels=3, validation=4, workers=0)
+    values = dict(source="folder", path=str(root), size=32, channels=3, validation=4, workers=0, cache_gb=0.0)
     return DataSettings(**values | changes)
 
 
