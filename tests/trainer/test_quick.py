@@ -237,7 +237,8 @@ def test_quick_weighs_classes_the_same_and_says_so(weights, uneven, photos, tmp_
 
 def test_full_draws_classes_equally_often_and_chooses_by_their_mean(weights, uneven, tmp_path):
     run = tmp_path / "full"
-    said = trainer("train", *words(weights, uneven, run, "speed=full", "data.validation=9"))
+    changes = ("speed=full", "data.validation=9", "student.batch=6", "recovery.batch=6")
+    said = trainer("train", *words(weights, uneven, run, *changes))
     assert said.count("note: uneven: ") == 1 and "classes weigh the same in training" in said
     rows = [json.loads(line) for line in (run / "student.jsonl").read_text().splitlines()]
     best = torch.load(run / "student.pt", weights_only=True)["progress"]["best"]
@@ -250,9 +251,7 @@ def test_full_draws_classes_equally_often_and_chooses_by_their_mean(weights, une
     assert list(found["by_class"]) == list(CLASSES)
     assert f"balanced accuracy {found['balanced']:.2f} %" in said
     # Begun with balance, it is not continued without.
-    refused = trainer(
-        "train", *words(weights, uneven, run, "speed=full", "data.validation=9", "data.balance=off"), status=1
-    )
+    refused = trainer("train", *words(weights, uneven, run, *changes, "data.balance=off"), status=1)
     assert "data.balance was 'on', is None" in refused
 
 
