@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from trainer.data.decode import square
@@ -23,7 +24,11 @@ from trainer.paths import shown
 OVERSAMPLED = 2  # pixels of a shrunk photo's smallest training crop for one that the network sees, along each side
 NARROWEST = 3 / 4  # of a crop's sides, as in timm
 FLUSH = 16 << 20  # bytes that wait to be written
+ROW = 200  # bytes that an entry takes beside its pixels, about
 PATIENCE = 60.0  # seconds that one process waits for another's writing
+READ_PATIENCE = 10.0
+
+DECODER = f"Pillow {PIL.__version__}"  # versions may differ by a level
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -59,12 +64,12 @@ class Forms:
     @property
     def square(self) -> str:
         """Name of the square."""
-        return f"square {self.settings.size} {self.settings.channels}"
+        return f"square {self.settings.size} {self.settings.channels} {DECODER}"
 
     @property
     def crops(self) -> str:
         """Name of the shrunk copy."""
-        return f"crops {crop_side(self.settings)}"
+        return f"crops {crop_side(self.settings)} {DECODER}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,22 +95,27 @@ class Store:
     them; what was not used for longest makes room.
 
     A cache: what is missing, damaged or locked is None, and the photo is decoded again. Processes may share it.
+    broken: this process no longer reads it.
     """
 
     path: Path
     limit: int
     connections: dict[tuple[int, int], sqlite3.Connection] = field(default_factory=dict, repr=False)
+    broken: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "limit": self.limit, "connections": {}}
+        return {"path": self.path, "limit": self.limit, "connections": {}, "broken": False}
 
     def get(self, digest: str, form: str) -> np.ndarray | None:
         """uint8 [height, width, channels], or None."""
+        if self.broken:
+            return None
         columns = "height, width, channels, crc, content"
         query = f"SELECT {columns} FROM entries JOIN contents USING (id) WHERE digest=? AND form=?"
         try:
             row = self.reader().execute(query, (digest, form)).fetchone()
         except sqlite3.Error:
+            self.broken = True  # and no picture of many waits for a lock
             return None
         if row is None or zlib.crc32(row[4]) != row[3] or len(row[4]) != row[0] * row[1] * row[2]:
             return None
@@ -116,7 +126,7 @@ class Store:
         key = os.getpid(), threading.get_ident()
         if key not in self.connections:
             address = f"{self.path.resolve().as_uri()}?mode=ro"
-            self.connections[key] = sqlite3.connect(address, uri=True, timeout=PATIENCE)
+            self.connections[key] = sqlite3.connect(address, uri=True, timeout=READ_PATIENCE)
         return self.connections[key]
 
 
@@ -180,16 +190,17 @@ class Writer:
         try:
             with closing(self.connect()) as connection, connection:
                 connection.execute("BEGIN IMMEDIATE")
-                room = self.make_room(connection, sum(p.nbytes for _, _, p in waiting if p is not None))
-                for digest, name, pixels in waiting:
-                    size = 0 if pixels is None else pixels.nbytes
+                sizes = [ROW + (0 if pixels is None else pixels.nbytes) for _, _, pixels in waiting]
+                room = self.make_room(connection, sum(sizes))
+                for (digest, name, pixels), size in zip(waiting, sizes, strict=True):
                     if size > room:
-                        self.left_out += name != self.forms.square or not self.forms.with_crops
+                        # One line for both forms of a photo; small ones are always decoded.
+                        self.left_out += pixels is not None and name == self.forms.names[-1]
                         continue
                     room -= size
                     self.insert(connection, digest, name, pixels)
-                    self.bytes += size
                     if pixels is not None:
+                        self.bytes += pixels.nbytes
                         self.kept.add(digest)
         except (OSError, sqlite3.Error) as error:
             self.problem = str(error)
@@ -202,7 +213,7 @@ class Writer:
         found = connection.execute("SELECT id FROM entries WHERE digest=? AND form=?", (digest, name)).fetchone()
         if found:  # of another process
             return
-        values = (digest, name, *shape, zlib.crc32(content), len(content), self.started)
+        values = (digest, name, *shape, zlib.crc32(content), ROW + len(content), self.started)
         row = connection.execute(f"INSERT INTO entries ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         if content:
             connection.execute("INSERT INTO contents (id, content) VALUES (?, ?)", (row.lastrowid, content))
@@ -210,7 +221,7 @@ class Writer:
     def make_room(self, connection: sqlite3.Connection, wanted: int) -> int:
         """Bytes that may be added, once what other sets used is removed as far as needed, longest unused first."""
         room = self.store.limit - int(connection.execute("SELECT TOTAL(bytes) FROM entries").fetchone()[0])
-        old = "SELECT id, bytes FROM entries WHERE used < ? AND bytes > 0 ORDER BY used"
+        old = "SELECT id, bytes FROM entries WHERE used < ? ORDER BY used"
         gone = []
         for number, size in connection.execute(old, (self.started,)):
             if room >= wanted:
