@@ -168,3 +168,74 @@ def test_a_second_time_goes_on_counting(own_board):
     result = own_board.mpremote("exec", script.replace("11q", "21q"))
     assert "Traceback" not in result.stdout and "camera off" in result.stdout, result.stdout
     assert "collect: pictures cannot be written: " in result.stdout
+
+
+# A pin with a clock of its own, so that no slow machine changes what is seen: levels for so many ms, then Ctrl-C.
+PIN = """
+import collect
+class Pin:
+    def __init__(self, levels):
+        self.levels, self.now = levels, 0
+    def value(self):
+        self.now += collect.PERIOD
+        left = self.now
+        for ms, level in self.levels:
+            left -= ms
+            if left <= 0:
+                return level
+        raise KeyboardInterrupt
+pin = Pin({levels})
+collect.ticks_ms = lambda: pin.now
+collect.pictures("cat", "dog", grey=True, button=pin)
+"""
+UP, DOWN = 1, 0
+PRESS = [(5, DOWN), (5, UP), (10, DOWN), (5, UP), (120, DOWN), (5, UP), (10, DOWN), (200, UP)]  # bounces twice
+NOISE = [(20, DOWN), (300, UP)]
+HELD = [(10, DOWN), (5, UP), (2500, DOWN), (10, UP), (5, DOWN), (200, UP)]
+
+
+@pytest.mark.parametrize(
+    ("levels", "taken"),
+    [
+        (PRESS, "cat"),
+        (PRESS + PRESS, "cat cat"),
+        (NOISE, ""),
+        (HELD, "> dog"),
+        (PRESS + HELD + PRESS + NOISE + PRESS + HELD + PRESS, "cat > dog dog dog > cat cat"),
+        ([(400, DOWN), (100, UP), *PRESS], "cat"),
+        ([(3000, DOWN), (100, UP), *HELD], "> dog"),
+    ],
+    ids=["press", "two", "noise", "held", "all", "down-at-the-start", "held-at-the-start"],
+)
+def test_a_button_takes_pictures_and_passes_on_to_the_next_class(own_board, levels, taken):
+    """Once for each press however its contacts bounce; kept apart from what was held since before the script began."""
+    flash = own_board.flash
+    for folder in ("frames", "lib"):
+        (flash / folder).mkdir(exist_ok=True)
+    (flash / "frames" / "grey.bin").write_bytes(bytes(WIDTH * HEIGHT))
+    names = ["grey.bin"] * 9
+    (flash / "lib" / "camera.py").write_text(FAKE.format(wait=INTERRUPT, names=names, barless=False))
+    shutil.copy(FIRMWARE / "collect.py", flash)
+    said = own_board.mpremote("exec", PIN.format(levels=[(50, UP), *levels] if levels[0][0] < 400 else levels)).stdout
+    assert "button: press it for a picture of cat, hold it for the next class\n" in said, said
+    found = re.findall(r"^(?:pictures/(cat|dog)/\S+: \d+ more fit|button: (cat|dog))$", said, re.MULTILINE)
+    expected = taken.replace("> ", ">").split()
+    assert [picture or ">" + turn for picture, turn in found] == expected
+    for label in ("cat", "dog"):
+        assert len(list((flash / "pictures" / label).iterdir())) == expected.count(label)
+    assert "Traceback" not in said and said.count("camera off") == 1
+
+
+def test_keys_work_beside_a_button(camera):
+    """At the terminal; the pin is never pressed."""
+    with Terminal.of(camera.path) as terminal:
+        terminal.fresh_prompt()
+        for line in (b"import collect", b"p = type('Pin', (), {'value': lambda self: 1})()"):
+            terminal.send(line + b"\r")
+            terminal.read_until(b">>> ")
+        terminal.send(b"collect.pictures('one', 'two', button=p, order='little')\r")
+        terminal.read_until(b"q: end\r\n")
+        terminal.send(b"q")
+        assert b"camera off" in terminal.read_until(b">>> ")
+        terminal.send(b"collect.pictures('one', 'two', button='GPIO0')\r")
+        terminal.read_until(b"collect: button: 'GPIO0', must be the number of a GPIO (")

@@ -16,6 +16,7 @@ from tests.photos import CLASSES, write_photos
 CHANGES = (
     "data.size=32",
     "data.workers=0",
+    "data.cache_gb=0",
     "data.validation=0",
     "data.scale_min=0.7",
     "model.stem=[[16,3,2,1],[32,3,2,1]]",

@@ -16,17 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import Failure, TrainerError, one_line
-from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, READABLE, ROOT, Files
+from trainer.paths import BUILD, CHECKPOINTS, CONFIGS, MODEL, READABLE, ROOT, Files, shown
 
 if TYPE_CHECKING:
     from trainer.config import Config
     from trainer.training.manifest import Beginning
-
-
-def shown(path: Path) -> str:
-    """A path as one types it in the current folder."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def program(name: str) -> str:

@@ -238,6 +238,7 @@ YOUNGER: dict[str, Any] = {
     "data.memory": False,
     "data.views": 0,
     "data.saturation": 0.0,
+    "data.balance": "off",
     "teacher.training.sizes": [],
     "student.sizes": [],
     "student.weights": "",
@@ -287,12 +288,17 @@ class Config:
         del values["source"]
         return values
 
+    def balanced(self, balanced: bool) -> "Config":
+        """The same with data.balance as it works out for the pictures."""
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, balance="on" if balanced else "off"))
+
     def shaping(self) -> dict[str, Any]:
         """The settings that determine the weights: a resumed run must have the same."""
         values = self.settings()
         del values["output"]
         for name in ("threads", "checkpoint_minutes", "table", "device"):
             del values["compute"][name]
+        del values["data"]["cache_gb"]
         # Where they do nothing, younger settings leave runs that older versions began as they are.
         for path, nothing in YOUNGER.items():
             *sections, name = path.split(".")

@@ -13,6 +13,12 @@ TABLES = BUILD / "teacher_tables"  # see training.distill.teacher_table; any run
 READABLE = BUILD / "readable"  # which files of a folder are readable pictures, see data.check
 
 
+def shown(path: Path) -> str:
+    """A path as one types it in the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 @dataclass(frozen=True)
 class Files:
     """Files of a run: the model file (SPEC 10), and the folder of checkpoints that it was made from."""

@@ -43,6 +43,7 @@ CONFIG = ROOT / "trainer" / "configs" / "my_pictures.toml"
 CHANGES = (
     f"data.size={SIZE}",
     "data.workers=0",
+    "data.cache_gb=0",
     "data.validation=8",
     "model.stem=[[24,3,2,1],[32,3,2,1]]",
     "model.patch=[3,2,1]",
@@ -199,6 +200,59 @@ def test_what_is_wrong_with_photos_is_said_first(weights, photos, tmp_path):
     for file in sorted(uneven.glob("*"))[4:]:
         file.unlink()
     assert "uneven: 24 pictures of checker, 4 of circle" in trainer("train", *words(weights, folder, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def uneven(photos, tmp_path_factory):
+    """24 photos of one class, 4 of each other."""
+    folder = shutil.copytree(photos / "pictures", tmp_path_factory.mktemp("uneven") / "pictures")
+    for label in CLASSES[1:]:
+        for file in sorted((folder / label).iterdir())[4:]:
+            file.unlink()
+    return folder
+
+
+def test_quick_weighs_classes_the_same_and_says_so(weights, uneven, photos, tmp_path):
+    """The scores on unseen photos favour the large class only where the setting asks for it."""
+    pictures = open_folder(unseen(photos), photos / "unseen" / "val", None)
+    large = {}
+    for balance in ("auto", "off"):
+        run = tmp_path / balance
+        said = trainer("train", *words(weights, uneven, run, f"data.balance={balance}"))
+        note = "note: uneven: 24 pictures of checker, 4 of gradient_red; "
+        done = {"auto": "classes weigh the same in training", "off": "what is rare is recognised less often"}[balance]
+        assert said.count("note: uneven") == 1 and note + done in said
+        record = json.loads((run / "record.json").read_text())
+        found = record["classes"]["validation"]
+        assert found["top1"] == record["validation_top1"]
+        assert found["balanced"] == pytest.approx(np.mean(list(found["by_class"].values())), abs=0.01)
+        assert f"balanced accuracy {found['balanced']:.2f} % (mean of the classes)" in said
+        assert "right  taken for  checker" in said
+        bias = exported_logits(open_model(run / "my_pictures.safetensors"), pictures, label="")
+        scale = open_model(run / "my_pictures.safetensors").logit_frac
+        scores = bias.astype(float) / 2.0**scale
+        large[balance] = float(np.mean(scores[:, 0] - scores[:, 1:].mean(1)))
+    assert large["off"] > large["auto"]
+
+
+def test_full_draws_classes_equally_often_and_chooses_by_their_mean(weights, uneven, tmp_path):
+    run = tmp_path / "full"
+    changes = ("speed=full", "data.validation=9", "student.batch=6", "recovery.batch=6")
+    said = trainer("train", *words(weights, uneven, run, *changes))
+    assert said.count("note: uneven: ") == 1 and "classes weigh the same in training" in said
+    rows = [json.loads(line) for line in (run / "student.jsonl").read_text().splitlines()]
+    best = torch.load(run / "student.pt", weights_only=True)["progress"]["best"]
+    assert best == max(row["validation_balanced"] for row in rows)
+    assert said.count(f", balanced {rows[0]['validation_balanced']:.2f} %, ") >= 1
+    record = json.loads((run / "record.json").read_text())
+    assert record["configuration"]["data"]["balance"] == "on"
+    found = record["classes"]["validation"]
+    assert found["top1"] == round(record["validation_top1"]["checkpoint, as exported"], 2)
+    assert list(found["by_class"]) == list(CLASSES)
+    assert f"balanced accuracy {found['balanced']:.2f} %" in said
+    # Begun with balance, it is not continued without.
+    refused = trainer("train", *words(weights, uneven, run, *changes, "data.balance=off"), status=1)
+    assert "data.balance was 'on', is None" in refused
 
 
 def test_full_trains_the_whole_student_without_a_teacher(weights, photos, tmp_path):

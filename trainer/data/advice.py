@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from trainer.data.base import Pictures
+from trainer.data.settings import UNEVEN
 
 FEW = 10  # pictures of a class: fewer teach little
-UNEVEN = 5  # times as many pictures of one class as of another
 NAMED = 3
 
 
@@ -16,20 +16,33 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (", .." if len(names) > NAMED else "")
 
 
+def counted(pictures: Pictures) -> Counter[str]:
+    """Pictures of each class."""
+    counts = Counter({label: 0 for label in pictures.labels})
+    counts.update(pictures.labels[target] for target in pictures.targets.tolist())
+    return counts
+
+
+def unevenness(training: Pictures) -> str:
+    """A line about classes with far more pictures than others, and what is done about it; "" if there are none."""
+    counts = counted(training).most_common()
+    (most, largest), (least, smallest) = counts[0], counts[-1]
+    if largest <= UNEVEN * smallest:
+        return ""
+    balanced = "classes weigh the same in training (data.balance=off: pictures do)"
+    done = balanced if training.balanced else "what is rare is recognised less often (data.balance)"
+    return f"uneven: {largest} pictures of {most}, {smallest} of {least}; {done}"
+
+
 def advice(parts: Mapping[str, Pictures]) -> list[str]:
     """Lines about few pictures, uneven classes, and equal pictures; parts: by name, the first is for training."""
     training = next(iter(parts.values()))
-    counts = Counter({label: 0 for label in training.labels})
-    counts.update(training.labels[target] for target in training.targets.tolist())
     lines = []
-    few = [f"{label} ({count})" for label, count in counts.items() if count < FEW]
+    few = [f"{label} ({count})" for label, count in counted(training).items() if count < FEW]
     if few:
         lines.append(f"very few pictures to learn from: {listed(few)}; {FEW} or more of a class help a lot")
-    (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
-    if smallest and largest > UNEVEN * smallest:
-        lines.append(
-            f"uneven: {largest} pictures of {most}, {smallest} of {least}; what is rare is recognised less often"
-        )
+    if uneven := unevenness(training):
+        lines.append(uneven)
     return lines + equal_pictures({name: part.inventory() for name, part in parts.items()})
 
 

@@ -53,11 +53,21 @@ class Pictures(ABC):
         """Training batches of an epoch; an incomplete last one is dropped."""
         return len(self) // batch
 
+    @property
+    def balanced(self) -> bool:
+        """Whether training batches have the pictures of every class equally often."""
+        return False
+
+    def places(self, generator: torch.Generator) -> Tensor:
+        """The picture at each place of an epoch, before they are shuffled: int64 [count], each picture once, or with
+        `balanced` as many of each class."""
+        return drawn_evenly(self.targets, generator) if self.balanced else torch.arange(len(self))
+
     @abstractmethod
     def batches(
         self, batch: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """The augmented training batches of an epoch from step `start` on, shuffled.
+        """The augmented training batches of an epoch from step `start` on, shuffled; see `places`.
 
         batch: pictures of a step in all `world` processes together; process `rank` gets rank, rank + world, ... of
         them. Order and augmentation depend on seed, epoch and a picture's index alone: any number of processes,
@@ -137,6 +147,21 @@ def quotas(counts: Sequence[int], total: int) -> list[int]:
             if sum(result) < total and result[index] < counts[index] - 1:
                 result[index] += 1
     return result
+
+
+def drawn_evenly(targets: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices int64 [count] of as many pictures of every class as of any other, give or take one: of a large class a
+    part, of a small one all of them, again and again. targets: int64 [count]."""
+    classes = targets.unique().tolist()
+    each, more = divmod(len(targets), max(len(classes), 1))
+    found = [targets[:0]]
+    # Which classes get one more changes from epoch to epoch.
+    for rank, target in enumerate(torch.randperm(len(classes), generator=generator).tolist()):
+        members, wanted = (targets == classes[target]).nonzero()[:, 0], each + (rank < more)
+        for _ in range(0, wanted, len(members)):
+            found.append(members[torch.randperm(len(members), generator=generator)[:wanted]])
+            wanted -= len(found[-1])
+    return torch.cat(found)
 
 
 def stratified(targets: Tensor, classes: int, count: int) -> Tensor:

@@ -8,14 +8,18 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from host_sim.setup.package import import_ftervit
 from trainer.data.settings import LARGEST_SIDE
 from trainer.errors import TrainerError
 
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES: tuple[str, ...] = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe"),
+    *(".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+)
+ADVICE: dict[str, str] = {}  # by suffix of pictures that are not read
 
 HEIC = (".heic", ".heif")  # photos of phones, read where the package pillow-heif is installed
 HEIC_ADVICE = "HEIC: convert it to JPEG, or `.venv/bin/pip install pillow-heif` to have it read"
@@ -26,10 +30,22 @@ try:
     FORMATS += ("HEIF",)
     SUFFIXES += HEIC
 except ImportError:
-    pass
+    ADVICE |= dict.fromkeys(HEIC, HEIC_ADVICE)
+
+AVIF = ".avif"
+if features.check("avif"):
+    FORMATS += ("AVIF",)
+    SUFFIXES += (AVIF,)
+else:
+    ADVICE[AVIF] = "AVIF: Pillow 11.3 or newer reads it"
 
 # Pillow also warns about pictures that it reads correctly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def suffix_advice(name: str) -> str:
+    """What to do about a file whose suffix is of a picture that is not read; "" for any other."""
+    return next((advice for suffix, advice in ADVICE.items() if name.lower().endswith(suffix)), "")
 
 
 class UnreadableError(ValueError):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.data.archive import ZipEntry, ZipFolder
-from trainer.data.decode import HEIC, HEIC_ADVICE, SUFFIXES
+from trainer.data.decode import SUFFIXES, suffix_advice
 from trainer.errors import TrainerError
 
 Folder = Path | ZipFolder
@@ -31,7 +31,7 @@ IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 class Listing:
     """classes: folder names; files: paths below root, sorted, class by class; targets: the class of each.
 
-    others: files whose suffix is not a picture's.
+    others: files whose suffix is not a picture's; beside: pictures in root itself.
     """
 
     root: Folder
@@ -39,6 +39,7 @@ class Listing:
     files: tuple[str, ...]
     targets: tuple[int, ...]
     others: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def visible(folder: Folder) -> list[os.DirEntry | ZipEntry]:
@@ -84,12 +85,18 @@ def list_pictures(root: Folder) -> Listing:
         found = list(walk(root / name, f"{name}/"))
         pictures = [file for file in found if file.lower().endswith(SUFFIXES)]
         if not pictures:
-            heic = any(file.lower().endswith(HEIC) for file in found)
-            raise TrainerError(f"{root / name}: no pictures ({HEIC_ADVICE if heic else ' '.join(SUFFIXES)})")
+            advice = next(filter(None, map(suffix_advice, found)), " ".join(SUFFIXES))
+            raise TrainerError(f"{root / name}: no pictures ({advice})")
         files += pictures
         targets += [target] * len(pictures)
         others += [file for file in found if not file.lower().endswith(SUFFIXES)]
-    return Listing(root, tuple(classes), tuple(files), tuple(targets), tuple(others))
+    return Listing(root, tuple(classes), tuple(files), tuple(targets), tuple(others), loose_pictures(root))
+
+
+def loose_pictures(root: Folder) -> tuple[str, ...]:
+    """Pictures in a folder itself, where only folders are looked into."""
+    names = (entry.name for entry in visible(root) if entry.is_file())
+    return tuple(name for name in names if name.lower().endswith(SUFFIXES) or suffix_advice(name))
 
 
 def given_names(text: str, where: str) -> dict[str, list[str]]:
@@ -145,11 +152,15 @@ def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Folders of training, validation and test pictures; None without such a folder."""
+    """Folders of training, validation and test pictures; None without such a folder.
+
+    unused: names of folders and pictures beside those of the parts.
+    """
 
     train: Folder
     val: Folder | None = None
     test: Folder | None = None
+    unused: tuple[str, ...] = ()
 
 
 def layout(root: Folder) -> Layout:
@@ -164,7 +175,9 @@ def layout(root: Folder) -> Layout:
     if "test" in parts and not subfolders(parts["test"]):
         del parts["test"]
     if "train" in parts and (len(parts) > 1 or len(names) == 1):
-        return Layout(**parts)
+        used = {folder.name for folder in parts.values()}
+        unused = tuple(name for name in names if name not in used) + loose_pictures(root)
+        return Layout(**parts, unused=unused)
     if len(parts) == len(names) > 1:
         raise TrainerError(f"{root}: has {' and '.join(names)}, but no train/ of pictures to learn from")
     return Layout(root)

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from trainer.data.archive import ZipFolder
 from trainer.data.base import Batch, Pictures, epoch_generator, stratified
-from trainer.data.decode import UnreadableError, decode, read_picture, square
-from trainer.data.folder import FolderPictures
+from trainer.data.check import tell_skipped
+from trainer.data.decode import UnreadableError, decode, read_picture, square, suffix_advice
+from trainer.data.folder import NO_SUFFIX, FolderPictures
 from trainer.data.jitter import Jitter, jittered
 from trainer.data.listing import Folder, labels_of, list_pictures
 from trainer.data.settings import DataSettings
@@ -44,9 +45,11 @@ class Files:
         return cls(root, found.files, found.targets.tolist(), found.labels, found.digests)
 
     @classmethod
-    def of_zip(cls, root: ZipFolder) -> "Files":
+    def of_zip(cls, root: ZipFolder, cache: Path | None) -> "Files":
         """The files of a folder in a zip file."""
         listing = list_pictures(root)
+        skipped = {file: suffix_advice(file) or NO_SUFFIX for file in listing.others}
+        tell_skipped(root, skipped, listing.beside, cache)
         labels = labels_of(ZipFolder(root.archive), listing.classes)
         digests = [root.archive.digest((root / name).inside) for name in listing.files]
         return cls(root, listing.files, listing.targets, labels, digests)
@@ -128,7 +131,7 @@ class LoadedPictures(Pictures):
     def open(cls, root: Folder, settings: DataSettings, cache: Path | None = None) -> "LoadedPictures":
         """Read a folder of class folders, or one in a zip file. cache: folder that keeps the squares."""
         if isinstance(root, ZipFolder):
-            files, above = Files.of_zip(root), root.inside
+            files, above = Files.of_zip(root, cache), root.inside
         else:
             files = Files.of_folder(root, settings, cache)
             above = str(root.relative_to(Path(settings.path).expanduser()))
@@ -153,6 +156,11 @@ class LoadedPictures(Pictures):
         return self.settings.channels
 
     @property
+    def balanced(self) -> bool:
+        """See Pictures."""
+        return self.settings.balances(torch.bincount(self.targets, minlength=len(self.labels)).tolist())
+
+    @property
     def variants(self) -> int | None:  # type: ignore[override]
         """The settings' views."""
         return self.settings.views or None
@@ -162,13 +170,15 @@ class LoadedPictures(Pictures):
     ) -> Iterator[Batch]:
         """See Pictures."""
         generator, count = epoch_generator(seed, epoch), len(self.index)
-        order, targets = torch.randperm(count, generator=generator), self.targets
+        order, places = torch.randperm(count, generator=generator), self.places(generator)
+        targets = self.targets[places]
         if self.variants is None:
             jitter = Jitter.draw(self.settings, count, generator)
             for chosen in self.chosen(order, batch, start, rank, world):
-                yield Batch(jittered(self.images[self.index[chosen]], jitter.of(chosen)), targets[chosen])
+                images = self.images[self.index[places[chosen]]]
+                yield Batch(jittered(images, jitter.of(chosen)), targets[chosen])
             return
-        keys = torch.arange(count) * self.variants + torch.randint(self.variants, (count,), generator=generator)
+        keys = places * self.variants + torch.randint(self.variants, (count,), generator=generator)
         for chosen in self.chosen(order, batch, start, rank, world):
             yield Batch(self.augmented(keys[chosen]), targets[chosen], keys[chosen])
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from trainer.data.advice import advice
 from trainer.data.archive import data_root
 from trainer.data.base import Pictures
+from trainer.data.check import named_first
 from trainer.data.fashion_mnist import FASHION_MNIST_LABELS, load_fashion_mnist
-from trainer.data.listing import Folder, check_same_classes, labels_of, layout, subfolders
+from trainer.data.listing import Folder, Layout, check_same_classes, labels_of, layout, subfolders
 from trainer.data.memory import MemoryPictures
 from trainer.data.settings import DataSettings
 from trainer.errors import TrainerError
@@ -21,8 +22,8 @@ def open_fashion_mnist(settings: DataSettings, split: str) -> MemoryPictures:
     return load_fashion_mnist(split, directory, settings.shift, settings.hflip > 0)
 
 
-def open_folder(settings: DataSettings, root: Folder, cache: Path | None) -> Pictures:
-    """The readable pictures of a folder."""
+def open_folder(settings: DataSettings, root: Folder, cache: Path | None, with_crops: bool = False) -> Pictures:
+    """The readable pictures of a folder; with_crops: training crops will be made of them."""
     # Imported here: Fashion-MNIST does not need timm's augmentation.
     if settings.in_memory or not isinstance(root, Path):
         from trainer.data.loaded import LoadedPictures
@@ -30,7 +31,7 @@ def open_folder(settings: DataSettings, root: Folder, cache: Path | None) -> Pic
         return LoadedPictures.open(root, settings, cache)
     from trainer.data.folder import FolderPictures
 
-    return FolderPictures.open(root, settings).check(cache)
+    return FolderPictures.open(root, settings).check(cache, with_crops)
 
 
 def labels_of_data(settings: DataSettings) -> tuple[str, ...]:
@@ -41,6 +42,16 @@ def labels_of_data(settings: DataSettings) -> tuple[str, ...]:
     return labels_of(root, subfolders(layout(root).train))
 
 
+def tell_unused(settings: DataSettings, folders: Layout) -> None:
+    """Say what stands beside the parts of a folder, and is not looked into."""
+    if folders.unused:
+        print(
+            f"{settings.path}: {len(folders.unused)} beside {folders.train.name}/ not used: "
+            f"{named_first(folders.unused)}",
+            file=sys.stderr,
+        )
+
+
 def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictures, Pictures]:
     """(training, validation). cache: folder that keeps which files are readable, and squares."""
     if settings.source == "fashion_mnist":
@@ -48,11 +59,13 @@ def open_data(settings: DataSettings, cache: Path | None = None) -> tuple[Pictur
     folders = layout(data_root(settings.path))
     if folders.val:
         check_same_classes(folders.train, folders.val)
+    tell_unused(settings, folders)
     if settings.validation:
-        return open_folder(settings, folders.train, cache).split(settings.validation)
+        return open_folder(settings, folders.train, cache, with_crops=True).split(settings.validation)
     if not folders.val:
         raise TrainerError(f"{settings.path}: has no val/, so validation must be at least 1")
-    return open_folder(settings, folders.train, cache), open_folder(settings, folders.val, cache)
+    training = open_folder(settings, folders.train, cache, with_crops=True)
+    return training, open_folder(settings, folders.val, cache)
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ def open_parts(settings: DataSettings, cache: Path | None = None) -> Parts:
     for other in (folders.val, folders.test):
         if other:
             check_same_classes(folders.train, other)
+    tell_unused(settings, folders)
     roots = (folders.train, folders.val, folders.test)
     training, validation, test = (open_folder(settings, root, cache) if root else None for root in roots)
     assert training is not None

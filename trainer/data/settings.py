@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The settings of a data set, checked before anything is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.errors import require
 
 SOURCES = ("fashion_mnist", "folder")
+BALANCES = ("auto", "on", "off")
+UNEVEN = 3  # times as many pictures of the largest class as of the smallest, above which auto balances
 LARGEST_SIDE = 4096  # SPEC 3.1
 MOST_VIEWS = 1000
+MOST_GB = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,11 @@ class DataSettings:
         the teacher's outputs are computed once (compute.table)
     saturation: with memory: range of the saturation alone, color_jitter then is that of brightness and contrast; 0: one
         range for all three
+    balance: folder: "on" draws training pictures of every class equally often; "auto" does if the largest class has
+        over 3 times as many as the smallest; "off" draws every picture equally often. Quick training weighs classes
+        the same unless it is off
+    cache_gb: folder: most gigabytes of shrunk photos that are kept on disk, so that large ones are decoded once; 0 for
+        none
     """
 
     source: str
@@ -47,6 +56,8 @@ class DataSettings:
     memory: bool = False
     views: int = 0
     saturation: float = 0.0
+    balance: str = "auto"
+    cache_gb: float = 4.0
 
     def __post_init__(self) -> None:
         require(self.source in SOURCES, f"source is {self.source!r}, must be one of {', '.join(SOURCES)}")
@@ -60,11 +71,14 @@ class DataSettings:
         require(self.workers >= 0, "workers must not be negative")
         require(0 <= self.views <= MOST_VIEWS, f"views must be 0 to {MOST_VIEWS}")
         require(0 <= self.saturation <= 1, "saturation must be 0 to 1")
+        require(self.balance in BALANCES, f"balance is {self.balance!r}, must be one of {', '.join(BALANCES)}")
+        require(0 <= self.cache_gb <= MOST_GB, f"cache_gb must be 0 to {MOST_GB}")
         if self.source == "fashion_mnist":
             require((self.size, self.channels) == (28, 1), "Fashion-MNIST needs size 28, channels 1")
             require(0 <= self.shift < self.size, f"shift must be 0 to {self.size - 1}")
             require(self.hflip in (0, 0.5), "hflip must be 0 or 0.5 for Fashion-MNIST")
             require(self.validation >= 1, "validation must be at least 1")
+            require(self.balance != "on", "balance = on needs source = folder")
         else:
             require(self.path != "", "path of the folder is missing")
         if self.in_memory:
@@ -73,6 +87,11 @@ class DataSettings:
         else:
             require(not self.views, "views needs memory = true")
             require(not self.saturation, "saturation needs memory = true")
+
+    def balances(self, counts: Sequence[int]) -> bool:
+        """Whether training draws classes with so many pictures equally often."""
+        uneven = max(counts, default=0) > UNEVEN * min(counts, default=0)
+        return self.source == "folder" and (self.balance == "on" or (self.balance == "auto" and uneven))
 
     @property
     def in_memory(self) -> bool:

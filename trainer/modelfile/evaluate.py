@@ -21,6 +21,7 @@ from host_sim.setup.package import import_ftervit
 from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.files import commit
+from trainer.model.confusion import Confusion, percent
 from trainer.model.predict import predictions
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
@@ -107,7 +108,8 @@ class Evaluation:
     largest_logit_difference: in units of the file's last bit; modelled_ms: of a picture on an ESP32-S3 with
     modelled_cores cores, simulated; activation_bytes: of memory beside the weights, for the cores of the
     configuration; model_sha256: of the file; commit: of the repository, with "-changed" if files differ from it;
-    confusion: [class][taken for], of the exported file or, without it, of the student.
+    confusion: [class][taken for], of the exported file or, without it, of the student; by_class: from it the accuracy
+    of each class; balanced: their mean.
     """
 
     images: int
@@ -129,6 +131,8 @@ class Evaluation:
     activation_bytes: int | None = None
     model_sha256: str | None = None
     commit: str | None = None
+    balanced: float | None = None
+    by_class: dict[str, float | None] = field(default_factory=dict)
     confusion: list[list[int]] = field(default_factory=list)
 
     def table(self) -> str:
@@ -155,16 +159,13 @@ class Evaluation:
             rows.append(
                 f"  logits equal bit for bit on {self.equal_logits}, largest difference {self.largest_logit_difference}"
             )
+        if self.confusion:
+            rows += [f"  {line}" for line in Confusion(self.labels, np.array(self.confusion)).lines()]
         return "\n".join(rows)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
-
-
-def percent(hits: np.ndarray) -> float:
-    """Share of correct predictions in percent, two digits."""
-    return round(100 * float(hits.mean()), 2)
 
 
 def top5(logits: np.ndarray, targets: np.ndarray) -> float | None:
@@ -217,16 +218,17 @@ def all_logits(model: nn.Module, pictures: Pictures, label: str) -> np.ndarray:
     return torch.cat(list(predictions(model, pictures, label=label))).numpy()
 
 
-def confusion_matrix(targets: np.ndarray, found: np.ndarray, classes: int) -> list[list[int]]:
-    """Counts [class][taken for]."""
-    return np.bincount(targets * classes + found, minlength=classes * classes).reshape(classes, classes).tolist()
+def counted(confusion: Confusion) -> dict[str, Any]:
+    """The fields of an Evaluation that a confusion matrix gives."""
+    values = confusion.as_json()
+    return {"confusion": confusion.matrix.tolist(), "balanced": values["balanced"], "by_class": values["by_class"]}
 
 
 def evaluate(
     pictures: Pictures, model: Path | None = None, student: Student | None = None, teacher: Teacher | None = None
 ) -> Evaluation:
     """Measure each of the three that is given; with file and student, also how well they agree."""
-    targets, classes = pictures.targets.numpy(), len(pictures.labels)
+    targets = pictures.targets.numpy()
     result: dict[str, Any] = {"images": len(pictures), "labels": list(pictures.labels)}
     if model is not None:
         exported_model = open_model(model)
@@ -239,14 +241,15 @@ def evaluate(
         result["exported_top5"] = top5(exported, targets)
         result["model_sha256"] = hashlib.sha256(model.read_bytes()).hexdigest()
         result["commit"] = commit()
-        result["confusion"] = confusion_matrix(targets, exported.argmax(1), classes)
+        result |= counted(Confusion.of(pictures.labels, targets, exported.argmax(1)))
     if teacher is not None:
         result["teacher_top1"] = percent(all_logits(teacher, pictures, "teacher").argmax(1) == targets)
     if student is not None:
         logits = all_logits(student, pictures, "student")
         result["student_top1"] = percent(logits.argmax(1) == targets)
         result["student_top5"] = top5(logits, targets)
-        result.setdefault("confusion", confusion_matrix(targets, logits.argmax(1), classes))
+        if model is None:
+            result |= counted(Confusion.of(pictures.labels, targets, logits.argmax(1)))
         if model is not None and student.calibrated:
             logits = logits * 2.0 ** student.fracs["head"]
             result["agreement"] = percent(exported.argmax(1) == logits.argmax(1))

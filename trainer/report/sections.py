@@ -14,9 +14,10 @@ from torch import Tensor
 from trainer.data import Pictures, open_data, open_test
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
+from trainer.model.confusion import Confusion, confusion_matrix, percent
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher
-from trainer.modelfile.evaluate import all_logits, confusion_matrix, percent
+from trainer.modelfile.evaluate import all_logits
 from trainer.modelfile.inspect import architecture_text, inspect
 from trainer.paths import BUILD, CHECKPOINTS, READABLE, ROOT
 from trainer.report import figures, measure
@@ -154,9 +155,9 @@ class Report:
             source = "counted by `trainer evaluate`"
         else:
             pictures, logits = self.predicted
-            matrix = np.array(confusion_matrix(pictures.targets.numpy(), logits.argmax(1), len(labels)))
+            matrix = confusion_matrix(pictures.targets.numpy(), logits.argmax(1), len(labels))
             source = "as the student classifies them"
-        head = f"{matrix.sum():,} test pictures, {source}, {percent_right(matrix):.2f} % right: "
+        head = f"{matrix.sum():,} test pictures, {source}, {Confusion(labels, matrix).top1:.2f} % right: "
         if len(labels) > MATRIX_CLASSES:
             return Section(
                 "confusion",
@@ -222,20 +223,12 @@ class Report:
         return page(f"Run {self.run.name}", table(self.facts(), head=False), [section() for section in sections])
 
 
-def percent_right(matrix: np.ndarray) -> float:
-    """Accuracy in percent of a confusion matrix."""
-    return 100 * float(np.trace(matrix)) / max(int(matrix.sum()), 1)
-
-
 def most_confused(matrix: np.ndarray, labels: list[str]) -> list[list[str]]:
     """Rows of the pairs [class][taken for] with the most pictures, headings first."""
-    off = matrix * (1 - np.eye(len(labels), dtype=int))
     rows = [["class", "taken for", "pictures", "of the class", "the other way"]]
-    for flat in np.argsort(-off, axis=None, kind="stable")[:PAIRS]:
-        row, column = divmod(int(flat), len(labels))
-        if off[row, column]:
-            share = f"{100 * off[row, column] / matrix[row].sum():.1f} %"
-            rows.append([labels[row], labels[column], f"{off[row, column]}", share, f"{off[column, row]}"])
+    for row, column, count in Confusion(labels, matrix).pairs(PAIRS):
+        share = f"{100 * count / matrix[row].sum():.1f} %"
+        rows.append([labels[row], labels[column], f"{count}", share, f"{matrix[column, row]}"])
     return rows
 
 

@@ -65,7 +65,9 @@ class TeacherTable(LiveTeacher):
 
 def table_path(folder: Path, teacher: Teacher, data: DataSettings, pictures: Pictures, amp: bool = False) -> Path:
     """Path of the table of this teacher on these pictures, named by the digest of both. amp: see `autocast`."""
-    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), asdict(data), len(pictures), amp]).encode())
+    values = asdict(data)
+    del values["balance"], values["cache_gb"]  # they change none of the pictures
+    digest = hashlib.sha256(json.dumps([asdict(teacher.blueprint), values, len(pictures), amp]).encode())
     for tensor in teacher.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
     for part in pictures.ordered(TABLE_CHUNK):

@@ -24,7 +24,8 @@ from trainer.data import Batch, Pictures
 from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
-from trainer.model.predict import accuracy, autocast, device, limited_threads
+from trainer.model.confusion import Confusion
+from trainer.model.predict import autocast, device, limited_threads
 from trainer.training.checkpoint import ANEW, load_phase, made_for, save_state
 from trainer.training.manifest import checkpoint_path
 from trainer.training.processes import Processes
@@ -70,8 +71,9 @@ class Run:
 
 @dataclass
 class Progress:
-    """Progress of a run: completed epochs, steps and summed loss of the current one; validation top-1 in percent and
-    weights of the best epoch; a log row for each epoch."""
+    """Progress of a run: completed epochs, steps and summed loss of the current one; best score and weights of the
+    best epoch; a log row for each epoch. The score is validation top-1 in percent, or balanced accuracy where classes
+    are drawn equally often."""
 
     epoch: int = 0
     step: int = 0
@@ -231,13 +233,19 @@ class Trainer:
         run, progress = self.run, self.progress
         self.settle_statistics()
         loss = run.processes.mean(progress.loss / run.steps)
-        top1 = run.processes.mean(accuracy(self.kept_model, run.validation) if run.processes.first else 0.0)
-        top1 *= run.processes.world
-        if eligible and top1 > progress.best:
-            progress.best = top1
+        found = Confusion.of_model(self.kept_model, run.validation) if run.processes.first else None
+        top1, balanced = (
+            run.processes.world * run.processes.mean(value)
+            for value in ((found.top1, found.balanced) if found else (0.0, 0.0))
+        )
+        score = balanced if run.training.balanced else top1
+        if eligible and score > progress.best:
+            progress.best = score
             weights = self.kept_model.state_dict()
             progress.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         row = {"epoch": progress.epoch + 1, "loss": loss, "validation_top1": top1, "seconds": progress.seconds}
+        if run.training.balanced:
+            row["validation_balanced"] = balanced
         row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         progress.log.append(row)
         progress.epoch, progress.step, progress.loss, progress.seconds = progress.epoch + 1, 0, 0.0, 0.0
@@ -245,14 +253,16 @@ class Trainer:
         left = (run.phase.epochs - progress.epoch) * row["seconds"]
         run.processes.say(
             f"{run.name} {progress.epoch}/{run.phase.epochs}: loss {loss:.4f}, validation top-1 {top1:.2f} %, "
-            f"{row['seconds']:.0f} s" + (f", {math.ceil(left / 60)} min left" if left else "")
+            + (f"balanced {balanced:.2f} %, " if run.training.balanced else "")
+            + f"{row['seconds']:.0f} s"
+            + (f", {math.ceil(left / 60)} min left" if left else "")
         )
 
 
 def fit(run: Run) -> Progress:
     """Train from the start or the last checkpoint to the end; leaves the best epoch's weights in the model.
 
-    The best epoch is the one with the highest validation accuracy.
+    The best epoch is the one with the highest validation accuracy (Progress.best).
     """
     with limited_threads(run.compute.threads):
         trainer = Trainer(run)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
+from trainer.data.advice import unevenness
 from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
@@ -67,6 +68,9 @@ class Recipe:
             if processes.first:
                 stack.enter_context(locked(directory))
             training, validation = open_data(config.data, READABLE)
+            if uneven := unevenness(training):
+                processes.say(f"note: {uneven}")
+            config = config.balanced(training.balanced)
             manifest = ""
             if processes.first:
                 manifest = begin(directory, config, Inventory.of(training, validation), beginning).digest

@@ -16,6 +16,7 @@ from trainer.data.opening import has_test
 from trainer.errors import TrainerError
 from trainer.files import write_json
 from trainer.integer.residual import round_embeddings
+from trainer.model.confusion import Confusion, percent
 from trainer.model.predict import accuracy, predictions
 from trainer.model.student import FloatArithmetic, Student
 from trainer.modelfile.export import export
@@ -24,10 +25,10 @@ from trainer.training.checkpoint import brought_log, save_weights
 from trainer.training.loop import Progress
 from trainer.training.manifest import Beginning, file_digest
 from trainer.training.phases import Recipe, calibrate_student, prepare_teacher, recover, train_control, train_student
-from trainer.training.quick import percent, threshold_of, train_quick
+from trainer.training.quick import threshold_of, train_quick
 from trainer.training.restore import load_student
 
-RECORDED = ("epoch", "loss", "validation_top1", "learning_rate")
+RECORDED = ("epoch", "loss", "validation_top1", "validation_balanced", "learning_rate")
 
 
 def files_of(config: Config, run: Path) -> Files:
@@ -70,27 +71,35 @@ def make_model(recipe: Recipe, files: Files) -> Files | None:
     student = load_student(files.student)
     chosen = full_threshold(recipe, student)
     size = export(student, files.model, threshold=chosen.get("threshold"))
+    classes = {"validation": Confusion.of_model(student, recipe.validation)}
+    tested = test_accuracies(recipe, {"ternary, float activations": before})
+    if tested:
+        classes["test"] = Confusion.of_model(student, open_test(config.data, READABLE))
+        tested["test_top1"]["after recovery"] = classes["test"].top1
     phases = {"teacher": teacher_progress, "student": student_progress, "recovery": recovery_progress}
     validation = {
         "ternary, float activations": best(recipe, before, student_progress),
         **forms,
-        "checkpoint, as exported": accuracy(student, recipe.validation),
+        "checkpoint, as exported": classes["validation"].top1,
     }
     if teacher is not None:
         validation = {"teacher": accuracy(teacher, recipe.validation), **validation}
     if recovery_progress is not None:
-        validation["after recovery"] = recovery_progress.best
+        validation["after recovery"] = best(recipe, student, recovery_progress)
     record = {
         "command": command(),
         "configuration": config.settings(),
         "validation_top1": validation,
         **origin(config),
         **chosen,
-        **test_accuracies(recipe, {"ternary, float activations": before, "after recovery": student}),
+        **tested,
+        "classes": {part: confusion.as_json() for part, confusion in classes.items()},
         "epochs_log": {name: rounded(progress) for name, progress in phases.items() if progress is not None},
         "model_bytes": size,
     }
     write_json(record, files.record)
+    for part, confusion in classes.items():
+        print("\n".join([f"{part} top-1 {confusion.top1:.2f} % (as exported)", *confusion.lines()]))
     print(f"{files.model}: {size} bytes")
     return files
 
@@ -108,8 +117,11 @@ def full_threshold(recipe: Recipe, student: Student) -> dict[str, Any]:
 
 
 def best(recipe: Recipe, model: nn.Module, progress: Progress | None) -> float:
-    """Validation top-1 in percent of a phase's best epoch; of the model where the phase was skipped."""
-    return accuracy(model, recipe.validation) if progress is None else progress.best
+    """Validation top-1 in percent of a phase's best epoch, whose weights the model has; of the model where the phase
+    was skipped."""
+    if progress is None or recipe.training.balanced:
+        return accuracy(model, recipe.validation)
+    return progress.best
 
 
 def origin(config: Config) -> dict[str, Any]:
@@ -170,4 +182,4 @@ def command() -> str:
 
 def rounded(progress: Progress) -> list[dict[str, float]]:
     """Epochs of a phase without their seconds."""
-    return [{key: round(row[key], 6) for key in RECORDED} for row in progress.log]
+    return [{key: round(row[key], 6) for key in RECORDED if key in row} for row in progress.log]

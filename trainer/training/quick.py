@@ -19,6 +19,7 @@ from trainer.data.opening import Parts, open_parts
 from trainer.errors import TrainerError
 from trainer.files import commit, write_json
 from trainer.integer.network import IntegerNetwork
+from trainer.model.confusion import Confusion, percent
 from trainer.model.predict import computing_on, device, limited_threads
 from trainer.model.student import Student
 from trainer.modelfile.export import Int8Head, export
@@ -79,42 +80,41 @@ def threshold_of(best: np.ndarray, kept: float) -> int:
     return math.floor(np.sort(best)[math.floor((1 - kept) * len(best) + 1e-9)])
 
 
-def percent(hits: np.ndarray) -> float:
-    """Share of hits in percent, two digits."""
-    return round(100 * float(np.mean(hits)), 2)
-
-
 @dataclass(frozen=True)
 class Quick:
-    """What a quick training made. measured: accuracies in percent by part; known: part of the pictures that chose the
-    threshold which is kept, in percent; where: what these pictures are."""
+    """What a quick training made. measured: by part, what its pictures are taken for; known: part of the pictures that
+    chose the threshold which is kept, in percent; where: what these pictures are."""
 
     head: Int8Head
     ridge: float
-    measured: dict[str, float]
+    measured: dict[str, Confusion]
     known: float
     where: str
 
 
-def fit(network: IntegerNetwork, parts: Parts, settings: QuickSettings, mirrored: bool) -> Quick:
-    """Fit a head to the training pictures. Validation pictures choose the threshold; without any, each training picture
-    does, by a head that was fitted to the others."""
+def fit(network: IntegerNetwork, parts: Parts, settings: QuickSettings, mirrored: bool, balanced: bool) -> Quick:
+    """Fit a head to the training pictures; balanced: classes weigh the same, otherwise pictures do.
+
+    Validation pictures choose the threshold; without any, each training picture does, by a head that was fitted to the
+    others.
+    """
     training = parts.training
     features = features_of(network, training, settings.pooling, mirrored, "features")
-    ridge = fit_ridge(features, training.targets, len(training.labels))
+    ridge = fit_ridge(features, training.targets, len(training.labels), balanced)
     head, frac = int8_head(ridge, tuple(training.labels), settings.pooling, training.targets)
-    measured = {}
+    measured: dict[str, Confusion] = {}
     if parts.validation is None:
         scores, targets, where = (ridge.left_out * 2.0**frac).numpy(), training.targets, "left out one by one"
     else:
         own = features_of(network, parts.validation, settings.pooling, False, "validation")
         scores, targets, where = head(own[0].numpy()), parts.validation.targets, "validation part"
-    measured["validation"] = percent(scores.argmax(1) == targets.numpy())
+    measured["validation"] = Confusion.of(training.labels, targets.numpy(), scores.argmax(1))
     threshold = threshold_of(scores.max(1), settings.known)
     head = replace(head, threshold=threshold)
     if parts.test is not None:
         own = features_of(network, parts.test, settings.pooling, False, "test")
-        measured["test"] = percent(head(own[0].numpy()).argmax(1) == parts.test.targets.numpy())
+        found = head(own[0].numpy()).argmax(1)
+        measured["test"] = Confusion.of(training.labels, parts.test.targets.numpy(), found)
     return Quick(head, ridge.ridge, measured, percent(scores.max(1) >= threshold), where)
 
 
@@ -148,7 +148,8 @@ def train_quick(config: Config, run: Path, files: Files, beginning: Beginning = 
             print(f"{run}: pictures have changed since the last run: {change}; starting anew", file=sys.stderr)
         begin(run, config, inventory, beginning)
         student.to(device(student))
-        found = fit(IntegerNetwork.of(student, student.fracs), parts, settings, config.data.hflip > 0)
+        balanced = config.data.balance != "off"
+        found = fit(IntegerNetwork.of(student, student.fracs), parts, settings, config.data.hflip > 0, balanced)
         student.cpu()
         size = export(student, files.model, found.head)
         seconds = round(time.monotonic() - started, 1)
@@ -158,7 +159,8 @@ def train_quick(config: Config, run: Path, files: Files, beginning: Beginning = 
             "backbone": {"file": config.student.weights, "sha256": file_digest(ROOT / config.student.weights)},
             "pictures": {label: int(n) for label, n in zip(parts.training.labels, counts(parts.training), strict=True)},
             "ridge": found.ridge,
-            **{f"{part}_top1": value for part, value in found.measured.items()},
+            **{f"{part}_top1": round(confusion.top1, 2) for part, confusion in found.measured.items()},
+            "classes": {part: confusion.as_json() for part, confusion in found.measured.items()},
             "threshold": found.head.threshold,
             "known_kept": found.known,
             "seconds": seconds,
@@ -177,8 +179,8 @@ def counts(pictures: Pictures) -> list[int]:
 
 def report(found: Quick, files: Files, size: int, seconds: float) -> None:
     """Print what was made."""
-    print(f"validation top-1 {found.measured['validation']:.2f} % ({found.where})")
-    if "test" in found.measured:
-        print(f"test top-1 {found.measured['test']:.2f} %")
+    for part, confusion in found.measured.items():
+        where = f" ({found.where})" if part == "validation" else ""
+        print("\n".join([f"{part} top-1 {confusion.top1:.2f} %{where}", *confusion.lines()]))
     print(f'threshold: {found.known:.1f} % of these pictures get a name, the others are "unknown"')
     print(f"{files.model}: {size} bytes, in {seconds:.0f} s; speed=full trains the whole network, for better results")

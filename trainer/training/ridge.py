@@ -22,18 +22,19 @@ class Ridge:
     left_out: Tensor
 
 
-def fit_ridge(features: Tensor, targets: Tensor, classes: int) -> Ridge:
+def fit_ridge(features: Tensor, targets: Tensor, classes: int, balanced: bool = True) -> Ridge:
     """Fit a head to features [versions, pictures, F], of each picture one or two (mirrored) versions.
 
-    targets: int64 [pictures]. Classes weigh the same, however many pictures they have. The ridge has the least squared
-    error on pictures that are left out with all their versions.
+    targets: int64 [pictures]; balanced: classes weigh the same, however many pictures they have; otherwise pictures do.
+    The ridge has the least squared error on pictures that are left out with all their versions.
     """
     versions, pictures, width = features.shape
     x = features.double().reshape(-1, width)
     y = 2.0 * torch.nn.functional.one_hot(targets, classes).double() - 1
     y = y.repeat(versions, 1)
     counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    share = (1.0 / (classes * versions * counts[targets].double())).repeat(versions)  # of each row, 1 in all
+    each = classes * counts[targets].double() if balanced else torch.full([pictures], pictures, dtype=torch.float64)
+    share = (1.0 / (versions * each)).repeat(versions)  # of each row, 1 in all
     mean, centre = share @ x, share @ y
     deviation = (share @ (x - mean).square()).sqrt().clamp(min=SMALLEST_DEVIATION)
     root = share.sqrt()[:, None]

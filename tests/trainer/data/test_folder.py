@@ -155,8 +155,8 @@ def test_verdicts_are_kept(photos, tmp_path, monkeypatch):
     write_broken(root / "circle")
     first = opened(root).check(cache)
     looked = []
-    original = checking.problem
-    monkeypatch.setattr(checking, "problem", lambda content: looked.append(len(content)) or original(content))
+    original = checking.looked_at
+    monkeypatch.setattr(checking, "looked_at", lambda content: looked.append(len(content)) or original(content))
     assert opened(root).check(cache).files == first.files
     assert not looked
     # Mended and changed files are looked at again.
@@ -166,7 +166,7 @@ def test_verdicts_are_kept(photos, tmp_path, monkeypatch):
     assert len(looked) == 2
     assert set(again.files) ^ set(first.files) == {"circle/empty.jpg", "checker/0.jpg"}
     # So is everything by another Pillow, or when the file of verdicts is spoilt.
-    (path,) = cache.iterdir()
+    (path,) = cache.glob("pictures-*.json")
     content = json.loads(path.read_text())
     for text in (json.dumps({**content, "pillow": "0"}), "spoilt", "[]", '{"files": 1}'):
         path.write_text(text)
@@ -177,7 +177,7 @@ def test_verdicts_are_kept(photos, tmp_path, monkeypatch):
 
 def test_an_interrupted_check_keeps_what_it_found(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(checking, "CHUNK", 8)
-    original, looked = checking.problem, []
+    original, looked = checking.looked_at, []
 
     def interrupted(content):
         looked.append(1)
@@ -185,10 +185,10 @@ def test_an_interrupted_check_keeps_what_it_found(photos, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return original(content)
 
-    monkeypatch.setattr(checking, "problem", interrupted)
+    monkeypatch.setattr(checking, "looked_at", interrupted)
     with pytest.raises(KeyboardInterrupt):
         opened(photos).check(tmp_path)
-    kept = json.loads(next(tmp_path.iterdir()).read_text())["files"]
+    kept = json.loads(next(tmp_path.glob("pictures-*.json")).read_text())["files"]
     assert len(kept) == 19
     looked += [1] * 20  # past the interruption
     before = len(looked)
@@ -220,7 +220,7 @@ def test_a_file_that_is_replaced_later_is_named(photos, tmp_path, workers):
 def test_a_flipped_bit_in_the_cache_of_verdicts_is_noticed(photos, tmp_path):
     """It would name pictures that nobody changed."""
     first = opened(photos).check(tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("pictures-*.json")
     content = path.read_text()
     for digest in first.digests[::5]:
         path.write_text(content.replace(digest, digest[::-1]))

@@ -7,13 +7,16 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import ROOT
 from tests.runs import DEATHS, FOREVER, PIXELS, settings, tiny_recipe, tiny_student, tiny_teacher, weights
+from trainer.data import MemoryPictures
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
+from trainer.model.confusion import Confusion
 from trainer.model.predict import accuracy
 from trainer.model.student import Blueprint, Student
 from trainer.training.checkpoint import load_if_present, save_state
@@ -144,6 +147,20 @@ def test_best_epoch_is_kept_and_full_precision_ones_never_are(tmp_path):
     assert progress.best == max(row["validation_top1"] for row in rows[2:])
     assert accuracy(student, recipe.validation) == progress.best
     assert not student.vit.head.full_precision
+
+
+def test_where_classes_are_drawn_equally_often_their_mean_chooses_the_epoch(tmp_path, monkeypatch):
+    """Nearly all for the large class: the highest top-1, and no good."""
+    lazy, honest = np.array([[90, 0, 0], [5, 0, 0], [5, 0, 0]]), np.array([[60, 20, 10], [1, 4, 0], [1, 0, 4]])
+    found = iter([honest, honest, lazy])
+    confusion = classmethod(lambda cls, model, pictures: Confusion(pictures.labels, next(found)))
+    monkeypatch.setattr(Confusion, "of_model", confusion)
+    monkeypatch.setattr(MemoryPictures, "balanced", True)
+    progress = train_student(tiny_recipe(tmp_path), tiny_teacher())[1]
+    rows = log_of(tmp_path)
+    assert [round(row["validation_top1"]) for row in rows] == [68, 68, 90]
+    assert [round(row["validation_balanced"]) for row in rows] == [76, 76, 33]
+    assert progress.best == Confusion(("a", "b", "c"), honest).balanced
 
 
 def test_weights_are_full_precision_until_they_are_ternary(tmp_path, monkeypatch):

@@ -21,18 +21,20 @@ def solved(x, y, share, ridge, unit, deviation, mean):
     return weight, found[-1] - weight @ mean
 
 
+@pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("versions", [1, 2])
 @pytest.mark.parametrize("width", [6, 40])
-def test_head_and_left_out_scores(versions, width):
+def test_head_and_left_out_scores(versions, width, balanced):
     rng = np.random.default_rng(width)
     targets = np.array([0] * 11 + [1] * 5 + [2] * 8)
     features = rng.integers(-90, 90, (versions, len(targets), width)).astype(float)
     features[..., 0] += 60 * targets
     features[..., -1] = 3  # says nothing
-    found = fit_ridge(torch.from_numpy(features), torch.from_numpy(targets), 3)
+    found = fit_ridge(torch.from_numpy(features), torch.from_numpy(targets), 3, balanced)
     x = features.reshape(-1, width)
     y = np.tile(2.0 * (targets[:, None] == np.arange(3)) - 1, (versions, 1))
-    share = np.tile(1 / (3 * versions * np.bincount(targets)[targets]), versions)
+    each = 3 * np.bincount(targets)[targets] if balanced else np.full(len(targets), len(targets))
+    share = np.tile(1 / (versions * each), versions)
     mean = share @ x
     deviation = np.maximum(np.sqrt(share @ (x - mean) ** 2), 1e-3)
     z = (x - mean) / deviation * np.sqrt(share)[:, None]
