@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""backends.h: every backend gives the reference's bytes (backends_check.c), here, in QEMU on AArch64, in node as WebAssembly."""
+"""backends.h: every backend gives the reference's bytes (backends_check.c), here, on AArch64 in QEMU, and in node."""
 
 import os
 import shutil
