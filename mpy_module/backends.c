@@ -13,6 +13,9 @@ static const ternary_backend *const backends[] = {
 #ifdef TERNARY_NEON
     &ternary_neon_dot,    &ternary_neon,
 #endif
+#ifdef TERNARY_WASM
+    &ternary_simd128,
+#endif
     &ternary_reference,
 };
 

@@ -21,6 +21,10 @@
 #define TERNARY_DETECTED
 #endif
 
+#ifdef __wasm_simd128__
+#define TERNARY_WASM // a build for machines with it: modules are refused elsewhere
+#endif
+
 // Panels of a layer's weights that `tiles` decodes at a time. One has room in a part's scratch, more are
 // allocated.
 #ifdef TERNARY_X86
@@ -130,6 +134,9 @@ extern const ternary_backend ternary_pie;
 #endif
 #ifdef TERNARY_NEON
 extern const ternary_backend ternary_neon, ternary_neon_dot;
+#endif
+#ifdef TERNARY_WASM
+extern const ternary_backend ternary_simd128;
 #endif
 #ifdef TERNARY_X86
 extern const ternary_backend ternary_avx2, ternary_avx_vnni, ternary_avx512_vnni;

@@ -146,6 +146,10 @@ static void offsets_of(const int8_t *x, size_t stride, size_t depth, size_t rows
     }
 }
 
+#ifndef INTERLEAVE_TRITS
+#define INTERLEAVE_TRITS interleave
+#endif
+
 #ifndef UNPACK
 #define UNPACK unpack
 // Unpacks a tile to a panel of `depth` rows, rounded up to a multiple of 4.
@@ -161,7 +165,7 @@ static void unpack(const uint8_t *packed, size_t depth, int8_t *panel) {
         UNROLL
         for (size_t i = 0; i < 20; i += 4, k += 4) {
             if (k < depth) {
-                interleave(rows[i], rows[i + 1], rows[i + 2], rows[i + 3], panel + k * TERNARY_LANES);
+                INTERLEAVE_TRITS(rows[i], rows[i + 1], rows[i + 2], rows[i + 3], panel + k * TERNARY_LANES);
             }
         }
     }

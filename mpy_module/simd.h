@@ -9,7 +9,11 @@
 #include "backends.h"
 
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 
 ALWAYS_INLINE int32_t word_of(const int8_t *x) {
     int32_t word;

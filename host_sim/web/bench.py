@@ -40,7 +40,7 @@ with open("{place}", "w") as file:
 
 
 def on_host(model: Any, picture: Any, runs: int) -> list[float]:
-    """Milliseconds of the kernels' portable backend under CPython."""
+    """Milliseconds of the kernels under CPython, with this machine's best backend."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""backends.h: every backend gives the reference's bytes (backends_check.c), here and, in QEMU, on AArch64."""
+"""backends.h: every backend gives the reference's bytes (backends_check.c), here, on AArch64 in QEMU, and in node."""
 
 import os
 import shutil
@@ -10,20 +10,24 @@ import pytest
 import ternary
 
 from host_sim import build
+from host_sim.web.firmware import NODE_MODULES
 from tests.mpy_module.kernel import PLAIN
 
 CHECK = Path(__file__).resolve().parent / "backends_check.c"
 SANITIZED = bool(os.environ.get("TERNARY_LIBRARY"))
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{build.SOURCE}")
+# One file, which holds the module: node's own fetch() would not read another. Emscripten looks for its parts in
+# NODE_PATH.
+WEBASSEMBLY = ("-O1", "-msimd128", "-sSINGLE_FILE=1", "-sENVIRONMENT=node", "-sALLOW_MEMORY_GROWTH")
 # Of QEMU's processors: one with dot products, one without.
 AARCH64 = {"max": ["neon_dot", "neon", "reference"], "cortex-a53": ["neon", "reference"]}
 
 
-def compiled(compiler, output, *flags):
+def compiled(compiler, output, *flags, environment=PLAIN):
     """The check with all kernels, as a program."""
     sources = (*build.kernels().sources, CHECK)
     command = [compiler, *STRICT, *flags, *sources, "-o", output]
-    done = subprocess.run(list(map(str, command)), env=PLAIN, capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -70,3 +74,11 @@ def aarch64_program(tmp_path_factory):
 @pytest.mark.parametrize("processor", AARCH64)
 def test_backends_of_aarch64(aarch64_program, processor):
     assert equal_ones(["qemu-aarch64", "-cpu", processor, aarch64_program]) == AARCH64[processor]
+
+
+def test_backends_of_webassembly(tmp_path):
+    if not shutil.which("emcc") or not shutil.which("node"):
+        pytest.skip("needs Debian's emscripten and nodejs")
+    environment = PLAIN | {"NODE_PATH": NODE_MODULES}
+    program = compiled("emcc", tmp_path / "check.js", *WEBASSEMBLY, environment=environment)
+    assert equal_ones(["node", program]) == ["simd128", "reference"]
