@@ -24,7 +24,22 @@ typedef struct {
     const int8_t *multiplier; // pie_linear
 } pie_product;
 
+// The same for patches in a picture: each is `runs` runs of 16 * groups values.
+typedef struct {
+    const int8_t *x, *panel;
+    int8_t *out;
+    uint32_t patches, groups, runs;
+    uint32_t x_skip,
+        x_next;          // bytes from a run's end to the next run, and from a patch's end to the next patch
+    uint32_t panel_skip; // bytes from a run's weights to the next run's
+    uint32_t out_stride; // bytes
+    const void *begin;
+    uint32_t shift;
+    const int8_t *multiplier;
+} pie_patches;
+
 void pie_linear(const pie_product *p);
+void pie_region(const pie_patches *p);
 void pie_scores(const pie_product *p);
 void pie_values(const pie_product *p);
 // Stores one row's accumulators: the low four words of both halves of QACC, then the fifth of both (pack_half

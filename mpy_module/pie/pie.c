@@ -118,23 +118,59 @@ typedef struct {
     uint32_t low[2][4], high[2];
 } ALIGNED accumulators;
 
+static void pack(const ternary_scale *scale, accumulators *begin) {
+    pack_half(scale->bias, scale->bias_shift, begin->low[0], &begin->high[0]);
+    pack_half(scale->bias + 8, scale->bias_shift, begin->low[1], &begin->high[1]);
+}
+
+// The multipliers at an aligned address; `copy` has room for 16.
+static const int8_t *multipliers(const ternary_scale *scale, int8_t *copy) {
+    return aligned(bits_of(scale->multiplier)) ? scale->multiplier : memcpy(copy, scale->multiplier, VECTOR);
+}
+
 static void linear(const ternary_product *p, const ternary_scale *scale) {
     if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
         ternary_reference.linear(p, scale);
         return;
     }
     accumulators begin;
-    pack_half(scale->bias, scale->bias_shift, begin.low[0], &begin.high[0]);
-    pack_half(scale->bias + 8, scale->bias_shift, begin.low[1], &begin.high[1]);
-    ALIGNED int8_t factors[VECTOR];
+    pack(scale, &begin);
+    ALIGNED int8_t copy[VECTOR];
     pie_product k = product_of(p);
     k.begin = &begin;
     k.shift = (uint32_t)scale->shift;
-    k.multiplier = scale->multiplier;
-    if (!aligned(bits_of(scale->multiplier))) {
-        k.multiplier = memcpy(factors, scale->multiplier, VECTOR);
-    }
+    k.multiplier = multipliers(scale, copy);
     run(p, &k, pie_linear, 0);
+}
+
+// Patches side by side, or one above the other if there are more of these, in one call.
+static void region(const ternary_region *r, const ternary_scale *scale) {
+    accumulators begin;
+    pack(scale, &begin);
+    ALIGNED int8_t copy[VECTOR];
+    const bool down = r->columns < r->rows;
+    const size_t calls = down ? r->columns : r->rows;
+    const size_t step = down ? r->x_row : r->x_column, other = down ? r->x_column : r->x_row;
+    pie_patches k = {
+        .x = r->x,
+        .panel = r->panel,
+        .out = r->out,
+        .patches = (uint32_t)(down ? r->rows : r->columns),
+        .groups = (uint32_t)(r->run / VECTOR),
+        .runs = (uint32_t)r->runs,
+        .x_skip = (uint32_t)(r->x_line - r->run),
+        .x_next = (uint32_t)(step - (r->runs - 1) * r->x_line - r->run),
+        .panel_skip = (uint32_t)(r->panel_line - r->run * VECTOR),
+        .out_stride = (uint32_t)(down ? r->out_row : r->out_column),
+        .begin = &begin,
+        .shift = (uint32_t)scale->shift,
+        .multiplier = multipliers(scale, copy),
+    };
+    for (size_t call = 0; call < calls; call++) {
+        pie_region(&k);
+        k.x += other;
+        k.out += down ? r->out_column : r->out_row;
+    }
 }
 
 static void sums(const ternary_product *p, int32_t *lanes) {
@@ -397,6 +433,7 @@ const ternary_backend ternary_pie = {
     .name = "pie",
     .decode = decode,
     .linear = linear,
+    .region = region,
     .sums = sums,
     .scores = scores,
     .values = values,
