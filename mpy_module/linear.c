@@ -101,6 +101,8 @@ typedef struct {
     size_t first, parts;
 } share;
 
+enum { AHEAD = 8192 }; // bytes of weights that are prefetched at a time
+
 // Decodes a tile, and prefetches the following tiles' weights from flash, which then load while this one is
 // multiplied. The chip has one preload for both cores: if parts run at the same time, the first part
 // prefetches for all.
@@ -109,8 +111,7 @@ static void decode_tile(const layer *l, size_t tile, share share) {
     l->backend->decode(l->weight + tile * size, l->vectors, l->panel);
     size_t next = tile + share.parts, tiles = tiles_of(l);
     if (next < tiles && (share.first == 0 || !ternary_parts_meet())) {
-        l->backend->prefetch(l->weight + next * size,
-                             ternary_smaller((tiles - next) * size, TERNARY_MAX_PREFETCH));
+        l->backend->prefetch(l->weight + next * size, ternary_smaller((tiles - next) * size, AHEAD));
     }
 }
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <string.h>
-
 #include "backends.h"
 #include "checks.h"
 #include "numbers.h"
@@ -92,9 +90,10 @@ static void copy_patch(const ternary_backend *backend, const ternary_window *w, 
         return;
     }
     // Too short for a call.
-    for (int32_t y = 0; y < w->kernel; y++, corner += w->line) {
-        for (size_t i = 0; i < w->run; i++) {
-            *out++ = corner[i];
+    const size_t rest = w->line - w->run;
+    for (int32_t y = 0; y < w->kernel; y++, corner += rest) {
+        for (const int8_t *end = corner + w->run; corner < end;) {
+            *out++ = *corner++;
         }
     }
 }
@@ -104,8 +103,8 @@ void ternary_cut_patches(const ternary_backend *backend, const ternary_window *w
     for (int32_t row = first; row < end; row++) {
         for (int32_t column = 0; column < w->columns; column++) {
             copy_patch(backend, w, row * w->stride - w->padding, column * w->stride - w->padding, out);
-            if (step > w->inputs) {
-                memset(out + w->inputs, 0, step - w->inputs);
+            for (size_t i = w->inputs; i < step; i++) {
+                out[i] = 0;
             }
             out += step;
         }

@@ -24,7 +24,7 @@ MAX_PICTURE = 4096  # SPEC 3.1
 MAX_IN_FEATURES = 4032  # SPEC 4
 MAX_TOKENS = 2048  # SPEC 7
 MAX_HEAD_WIDTH = 1024  # SPEC 7.1
-MAX_PREFETCH = 16384  # bytes
+MAX_PREFETCH = 32768  # bytes
 MAX_VALUES = 1 << 26  # of an int8 picture between convolutions (SPEC 10.4): all that is planned fits 31 bits
 PATCH_BYTES = 16 * 1024  # that a convolution takes for patches at a time if its kernel seldom needs them
 # Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).

@@ -145,6 +145,7 @@ class TernaryBitLinear:
         if out is None:
             out = ternary.arena(rows * self.out_features)
         work = self.scratch.get(ternary.linear_scratch(self.in_features))
+        prefetch(self)  # and what follows it in the file
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 

@@ -238,8 +238,8 @@ class Search:
             line = side * padded(inputs)
             if line > free and patches_inside:
                 return None
-            room = max(1, min(limit, free // line))
-            passes = (side + room - 1) // room
+            many = max(1, min(limit, free // line))
+            passes = (side + many - 1) // many
             rows.append((side + passes - 1) // passes)
             most = max(most, rows[-1] * line)
             at_once = rows[-1]
