@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// TernaryBitConv2d (4.6). A backend with `region` multiplies patches where they lie in the picture, without
+// TernaryBitConv2d (4.6). A backend with `regions` multiplies patches where they lie in the picture, without
 // the pixels outside of it; otherwise patches are cut out, some rows of them at a time.
 #include "backends.h"
 #include "checks.h"
@@ -33,22 +33,21 @@ static stretch stretch_at(const ternary_window *w, int32_t side, int32_t positio
     return s;
 }
 
+enum { MOST_REGIONS = 16 }; // nine, unless stride and padding are unusual
+
 typedef struct {
-    const ternary_window *window;
-    size_t outputs; // N: bytes of a pixel that is made
+    size_t count;
+    ternary_region regions[MOST_REGIONS];
 } convolution;
 
-static void convolve_region(const convolution *c, const ternary_layer *l, const ternary_scale *scale,
-                            int8_t *out, stretch v, stretch h) {
-    const ternary_window *w = c->window;
+static ternary_region region_of(const ternary_window *w, size_t outputs, stretch v, stretch h) {
     const size_t channels = (size_t)w->channels, stride = (size_t)w->stride;
     const size_t x = (size_t)(h.first * w->stride - w->padding + h.low) * channels;
     const size_t y = (size_t)(v.first * w->stride - w->padding + v.low) * w->line;
-    const size_t pixel = (size_t)(v.first * w->columns + h.first);
-    const ternary_region r = {
+    return (ternary_region){
         .x = w->picture + y + x,
-        .panel = l->panel + (size_t)(v.low * w->kernel + h.low) * channels * TERNARY_LANES,
-        .out = out + pixel * c->outputs,
+        .panel = (size_t)(v.low * w->kernel + h.low) * channels * TERNARY_LANES,
+        .out = (size_t)(v.first * w->columns + h.first) * outputs,
         .rows = (size_t)v.count,
         .columns = (size_t)h.count,
         .runs = (size_t)(v.high - v.low),
@@ -57,30 +56,37 @@ static void convolve_region(const convolution *c, const ternary_layer *l, const 
         .x_column = stride * channels,
         .x_line = w->line,
         .panel_line = w->run * TERNARY_LANES,
-        .out_row = (size_t)w->columns * c->outputs,
-        .out_column = c->outputs,
+        .out_row = (size_t)w->columns * outputs,
+        .out_column = outputs,
     };
-    l->backend->region(&r, scale);
+}
+
+// Whether the backend can find the patches in the picture; then, where.
+static bool in_place(const ternary_layer *l, const ternary_columns *c, const ternary_window *w,
+                     convolution *found) {
+    uintptr_t bits = (uintptr_t)w->picture | (uintptr_t)c->out | (uintptr_t)w->channels | l->outputs;
+    if (!l->backend->regions || bits % TERNARY_LANES) {
+        return false;
+    }
+    stretch v, h;
+    for (int32_t row = 0; row < w->rows; row += v.count) {
+        v = stretch_at(w, w->height, w->rows, row);
+        for (int32_t column = 0; column < w->columns; column += h.count) {
+            h = stretch_at(w, w->width, w->columns, column);
+            if (found->count == MOST_REGIONS) {
+                return false;
+            }
+            found->regions[found->count++] = region_of(w, l->outputs, v, h);
+        }
+    }
+    return true;
 }
 
 static void convolve_tile(const void *context, const ternary_layer *l, size_t lanes,
                           const ternary_scale *scale, int8_t *out) {
     (void)lanes; // 16
     const convolution *c = context;
-    const ternary_window *w = c->window;
-    stretch v, h;
-    for (int32_t row = 0; row < w->rows; row += v.count) {
-        v = stretch_at(w, w->height, w->rows, row);
-        for (int32_t column = 0; column < w->columns; column += h.count) {
-            h = stretch_at(w, w->width, w->columns, column);
-            convolve_region(c, l, scale, out, v, h);
-        }
-    }
-}
-
-static bool in_place(const ternary_layer *l, const ternary_columns *c, const ternary_window *w) {
-    uintptr_t bits = (uintptr_t)w->picture | (uintptr_t)c->out | (uintptr_t)w->channels | l->outputs;
-    return l->backend->region && bits % TERNARY_LANES == 0;
+    l->backend->regions(c->regions, c->count, l->panel, out, scale);
 }
 
 // `room` bytes of memory for patches: at least a row of them.
@@ -123,8 +129,8 @@ int32_t ternary_convolution(const ternary_settings *settings, const ternary_arg 
         .out = a->out.data,
         .stride = outputs,
     };
-    convolution all = {.window = &w, .outputs = outputs};
-    if (in_place(&l, &c, &w)) {
+    convolution all = {.count = 0};
+    if (in_place(&l, &c, &w, &all)) {
         ternary_each_tile(&l, &c, convolve_tile, &all);
         return 0;
     }

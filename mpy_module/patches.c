@@ -55,57 +55,45 @@ bool ternary_window_of(const ternary_window_arguments *a, ternary_window *w, ter
     return true;
 }
 
-// One row of a patch: `kernel` pixels of a picture's row from column `left` on, zeros outside of it.
-static void copy_run(const ternary_backend *backend, const ternary_window *w, const int8_t *row, int32_t left,
-                     int8_t *out) {
-    int32_t from = ternary_max(left, 0), to = ternary_min(left + w->kernel, w->width);
-    size_t channels = (size_t)w->channels, before = (size_t)(from - left) * channels;
-    size_t inside = (size_t)(to - from) * channels;
-    backend->clear(out, before);
-    backend->copy(out + before, row + (size_t)from * channels, inside, 1, 0);
-    backend->clear(out + before + inside, w->run - before - inside);
-}
-
-static void copy_patch_at_border(const ternary_backend *backend, const ternary_window *w, int32_t top,
-                                 int32_t left, int8_t *out) {
-    for (int32_t y = top; y < top + w->kernel; y++) {
-        if (y < 0 || y >= w->height) {
-            backend->clear(out, w->run);
-        } else {
-            copy_run(backend, w, w->picture + (size_t)y * w->line, left, out);
-        }
-        out += w->run;
-    }
-}
-
+// The pixels of a patch that are inside the picture; zeros are there already.
 static void copy_patch(const ternary_backend *backend, const ternary_window *w, int32_t top, int32_t left,
                        int8_t *out) {
-    if (top < 0 || left < 0 || top + w->kernel > w->height || left + w->kernel > w->width) {
-        copy_patch_at_border(backend, w, top, left, out);
+    const int32_t from_y = ternary_max(top, 0), to_y = ternary_min(top + w->kernel, w->height);
+    const int32_t from_x = ternary_max(left, 0), to_x = ternary_min(left + w->kernel, w->width);
+    const size_t inside = (size_t)((to_x - from_x) * w->channels);
+    const int8_t *x = w->picture + (size_t)from_y * w->line + (size_t)(from_x * w->channels);
+    out += (size_t)(from_y - top) * w->run + (size_t)((from_x - left) * w->channels);
+    if (inside == w->run && inside >= TERNARY_LANES) {
+        backend->copy(out, x, inside, (size_t)(to_y - from_y), w->line);
         return;
     }
-    const int8_t *corner = w->picture + (size_t)top * w->line + (size_t)(left * w->channels);
-    if (w->run >= TERNARY_LANES) {
-        backend->copy(out, corner, w->run, (size_t)w->kernel, w->line);
-        return;
-    }
-    // Too short for a call.
-    const size_t rest = w->line - w->run;
-    for (int32_t y = 0; y < w->kernel; y++, corner += rest) {
-        for (const int8_t *end = corner + w->run; corner < end;) {
-            *out++ = *corner++;
+    for (int32_t y = from_y; y < to_y; y++, x += w->line, out += w->run) {
+        if (inside >= TERNARY_LANES) {
+            backend->copy(out, x, inside, 1, 0);
+            continue;
+        }
+        // Too short for a call; by three, as many kernels and pictures are.
+        size_t i = 0;
+        for (; i + 3 <= inside; i += 3) {
+            int8_t a = x[i], b = x[i + 1], c = x[i + 2];
+            out[i] = a;
+            out[i + 1] = b;
+            out[i + 2] = c;
+        }
+        for (; i < inside; i++) {
+            out[i] = x[i];
         }
     }
 }
 
 void ternary_cut_patches(const ternary_backend *backend, const ternary_window *w, int32_t first, int32_t end,
                          int8_t *out, size_t step) {
+    if (w->padding || step > w->inputs) {
+        backend->clear(out, (size_t)(end - first) * (size_t)w->columns * step);
+    }
     for (int32_t row = first; row < end; row++) {
         for (int32_t column = 0; column < w->columns; column++) {
             copy_patch(backend, w, row * w->stride - w->padding, column * w->stride - w->padding, out);
-            for (size_t i = w->inputs; i < step; i++) {
-                out[i] = 0;
-            }
             out += step;
         }
     }

@@ -44,21 +44,29 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     }
 }
 
-static void region(const ternary_region *r, const ternary_scale *scale) {
-    int32_t start[TERNARY_LANES];
-    start_of(scale, start);
+static void region(const ternary_region *r, const int8_t *panel, int8_t *out, const int32_t *start,
+                   const ternary_scale *scale) {
     for (size_t i = 0; i < r->rows * r->columns; i++) {
         size_t row = i / r->columns, column = i % r->columns;
         const int8_t *x = r->x + row * r->x_row + column * r->x_column;
-        int8_t *out = r->out + row * r->out_row + column * r->out_column;
+        int8_t *y = out + row * r->out_row + column * r->out_column;
         int32_t sums[TERNARY_LANES];
         memcpy(sums, start, sizeof(sums));
         for (size_t run = 0; run < r->runs; run++) {
-            accumulate(sums, x + run * r->x_line, r->panel + run * r->panel_line, r->run);
+            accumulate(sums, x + run * r->x_line, panel + run * r->panel_line, r->run);
         }
         for (size_t lane = 0; lane < TERNARY_LANES; lane++) {
-            out[lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
+            y[lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
         }
+    }
+}
+
+static void regions(const ternary_region *r, size_t count, const int8_t *panel, int8_t *out,
+                    const ternary_scale *scale) {
+    int32_t start[TERNARY_LANES];
+    start_of(scale, start);
+    for (; count; count--, r++) {
+        region(r, panel + r->panel, out + r->out, start, scale);
     }
 }
 
@@ -114,7 +122,7 @@ const ternary_backend ternary_reference = {
     .name = "reference",
     .decode = decode,
     .linear = linear,
-    .region = region,
+    .regions = regions,
     .sums = sums,
     .scores = scores,
     .values = values,

@@ -119,6 +119,10 @@ typedef struct {
 } ALIGNED accumulators;
 
 static void pack(const ternary_scale *scale, accumulators *begin) {
+    if (scale->bias_shift == 0 && aligned(bits_of(scale->bias))) {
+        pie_pack(scale->bias, begin);
+        return;
+    }
     pack_half(scale->bias, scale->bias_shift, begin->low[0], &begin->high[0]);
     pack_half(scale->bias + 8, scale->bias_shift, begin->low[1], &begin->high[1]);
 }
@@ -144,32 +148,32 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
 }
 
 // Patches side by side, or one above the other if there are more of these, in one call.
-static void region(const ternary_region *r, const ternary_scale *scale) {
+static void regions(const ternary_region *r, size_t count, const int8_t *panel, int8_t *out,
+                    const ternary_scale *scale) {
     accumulators begin;
     pack(scale, &begin);
     ALIGNED int8_t copy[VECTOR];
-    const bool down = r->columns < r->rows;
-    const size_t calls = down ? r->columns : r->rows;
-    const size_t step = down ? r->x_row : r->x_column, other = down ? r->x_column : r->x_row;
     pie_patches k = {
-        .x = r->x,
-        .panel = r->panel,
-        .out = r->out,
-        .patches = (uint32_t)(down ? r->rows : r->columns),
-        .groups = (uint32_t)(r->run / VECTOR),
-        .runs = (uint32_t)r->runs,
-        .x_skip = (uint32_t)(r->x_line - r->run),
-        .x_next = (uint32_t)(step - (r->runs - 1) * r->x_line - r->run),
-        .panel_skip = (uint32_t)(r->panel_line - r->run * VECTOR),
-        .out_stride = (uint32_t)(down ? r->out_row : r->out_column),
-        .begin = &begin,
-        .shift = (uint32_t)scale->shift,
-        .multiplier = multipliers(scale, copy),
-    };
-    for (size_t call = 0; call < calls; call++) {
-        pie_region(&k);
-        k.x += other;
-        k.out += down ? r->out_column : r->out_row;
+        .begin = &begin, .shift = (uint32_t)scale->shift, .multiplier = multipliers(scale, copy)};
+    for (; count; count--, r++) {
+        const bool down = r->columns < r->rows;
+        const size_t step = down ? r->x_row : r->x_column, other = down ? r->x_column : r->x_row;
+        const size_t other_out = down ? r->out_column : r->out_row;
+        k.x = r->x;
+        k.panel = panel + r->panel;
+        k.out = out + r->out;
+        k.patches = (uint32_t)(down ? r->rows : r->columns);
+        k.groups = (uint32_t)(r->run / VECTOR);
+        k.runs = (uint32_t)r->runs;
+        k.x_skip = (uint32_t)(r->x_line - r->run);
+        k.x_next = (uint32_t)(step - (r->runs - 1) * r->x_line - r->run);
+        k.panel_skip = (uint32_t)(r->panel_line - r->run * VECTOR);
+        k.out_stride = (uint32_t)(down ? r->out_row : r->out_column);
+        for (size_t calls = down ? r->columns : r->rows; calls; calls--) {
+            pie_region(&k);
+            k.x += other;
+            k.out += other_out;
+        }
     }
 }
 
@@ -228,8 +232,8 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// Values of `flip` in pie_lookup: the index is x + 128 or 127 - x.
-enum { RISE = 0x80, FALL = 0x7f };
+// `flip` in pie_lookup: the index is x + 128.
+enum { RISE = 0x80 };
 
 static void widen(const int8_t *table, uint32_t *words) {
     if (aligned(bits_of(table))) {
@@ -241,43 +245,25 @@ static void widen(const int8_t *table, uint32_t *words) {
     }
 }
 
-static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, const uint32_t *words,
-                           int8_t *weights) {
-    uint32_t vectors = (uint32_t)(tokens / VECTOR);
-    size_t whole = vectors * VECTOR;
-    int32_t top = pie_top(row, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        top = ternary_max(top, row[j]);
-    }
-    pie_lookup(row, vectors, words + top - 127, FALL, weights); // [top - x] = [top - 127 + (127 - x)]
-    int32_t sum = (int32_t)pie_total(weights, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        weights[j] = table[top - row[j]];
-        sum += weights[j];
-    }
-    int32_t halvings = ternary_halvings(sum);
-    if (halvings == 0) {
-        return sum;
-    }
-    pie_halve(weights, vectors, (uint32_t)halvings);
-    sum = (int32_t)pie_total(weights, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        weights[j] = (int8_t)(weights[j] >> halvings);
-        sum += weights[j];
-    }
-    return sum;
-}
-
 static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
                     int8_t *weights, int32_t *sums) {
-    if (tokens < VECTOR || !aligned(bits_of(scores) | bits_of(weights) | stride)) {
+    if (!aligned(bits_of(scores) | bits_of(weights) | stride)) {
         ternary_reference.softmax(scores, rows, tokens, stride, table, weights, sums);
         return;
     }
     ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
     widen(table, words);
-    for (size_t row = 0; row < rows; row++) {
-        sums[row] = softmax_row(scores + row * stride, tokens, table, words, weights + row * stride);
+    uint32_t vectors = (uint32_t)(ternary_round_up(tokens) / VECTOR);
+    pie_row row = {.words = words, .vectors = vectors};
+    for (size_t lane = 0; lane < VECTOR; lane++) {
+        bool inside = (vectors - 1) * VECTOR + lane < tokens;
+        row.keep[lane] = inside ? -1 : 0;
+        row.least[lane] = inside ? 0 : -128;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        int32_t sum = pie_softmax(scores + i * stride, weights + i * stride, &row);
+        int32_t halvings = ternary_halvings(sum);
+        sums[i] = halvings ? pie_halve(weights + i * stride, vectors, (uint32_t)halvings) : sum;
     }
 }
 
@@ -357,7 +343,8 @@ static int32_t sum(const int16_t *x, size_t count) {
         return ternary_reference.sum(x, count);
     }
     size_t whole = count / LANES_16 * LANES_16;
-    return pie_sum(x, (uint32_t)(whole / LANES_16)) + ternary_reference.sum(x + whole, count - whole);
+    int32_t total = pie_sum(x, (uint32_t)(whole / LANES_16));
+    return whole == count ? total : total + ternary_reference.sum(x + whole, count - whole);
 }
 
 static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
@@ -371,7 +358,7 @@ static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
         x += whole;
         count -= whole;
     }
-    return total + ternary_reference.squares(x, count, mean);
+    return count ? total + ternary_reference.squares(x, count, mean) : total;
 }
 
 static void norm(const ternary_norm *n, const int16_t *x, int8_t *y) {
@@ -433,7 +420,7 @@ const ternary_backend ternary_pie = {
     .name = "pie",
     .decode = decode,
     .linear = linear,
-    .region = region,
+    .regions = regions,
     .sums = sums,
     .scores = scores,
     .values = values,
