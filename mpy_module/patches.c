@@ -55,24 +55,9 @@ bool ternary_window_of(const ternary_window_arguments *a, ternary_window *w, ter
     return true;
 }
 
-// The pixels of a patch that are inside the picture; zeros are there already.
-static void copy_patch(const ternary_backend *backend, const ternary_window *w, int32_t top, int32_t left,
-                       int8_t *out) {
-    const int32_t from_y = ternary_max(top, 0), to_y = ternary_min(top + w->kernel, w->height);
-    const int32_t from_x = ternary_max(left, 0), to_x = ternary_min(left + w->kernel, w->width);
-    const size_t inside = (size_t)((to_x - from_x) * w->channels);
-    const int8_t *x = w->picture + (size_t)from_y * w->line + (size_t)(from_x * w->channels);
-    out += (size_t)(from_y - top) * w->run + (size_t)((from_x - left) * w->channels);
-    if (inside == w->run && inside >= TERNARY_LANES) {
-        backend->copy(out, x, inside, (size_t)(to_y - from_y), w->line);
-        return;
-    }
-    for (int32_t y = from_y; y < to_y; y++, x += w->line, out += w->run) {
-        if (inside >= TERNARY_LANES) {
-            backend->copy(out, x, inside, 1, 0);
-            continue;
-        }
-        // Too short for a call; by three, as many kernels and pictures are.
+// Rows of a patch that are too short for a call, by three bytes, as many kernels and pictures are.
+static void copy_short(const int8_t *x, size_t line, size_t inside, int32_t rows, int8_t *out, size_t run) {
+    for (; rows; rows--, x += line, out += run) {
         size_t i = 0;
         for (; i + 3 <= inside; i += 3) {
             int8_t a = x[i], b = x[i + 1], c = x[i + 2];
@@ -86,14 +71,40 @@ static void copy_patch(const ternary_backend *backend, const ternary_window *w, 
     }
 }
 
+// The pixels of a patch that are inside the picture; zeros are there already.
+static void copy_patch(const ternary_backend *backend, const ternary_window *w, int32_t top, int32_t left,
+                       int8_t *out) {
+    const int32_t from_y = ternary_max(top, 0), to_y = ternary_min(top + w->kernel, w->height);
+    const int32_t from_x = ternary_max(left, 0), to_x = ternary_min(left + w->kernel, w->width);
+    const size_t inside = (size_t)((to_x - from_x) * w->channels);
+    const int8_t *x = w->picture + (size_t)from_y * w->line + (size_t)(from_x * w->channels);
+    out += (size_t)(from_y - top) * w->run + (size_t)((from_x - left) * w->channels);
+    if (inside < TERNARY_LANES) {
+        copy_short(x, w->line, inside, to_y - from_y, out, w->run);
+    } else if (inside == w->run) {
+        backend->copy(out, x, inside, (size_t)(to_y - from_y), w->line);
+    } else {
+        for (int32_t y = from_y; y < to_y; y++, x += w->line, out += w->run) {
+            backend->copy(out, x, inside, 1, 0);
+        }
+    }
+}
+
 void ternary_cut_patches(const ternary_backend *backend, const ternary_window *w, int32_t first, int32_t end,
                          int8_t *out, size_t step) {
     if (w->padding || step > w->inputs) {
         backend->clear(out, (size_t)(end - first) * (size_t)w->columns * step);
     }
     for (int32_t row = first; row < end; row++) {
-        for (int32_t column = 0; column < w->columns; column++) {
-            copy_patch(backend, w, row * w->stride - w->padding, column * w->stride - w->padding, out);
+        const int32_t top = row * w->stride - w->padding;
+        const bool inside = w->run < TERNARY_LANES && top >= 0 && top + w->kernel <= w->height;
+        const int8_t *line = w->picture + (inside ? (size_t)top * w->line : 0);
+        for (int32_t column = 0, left = -w->padding; column < w->columns; column++, left += w->stride) {
+            if (inside && left >= 0 && left + w->kernel <= w->width) {
+                copy_short(line + (size_t)(left * w->channels), w->line, w->run, w->kernel, out, w->run);
+            } else {
+                copy_patch(backend, w, top, left, out);
+            }
             out += step;
         }
     }

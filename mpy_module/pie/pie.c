@@ -255,11 +255,9 @@ static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t str
     widen(table, words);
     uint32_t vectors = (uint32_t)(ternary_round_up(tokens) / VECTOR);
     pie_row row = {.words = words, .vectors = vectors};
-    for (size_t lane = 0; lane < VECTOR; lane++) {
-        bool inside = (vectors - 1) * VECTOR + lane < tokens;
-        row.keep[lane] = inside ? -1 : 0;
-        row.least[lane] = inside ? 0 : -128;
-    }
+    const size_t lanes = tokens - (vectors - 1) * VECTOR;
+    memset(row.keep, -1, lanes);
+    memset(row.least + lanes, -128, VECTOR - lanes);
     for (size_t i = 0; i < rows; i++) {
         int32_t sum = pie_softmax(scores + i * stride, weights + i * stride, &row);
         int32_t halvings = ternary_halvings(sum);
