@@ -101,17 +101,16 @@ typedef struct {
     size_t first, parts;
 } share;
 
-enum { AHEAD = 8192 }; // bytes of weights that are prefetched at a time
-
-// Decodes a tile, and prefetches the following tiles' weights from flash, which then load while this one is
+// Decodes a tile, and prefetches the next tile's weights from flash, which then load while this one is
 // multiplied. The chip has one preload for both cores: if parts run at the same time, the first part
 // prefetches for all.
 static void decode_tile(const layer *l, size_t tile, share share) {
     size_t size = l->vectors * TERNARY_LANES;
     l->backend->decode(l->weight + tile * size, l->vectors, l->panel);
-    size_t next = tile + share.parts, tiles = tiles_of(l);
-    if (next < tiles && (share.first == 0 || !ternary_parts_meet())) {
-        l->backend->prefetch(l->weight + next * size, ternary_smaller((tiles - next) * size, AHEAD));
+    bool meet = share.parts > 1 && ternary_parts_meet();
+    size_t next = tile + share.parts, tiles = tiles_of(l), count = meet ? share.parts : 1;
+    if (next < tiles && (share.first == 0 || !meet)) {
+        l->backend->prefetch(l->weight + next * size, ternary_smaller(tiles - next, count) * size);
     }
 }
 

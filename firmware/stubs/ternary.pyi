@@ -113,7 +113,7 @@ def convolution(
     scratch: _Int8Out,
     /,
 ) -> None:
-    """TernaryBitConv2d: an int8 picture to out [rows, columns, N]; patches: scratch for a row of them or more (SPEC 4.6).
+    """TernaryBitConv2d: picture to out [rows, columns, N]; patches: scratch for a row of them or more (SPEC 4.6).
 
     picture: int8, read
     weight: uint8, read
