@@ -145,7 +145,8 @@ class TernaryBitLinear:
         if out is None:
             out = ternary.arena(rows * self.out_features)
         work = self.scratch.get(ternary.linear_scratch(self.in_features))
-        prefetch(self)  # and what follows it in the file
+        if len(self.ahead) > len(self.weight):
+            prefetch(self)  # and what follows it in the file
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 
