@@ -66,6 +66,17 @@ typedef struct {
     int32_t bias_shift, shift;
 } ternary_scale;
 
+// Patches of a picture (4.6), rows and columns of them, of which the same pixels are inside the picture:
+// `runs` runs of `run` bytes. All bytes are multiples of 16.
+typedef struct {
+    const int8_t *x;                 // the first patch
+    size_t panel, out;               // bytes to its weights and to its outputs
+    size_t rows, columns, runs, run; // each >= 1
+    size_t x_row, x_column, x_line;  // bytes from patch to patch, and from run to run
+    size_t panel_line;               // bytes of the panel from run to run
+    size_t out_row, out_column;      // bytes from patch to patch
+} ternary_region;
+
 // 4.1-4.5 for all columns of a layer: packed tiles (2.6) times rows of x.
 typedef struct {
     const int8_t *x;       // [rows, depth], rows `x_stride` bytes apart, at any address
@@ -82,13 +93,18 @@ typedef struct {
 struct ternary_backend {
     const char *name;
     bool (*usable)(void); // whether the machine has its instructions; NULL: it has
-    // A whole layer. NULL: tile by tile, by `decode` and `linear`; with it, `linear` is NULL.
+    // A whole layer. NULL: tile by tile, by `decode` and `linear` or `regions`; with it, these
+    // are NULL.
     void (*tiles)(const ternary_tiles *t);
     // 2.2-2.4: unpacks `vectors` * 16 bytes to `vectors` * 80 trits, row by row.
     void (*decode)(const uint8_t *packed, size_t vectors, int8_t *trits);
     // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7; a
     // panel of trits; sums within 20 bits (4.3).
     void (*linear)(const ternary_product *p, const ternary_scale *scale);
+    // The same for patches in a picture, all regions of it, times a panel of 16 columns; NULL with `tiles`.
+    // All buffers are aligned to 16 bytes.
+    void (*regions)(const ternary_region *regions, size_t count, const int8_t *panel, int8_t *out,
+                    const ternary_scale *scale);
     // 4.7: the sums of one row; a panel of trits.
     void (*sums)(const ternary_product *p, int32_t *sums);
     // 7.1: out = sat8(sum >> shift) for any x and depth <= TERNARY_MAX_HEAD_WIDTH. p->panel: one panel for

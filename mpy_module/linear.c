@@ -3,6 +3,7 @@
 
 #include "backends.h"
 #include "checks.h"
+#include "layer.h"
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
@@ -11,19 +12,8 @@
 #include <stdlib.h>
 #endif
 
-typedef struct {
-    const ternary_backend *backend;
-    size_t parts; // that tiles are shared between
-    size_t rows, inputs, outputs;
-    size_t vectors; // packed vectors of a tile
-    const int8_t *x;
-    const uint8_t *weight;
-    int8_t *panel;       // decoded tiles, one for each part
-    int8_t *panels;      // TERNARY_PANELS for each part, of a backend that computes whole layers
-    size_t panel_stride; // bytes of one
-    int8_t *spare;       // aligned copies of rows
-    size_t depth;        // K rounded up to 16: bytes of an aligned row
-} layer;
+typedef ternary_layer layer;
+typedef ternary_columns columns;
 
 // Vectors of a tile.
 static size_t vectors_of(size_t inputs) {
@@ -50,24 +40,14 @@ static size_t spare_bytes(size_t inputs) {
     return spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
-// Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
-// >= 1.
-static bool check_layer(const ternary_settings *settings, const ternary_arg *x, const ternary_arg *weight,
-                        const ternary_arg *scratch, size_t rows, size_t outputs, layer *l,
+bool ternary_layer_fits(const ternary_settings *settings, const ternary_arg *weight,
+                        const ternary_arg *scratch, size_t inputs, size_t outputs, layer *l,
                         ternary_error *error) {
     l->backend = settings->backend;
-    l->rows = rows;
+    l->inputs = inputs;
     l->outputs = outputs;
-    if (!ternary_size_multiple(x, rows, error)) {
-        return false;
-    }
-    l->inputs = x->size / rows;
-    if (l->inputs > TERNARY_MAX_IN_FEATURES) {
-        return ternary_size_is(x, (uint64_t)rows * TERNARY_MAX_IN_FEATURES, error);
-    }
     l->vectors = vectors_of(l->inputs);
     l->depth = ternary_round_up(l->inputs);
-    l->x = x->data;
     l->weight = weight->data;
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
     if (!ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error)) {
@@ -79,6 +59,23 @@ static bool check_layer(const ternary_settings *settings, const ternary_arg *x, 
     l->panel = ternary_aligned(scratch);
     l->spare = l->panel + l->parts * l->panel_stride;
     return l->parts != 0;
+}
+
+// Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
+// >= 1.
+static bool check_layer(const ternary_settings *settings, const ternary_arg *x, const ternary_arg *weight,
+                        const ternary_arg *scratch, size_t rows, size_t outputs, layer *l,
+                        ternary_error *error) {
+    if (!ternary_size_multiple(x, rows, error)) {
+        return false;
+    }
+    size_t inputs = x->size / rows;
+    if (inputs > TERNARY_MAX_IN_FEATURES) {
+        return ternary_size_is(x, (uint64_t)rows * TERNARY_MAX_IN_FEATURES, error);
+    }
+    l->rows = rows;
+    l->x = x->data;
+    return ternary_layer_fits(settings, weight, scratch, inputs, outputs, l, error);
 }
 
 // Whether rows of x are aligned as vectors.
@@ -153,38 +150,8 @@ static bool check_biases(const layer *l, const ternary_arg *bias, const uint8_t 
     return true;
 }
 
-// Scales and destination of a layer's outputs: columns of rows that are `stride` bytes apart.
-typedef struct {
-    const int16_t *bias;
-    const int8_t *multiplier;
-    const uint8_t *shift;
-    int8_t *out;
-    size_t stride;
-} columns;
-
-static void linear_tile(const layer *l, const columns *c, size_t tile, share share) {
-    ternary_product p = product_of(l, tile);
-    int32_t shift = c->shift[tile];
-    ternary_scale scale = {
-        .bias = c->bias + tile * TERNARY_LANES,
-        .multiplier = c->multiplier + tile * TERNARY_LANES,
-        .bias_shift = bias_shift(c->shift[tile]),
-        .shift = shift,
-    };
-    int16_t bias[TERNARY_LANES] = {0};
-    int8_t multiplier[TERNARY_LANES] = {0};
-    if (p.lanes < TERNARY_LANES) {
-        scale.bias = memcpy(bias, scale.bias, p.lanes * sizeof(*bias));
-        scale.multiplier = memcpy(multiplier, scale.multiplier, p.lanes);
-    }
-    p.out = c->out + tile * TERNARY_LANES;
-    p.out_stride = c->stride;
-    decode_tile(l, tile, share);
-    l->backend->linear(&p, &scale);
-}
-
-static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
-                         const ternary_arg *shift, ternary_error *error) {
+bool ternary_check_scales(const layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
+                          const ternary_arg *shift, ternary_error *error) {
     return ternary_size_is(bias, (uint64_t)l->outputs * sizeof(int16_t), error) &&
            ternary_size_is(shift, ternary_ceil_div(l->outputs, TERNARY_LANES), error) &&
            ternary_i8_in(l->backend, multiplier, 0, TERNARY_MAX_MULTIPLIER, error) &&
@@ -194,20 +161,60 @@ static bool check_scales(const layer *l, const ternary_arg *bias, const ternary_
 typedef struct {
     const layer *layer;
     const columns *columns;
+    ternary_tile_work work;
+    const void *context;
 } tiles;
 
-static void linear_part(void *context, size_t part) {
+static void tile_part(void *context, size_t part) {
     const tiles *t = context;
+    const columns *c = t->columns;
     layer l = *t->layer;
     l.panel += part * l.panel_stride;
     for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
-        linear_tile(&l, t->columns, tile, (share){.first = part, .parts = l.parts});
+        const size_t first = tile * TERNARY_LANES, lanes = ternary_smaller(l.outputs - first, TERNARY_LANES);
+        const int32_t shift = c->shift[tile];
+        ternary_scale scale = {
+            .bias = c->bias + first,
+            .multiplier = c->multiplier + first,
+            .bias_shift = bias_shift(c->shift[tile]),
+            .shift = shift,
+        };
+        int16_t bias[TERNARY_LANES];
+        int8_t multiplier[TERNARY_LANES];
+        if (lanes < TERNARY_LANES) {
+            memset(bias, 0, sizeof(bias));
+            memset(multiplier, 0, sizeof(multiplier));
+            scale.bias = memcpy(bias, scale.bias, lanes * sizeof(*bias));
+            scale.multiplier = memcpy(multiplier, scale.multiplier, lanes);
+        }
+        decode_tile(&l, tile, (share){.first = part, .parts = l.parts});
+        t->work(t->context, &l, lanes, &scale, c->out + first);
     }
 }
 
-static void linear_tiles(const layer *l, const columns *c) {
-    tiles all = {.layer = l, .columns = c};
-    ternary_parallel(linear_part, &all, l->parts);
+void ternary_each_tile(const layer *l, const columns *c, ternary_tile_work work, const void *context) {
+    tiles all = {.layer = l, .columns = c, .work = work, .context = context};
+    ternary_parallel(tile_part, &all, l->parts);
+}
+
+static void linear_tile(const void *context, const layer *l, size_t lanes, const ternary_scale *scale,
+                        int8_t *out) {
+    const columns *c = context;
+    const ternary_product p = {
+        .x = l->x,
+        .panel = l->panel,
+        .out = out,
+        .rows = l->rows,
+        .depth = l->depth,
+        .lanes = lanes,
+        .x_stride = l->depth,
+        .out_stride = c->stride,
+    };
+    l->backend->linear(&p, scale);
+}
+
+void ternary_linear_tiles(const layer *l, const columns *c) {
+    ternary_each_tile(l, c, linear_tile, c);
 }
 
 // A part of a layer that the backend computes whole: some groups of tiles and, if there are more parts than
@@ -283,12 +290,12 @@ static bool whole_layer(const layer *l, const columns *c) {
 }
 
 // All rows and outputs. Unaligned rows are copied, a block at a time.
-static void linear_rows(const layer *l, const columns *c) {
+void ternary_linear_rows(const layer *l, const columns *c) {
     if (whole_layer(l, c)) {
         return;
     }
     if (rows_fit(l)) {
-        linear_tiles(l, c);
+        ternary_linear_tiles(l, c);
         return;
     }
     layer block = *l;
@@ -298,7 +305,7 @@ static void linear_rows(const layer *l, const columns *c) {
         block.rows = ternary_smaller(l->rows - row, spare_rows(l->inputs));
         copy_rows(l, row, block.rows);
         to.out = c->out + row * c->stride;
-        linear_tiles(&block, &to);
+        ternary_linear_tiles(&block, &to);
     }
 }
 
@@ -308,7 +315,7 @@ int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *argu
     layer l;
     if (!ternary_size_multiple(&a->out, outputs, error) ||
         !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, &l, error) ||
-        !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
+        !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
     columns c = {
@@ -318,7 +325,7 @@ int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *argu
         .out = a->out.data,
         .stride = outputs,
     };
-    linear_rows(&l, &c);
+    ternary_linear_rows(&l, &c);
     return 0;
 }
 
@@ -330,7 +337,7 @@ int32_t ternary_linear_columns(const ternary_settings *settings, const ternary_a
     if (!ternary_value_in(&a->rows, 1, INT32_MAX, error) ||
         !ternary_size_multiple(&a->out, (uint64_t)a->rows.value, error) ||
         !check_layer(settings, &a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, &l, error) ||
-        !check_scales(&l, &a->bias, &a->multiplier, &a->shift, error) ||
+        !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error) ||
         !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
         return error->code;
     }
@@ -342,7 +349,7 @@ int32_t ternary_linear_columns(const ternary_settings *settings, const ternary_a
         .out = out,
         .stride = a->out.size / l.rows,
     };
-    linear_rows(&l, &c);
+    ternary_linear_rows(&l, &c);
     return 0;
 }
 

@@ -69,12 +69,11 @@ static bool apart(const ternary_operation *operation, const ternary_arg *argumen
     const ternary_arg *written = arguments + index;
     for (size_t i = 0; i < operation->parameter_count; i++) {
         const ternary_arg *other = arguments + i;
-        bool same = other->data == written->data && other->size == written->size;
-        bool in_place = i == 0 && same && operation->parameters[index].use == TERNARY_IN_PLACE;
-        if (i == index || operation->parameters[i].type == TERNARY_INT || in_place) {
+        if (i == index || operation->parameters[i].type == TERNARY_INT || !overlap(written, other)) {
             continue;
         }
-        if (overlap(written, other)) {
+        bool same = other->data == written->data && other->size == written->size;
+        if (i != 0 || !same || operation->parameters[index].use != TERNARY_IN_PLACE) {
             error->other = other;
             return ternary_fail(error, TERNARY_ERR_OVERLAP, written);
         }

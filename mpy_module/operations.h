@@ -27,6 +27,10 @@
     OPERATION(patches, 0, "Cut an int8 picture into patches: those of rows `row` and up, as many rows as out holds (SPEC 4.6).", \
         P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
         P(padding, INT, IN) P(row, INT, IN) P(out, I8, OUT)) \
+    OPERATION(convolution, 0, "TernaryBitConv2d: picture to out [rows, columns, N]; patches: scratch for a row of them or more (SPEC 4.6).", \
+        P(picture, I8, IN) P(width, INT, IN) P(channels, INT, IN) P(kernel, INT, IN) P(stride, INT, IN) \
+        P(padding, INT, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) P(shift, U8, IN) \
+        P(out, I8, OUT) P(patches, I8, SCRATCH) P(scratch, I8, SCRATCH)) \
     OPERATION(layernorm, 0, "TernaryLayerNorm: x [rows, width] to out [rows, width] (SPEC 6).", \
         P(x, I16, IN) P(weight, U8, IN) P(bias, U8, IN) P(gain, INT, IN) P(gain_shift, INT, IN) \
         P(beta, INT, IN) P(width, INT, IN) P(out, I8, OUT) P(scratch, I8, SCRATCH)) \

@@ -3,23 +3,15 @@
 #include "checks.h"
 #include "numbers.h"
 #include "operations.h"
-
-// 4.6. Sides in pixels, all below 2^13.
-typedef struct {
-    const ternary_backend *backend;
-    int32_t width, height, channels, kernel, stride, padding;
-    int32_t columns, first, end; // patches in a row; rows of patches to cut: first..end - 1
-    size_t run, line;            // bytes of a row of a patch, and of a row of the picture
-} convolution;
+#include "window.h"
 
 // Positions of the kernel along a side; 0 if it does not fit.
-static int32_t positions(const convolution *c, int32_t side) {
-    int32_t room = side + 2 * c->padding - c->kernel;
-    return room < 0 ? 0 : room / c->stride + 1;
+static int32_t positions(const ternary_window *w, int32_t side) {
+    int32_t room = side + 2 * w->padding - w->kernel;
+    return room < 0 ? 0 : room / w->stride + 1;
 }
 
-static bool check_patches(const ternary_settings *settings, const ternary_patches_arguments *a,
-                          convolution *c, ternary_error *error) {
+bool ternary_window_of(const ternary_window_arguments *a, ternary_window *w, ternary_error *error) {
     if (!ternary_value_in(&a->width, 1, TERNARY_MAX_PICTURE, error) ||
         !ternary_value_in(&a->channels, 1, TERNARY_MAX_IN_FEATURES, error)) {
         return false;
@@ -42,8 +34,8 @@ static bool check_patches(const ternary_settings *settings, const ternary_patche
         !ternary_value_in(&a->padding, 0, a->kernel.value - 1, error)) {
         return false;
     }
-    *c = (convolution){
-        .backend = settings->backend,
+    *w = (ternary_window){
+        .picture = a->picture.data,
         .width = a->width.value,
         .height = (int32_t)height,
         .channels = a->channels.value,
@@ -52,66 +44,68 @@ static bool check_patches(const ternary_settings *settings, const ternary_patche
         .padding = a->padding.value,
         .run = (size_t)(a->kernel.value * a->channels.value),
         .line = (size_t)stride,
+        .inputs = (size_t)(a->kernel.value * a->kernel.value * a->channels.value),
     };
-    c->columns = positions(c, c->width);
-    int32_t rows = positions(c, c->height);
-    if (c->columns == 0 || rows == 0) {
-        int32_t shorter = ternary_min(c->width, c->height);
-        return ternary_value_in(&a->kernel, 1, shorter + 2 * c->padding, error);
+    w->columns = positions(w, w->width);
+    w->rows = positions(w, w->height);
+    if (w->columns == 0 || w->rows == 0) {
+        int32_t shorter = ternary_min(w->width, w->height);
+        return ternary_value_in(&a->kernel, 1, shorter + 2 * w->padding, error);
     }
-    // Below 2^25.
-    size_t row = (size_t)(c->columns * c->kernel * c->kernel * c->channels);
-    if (!ternary_size_multiple(&a->out, row, error)) {
-        return false;
-    }
-    size_t count = a->out.size / row;
-    if (count > (size_t)rows) {
-        return ternary_size_is(&a->out, (uint64_t)row * (uint64_t)rows, error);
-    }
-    if (!ternary_value_in(&a->row, 0, rows - (int32_t)count, error)) {
-        return false;
-    }
-    c->first = a->row.value;
-    c->end = c->first + (int32_t)count;
     return true;
 }
 
-// One row of a patch: `kernel` pixels of a picture's row from column `left` on, zeros outside of it.
-static void copy_run(const convolution *c, const int8_t *row, int32_t left, int8_t *out) {
-    int32_t from = ternary_max(left, 0), to = ternary_min(left + c->kernel, c->width);
-    size_t channels = (size_t)c->channels, before = (size_t)(from - left) * channels;
-    size_t inside = (size_t)(to - from) * channels;
-    c->backend->clear(out, before);
-    c->backend->copy(out + before, row + (size_t)from * channels, inside, 1, 0);
-    c->backend->clear(out + before + inside, c->run - before - inside);
-}
-
-static void copy_patch_at_border(const convolution *c, const int8_t *picture, int32_t top, int32_t left,
-                                 int8_t *out) {
-    for (int32_t y = top; y < top + c->kernel; y++) {
-        if (y < 0 || y >= c->height) {
-            c->backend->clear(out, c->run);
-        } else {
-            copy_run(c, picture + (size_t)y * c->line, left, out);
+// Rows of a patch that are too short for a call, by three bytes, as many kernels and pictures are.
+static void copy_short(const int8_t *x, size_t line, size_t inside, int32_t rows, int8_t *out, size_t run) {
+    for (; rows; rows--, x += line, out += run) {
+        size_t i = 0;
+        for (; i + 3 <= inside; i += 3) {
+            int8_t a = x[i], b = x[i + 1], c = x[i + 2];
+            out[i] = a;
+            out[i + 1] = b;
+            out[i + 2] = c;
         }
-        out += c->run;
+        for (; i < inside; i++) {
+            out[i] = x[i];
+        }
     }
 }
 
-static void copy_patch(const convolution *c, const int8_t *picture, int32_t top, int32_t left, int8_t *out) {
-    if (top < 0 || left < 0 || top + c->kernel > c->height || left + c->kernel > c->width) {
-        copy_patch_at_border(c, picture, top, left, out);
-        return;
+// The pixels of a patch that are inside the picture; zeros are there already.
+static void copy_patch(const ternary_backend *backend, const ternary_window *w, int32_t top, int32_t left,
+                       int8_t *out) {
+    const int32_t from_y = ternary_max(top, 0), to_y = ternary_min(top + w->kernel, w->height);
+    const int32_t from_x = ternary_max(left, 0), to_x = ternary_min(left + w->kernel, w->width);
+    const size_t inside = (size_t)((to_x - from_x) * w->channels);
+    const int8_t *x = w->picture + (size_t)from_y * w->line + (size_t)(from_x * w->channels);
+    out += (size_t)(from_y - top) * w->run + (size_t)((from_x - left) * w->channels);
+    if (inside < TERNARY_LANES) {
+        copy_short(x, w->line, inside, to_y - from_y, out, w->run);
+    } else if (inside == w->run) {
+        backend->copy(out, x, inside, (size_t)(to_y - from_y), w->line);
+    } else {
+        for (int32_t y = from_y; y < to_y; y++, x += w->line, out += w->run) {
+            backend->copy(out, x, inside, 1, 0);
+        }
     }
-    const int8_t *corner = picture + (size_t)top * c->line + (size_t)(left * c->channels);
-    if (c->run >= TERNARY_LANES) {
-        c->backend->copy(out, corner, c->run, (size_t)c->kernel, c->line);
-        return;
+}
+
+void ternary_cut_patches(const ternary_backend *backend, const ternary_window *w, int32_t first, int32_t end,
+                         int8_t *out, size_t step) {
+    if (w->padding || step > w->inputs) {
+        backend->clear(out, (size_t)(end - first) * (size_t)w->columns * step);
     }
-    // Too short for a call.
-    for (int32_t y = 0; y < c->kernel; y++, corner += c->line) {
-        for (size_t i = 0; i < c->run; i++) {
-            *out++ = corner[i];
+    for (int32_t row = first; row < end; row++) {
+        const int32_t top = row * w->stride - w->padding;
+        const bool inside = w->run < TERNARY_LANES && top >= 0 && top + w->kernel <= w->height;
+        const int8_t *line = w->picture + (inside ? (size_t)top * w->line : 0);
+        for (int32_t column = 0, left = -w->padding; column < w->columns; column++, left += w->stride) {
+            if (inside && left >= 0 && left + w->kernel <= w->width) {
+                copy_short(line + (size_t)(left * w->channels), w->line, w->run, w->kernel, out, w->run);
+            } else {
+                copy_patch(backend, w, top, left, out);
+            }
+            out += step;
         }
     }
 }
@@ -119,17 +113,23 @@ static void copy_patch(const convolution *c, const int8_t *picture, int32_t top,
 int32_t ternary_patches(const ternary_settings *settings, const ternary_arg *arguments,
                         ternary_error *error) {
     const ternary_patches_arguments *a = (const void *)arguments;
-    convolution c = {0};
-    if (!check_patches(settings, a, &c, error)) {
+    ternary_window w = {0};
+    if (!ternary_window_of((const void *)arguments, &w, error)) {
         return error->code;
     }
-    int8_t *out = a->out.data;
-    for (int32_t row = c.first; row < c.end; row++) {
-        for (int32_t column = 0; column < c.columns; column++) {
-            int32_t top = row * c.stride - c.padding, left = column * c.stride - c.padding;
-            copy_patch(&c, a->picture.data, top, left, out);
-            out += c.kernel * c.kernel * c.channels;
-        }
+    size_t row = (size_t)w.columns * w.inputs; // below 2^25
+    if (!ternary_size_multiple(&a->out, row, error)) {
+        return error->code;
     }
+    size_t count = a->out.size / row;
+    if (count > (size_t)w.rows) {
+        ternary_size_is(&a->out, (uint64_t)row * (uint64_t)w.rows, error);
+        return error->code;
+    }
+    if (!ternary_value_in(&a->row, 0, w.rows - (int32_t)count, error)) {
+        return error->code;
+    }
+    int32_t first = a->row.value;
+    ternary_cut_patches(settings->backend, &w, first, first + (int32_t)count, a->out.data, w.inputs);
     return 0;
 }

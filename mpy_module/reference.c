@@ -25,11 +25,15 @@ static int8_t scaled(int32_t sum, int32_t shift, int32_t multiplier) {
     return (int8_t)ternary_shift_right(v * multiplier, 7);
 }
 
-static void linear(const ternary_product *p, const ternary_scale *scale) {
-    int32_t start[TERNARY_LANES];
+static void start_of(const ternary_scale *scale, int32_t *start) {
     for (int lane = 0; lane < TERNARY_LANES; lane++) {
         start[lane] = scale->bias[lane] * (1 << scale->bias_shift);
     }
+}
+
+static void linear(const ternary_product *p, const ternary_scale *scale) {
+    int32_t start[TERNARY_LANES];
+    start_of(scale, start);
     for (size_t row = 0; row < p->rows; row++) {
         int32_t sums[TERNARY_LANES];
         memcpy(sums, start, sizeof(sums));
@@ -37,6 +41,32 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
         for (size_t lane = 0; lane < p->lanes; lane++) {
             p->out[row * p->out_stride + lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
         }
+    }
+}
+
+static void region(const ternary_region *r, const int8_t *panel, int8_t *out, const int32_t *start,
+                   const ternary_scale *scale) {
+    for (size_t i = 0; i < r->rows * r->columns; i++) {
+        size_t row = i / r->columns, column = i % r->columns;
+        const int8_t *x = r->x + row * r->x_row + column * r->x_column;
+        int8_t *y = out + row * r->out_row + column * r->out_column;
+        int32_t sums[TERNARY_LANES];
+        memcpy(sums, start, sizeof(sums));
+        for (size_t run = 0; run < r->runs; run++) {
+            accumulate(sums, x + run * r->x_line, panel + run * r->panel_line, r->run);
+        }
+        for (size_t lane = 0; lane < TERNARY_LANES; lane++) {
+            y[lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
+        }
+    }
+}
+
+static void regions(const ternary_region *r, size_t count, const int8_t *panel, int8_t *out,
+                    const ternary_scale *scale) {
+    int32_t start[TERNARY_LANES];
+    start_of(scale, start);
+    for (; count; count--, r++) {
+        region(r, panel + r->panel, out + r->out, start, scale);
     }
 }
 
@@ -92,6 +122,7 @@ const ternary_backend ternary_reference = {
     .name = "reference",
     .decode = decode,
     .linear = linear,
+    .regions = regions,
     .sums = sums,
     .scores = scores,
     .values = values,

@@ -35,7 +35,7 @@ enum {
     TERNARY_MAX_FEATURES = 4096,      // 12: products stay within 31 bits
     TERNARY_MAX_PICTURES = 1024,      // 12: taught
     TERNARY_MAX_CLASSES = 100,        // 12: taught
-    TERNARY_MAX_PREFETCH = 8192,      // bytes; the data cache has 32 or 64 KB and serves other data, too
+    TERNARY_MAX_PREFETCH = 32768,     // bytes; the data cache has 32 or 64 KB and serves other data, too
     TERNARY_TABLE_SIZE = 256,         // 7.2, 8.1
     TERNARY_MESSAGE_SIZE = 256,       // room for every message of ternary_error_message
 };

@@ -24,8 +24,9 @@ MAX_PICTURE = 4096  # SPEC 3.1
 MAX_IN_FEATURES = 4032  # SPEC 4
 MAX_TOKENS = 2048  # SPEC 7
 MAX_HEAD_WIDTH = 1024  # SPEC 7.1
-MAX_PREFETCH = 8192  # bytes
+MAX_PREFETCH = 32768  # bytes
 MAX_VALUES = 1 << 26  # of an int8 picture between convolutions (SPEC 10.4): all that is planned fits 31 bits
+PATCH_BYTES = 16 * 1024  # that a convolution takes for patches at a time if its kernel seldom needs them
 # Smallest and largest value of each of a layer's integers, the kernels' limits, too (SPEC 10.6).
 SCALES = {
     "residual_shift": (0, 8),  # SPEC 5.1
@@ -63,6 +64,14 @@ def grids(sizes: dict) -> list[tuple[int, int]]:
         side = max(0, (side + 2 * padding - kernel) // stride + 1)
         found.append((side, channels))
     return found
+
+
+def patch_rows(side: int, inputs: int, channels: int, outputs: int) -> int:
+    """Rows of patches that a convolution cuts out at a time, of `side`: all of them, or PATCH_BYTES if its kernel finds
+    patches in the picture (PIE and the reference do, in whole vectors of 16 channels)."""
+    if channels % 16 or outputs % 16:
+        return min(side, max(1, MAX_VALUES // (side * padded(inputs))))
+    return min(side, max(1, PATCH_BYTES // (side * padded(inputs))))
 
 
 def stem_problem(sizes: dict) -> tuple[str, str] | None:

@@ -9,6 +9,8 @@ of the same size. In a model `out` is always a buffer.
 
 import ternary
 
+from ftervit.architecture import padded, patch_rows
+
 
 class Scratch:
     """Working memory of layers that compute one after the other: one for all layers of a model, one for each layer
@@ -143,6 +145,8 @@ class TernaryBitLinear:
         if out is None:
             out = ternary.arena(rows * self.out_features)
         work = self.scratch.get(ternary.linear_scratch(self.in_features))
+        if len(self.ahead) > len(self.weight):
+            prefetch(self)  # and what follows it in the file
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 
@@ -174,8 +178,8 @@ class TernaryBitLinear:
 class TernaryBitConv2d:
     """Convolution: int8 picture [side, side, channels] -> int8 [new_side, new_side, out_features] (SPEC 4.6).
 
-    linear: what each patch goes through, a TernaryBitLinear; side: of the square pictures that it takes; patch_rows:
-    rows of patches that are cut out at a time, all of them if there are fewer.
+    linear: what each patch goes through, a TernaryBitLinear or a part of your own; side: of the square pictures that it
+    takes; patch_rows: a limit of the rows of patches that are cut out at a time.
     """
 
     patch_rows = 1 << 20  # of the class: most plans need no other number, which would take memory
@@ -198,9 +202,14 @@ class TernaryBitConv2d:
         linear = TernaryBitLinear.load(file, name, kernel * kernel * channels, out_features, frac, scratch)
         return cls(linear, side, channels, kernel, stride, padding, scratch)
 
+    def rows(self):
+        """Rows of patches that are cut out at a time."""
+        inputs = self.kernel * self.kernel * self.channels
+        return min(self.patch_rows, patch_rows(self.new_side, inputs, self.channels, self.out_features))
+
     def patch_bytes(self):
-        """Bytes of the patches that are cut out at a time, side by side."""
-        return min(self.patch_rows, self.new_side) * self.new_side * self.kernel * self.kernel * self.channels
+        """Bytes for the patches that are cut out at a time, each on a multiple of 16."""
+        return self.rows() * self.new_side * padded(self.kernel * self.kernel * self.channels)
 
     def out_bytes(self):
         """Bytes of the picture that it makes."""
@@ -216,17 +225,21 @@ class TernaryBitConv2d:
         window = self.side, self.channels, self.kernel, self.stride, self.padding
         if out is None:
             out = ternary.arena(self.out_bytes())
-        if self.patch_rows >= self.new_side:
-            rows = patches[: self.patch_bytes()]
-            ternary.patches(picture, *window, 0, rows)
-            return self.linear(rows, out)
+        layer = self.linear
+        if unchanged(layer, TernaryBitLinear):
+            work = self.scratch.get(ternary.linear_scratch(layer.in_features))
+            ternary.convolution(
+                picture, *window, layer.weight, layer.bias, layer.multiplier, layer.shift, out, patches, work
+            )
+            return out
         line, made = self.new_side * self.kernel * self.kernel * self.channels, self.new_side * self.out_features
-        for top in range(0, self.new_side, self.patch_rows):
-            count = min(self.patch_rows, self.new_side - top)
+        at_once = self.rows()
+        for top in range(0, self.new_side, at_once):
+            count = min(at_once, self.new_side - top)
             rows = patches[: count * line]
             ternary.patches(picture, *window, top, rows)
             place = out[top * made : (top + count) * made]
-            put(self.linear(rows, place), place)
+            put(layer(rows, place), place)
         return out
 
 

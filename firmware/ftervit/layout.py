@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The search for the cheapest layout of a plan (plan.Plan) where internal memory has limits."""
 
-from ftervit.architecture import packed_bytes, padded
+from ftervit.architecture import grids, packed_bytes, padded
 from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, READ, WRITE
 
 # Overhead of a block of internal memory, at most, and the size below which a region is not used.
@@ -232,17 +232,23 @@ class Search:
             return None
         free = room[-1][0] if patches_inside else CACHED // 2
         cycles, rows, most = 0.0, [], 0
-        for inputs, outputs, side in plan.convolutions():
-            line = side * inputs
+        for (inputs, outputs, side), limit, (_, channels) in zip(
+            plan.convolutions(), plan.most_patch_rows(), grids(plan.sizes)
+        ):
+            line = side * padded(inputs)
             if line > free and patches_inside:
                 return None
-            passes = (side + max(1, free // line) - 1) // max(1, free // line)
+            many = max(1, min(limit, free // line))
+            passes = (side + many - 1) // many
             rows.append((side + passes - 1) // passes)
             most = max(most, rows[-1] * line)
-            waiting = max(0.0, FLASH - MULTIPLY * rows[-1] * side / plan.cores)
-            cycles += packed_bytes(outputs, inputs) * (DECODE / plan.cores + waiting) * passes
-            if not patches_inside:
+            at_once = rows[-1]
+            if channels % 16 == 0 and outputs % 16 == 0:  # its kernel finds all patches in the picture
+                passes, at_once = 1, side
+            elif not patches_inside:
                 cycles += side * line * (WRITE + plan.reads_of(rows[-1] * line, outputs))
+            waiting = max(0.0, FLASH - MULTIPLY * at_once * side / plan.cores)
+            cycles += packed_bytes(outputs, inputs) * (DECODE / plan.cores + waiting) * passes
         made = [side * side * outputs for _, outputs, side in plan.convolutions()][:-1]
         for name, _ in outside:
             cycles += sum(made[int(name[-1]) :: 2]) * (2 * READ + 2 * WRITE)

@@ -422,7 +422,7 @@ class ModelFile:
         if stored != expected:
             self.refuse(field, "stored shape %s, must be %s" % (stored, expected))
         self._taken += 1
-        self._last = begin + self._base
+        self._last = begin + self._base, end - begin
         begin += self._base
         end += self._base
         if trits:
@@ -432,8 +432,14 @@ class ModelFile:
         return self._data[begin : begin + size]
 
     def ahead(self):
-        """View of MAX_PREFETCH bytes from the start of the last tensor on: what is read from the file next."""
-        return self._data[self._last : self._last + MAX_PREFETCH]
+        """View from the start of the last tensor on: what is read from the file next, up to MAX_PREFETCH bytes.
+
+        A quarter of them where the tensor has more than three: its kernel prefetches the rest, tile by tile, while
+        activations may need the cache.
+        """
+        first, size = self._last
+        most = MAX_PREFETCH // 4 if size > MAX_PREFETCH // 4 * 3 else MAX_PREFETCH
+        return self._data[first : first + most]
 
     def finish(self):
         """Refuse a file that holds tensors nobody asked for; call when all layers are made."""

@@ -8,7 +8,7 @@ VisionTransformer.load(path, ...) makes and follows it.
 
 import ternary
 
-from ftervit.architecture import MAX_VALUES, SIZES, convolutions, grids, packed_bytes, padded
+from ftervit.architecture import SIZES, convolutions, grids, packed_bytes, padded, patch_rows
 from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, PANELS, READ, WRITE
 
 # Bytes that stay free in one block of internal memory unless `reserve` says otherwise: Wi-Fi and cameras need it.
@@ -75,7 +75,7 @@ class Plan:
                 start = offset
         self.pieces.append(most)
         self.cycles = self.cost(False, self.heads, self.rows, ())
-        self.patch_rows = [min(side, MAX_VALUES // (side * inputs)) for inputs, _, side in self.convolutions()]
+        self.patch_rows = self.most_patch_rows()
         self.patch_bytes = max(self.patches())
 
     def _scratch(self):
@@ -92,6 +92,13 @@ class Plan:
         shapes = grids(self.sizes)
         for i, (_, kernel, _, _, outputs) in enumerate(convolutions(self.sizes)):
             yield kernel * kernel * shapes[i][1], outputs, shapes[i + 1][0]
+
+    def most_patch_rows(self) -> list[int]:
+        """Rows of patches that each convolution cuts out at a time if there is room."""
+        found = []
+        for (inputs, outputs, side), (_, channels) in zip(self.convolutions(), grids(self.sizes)):
+            found.append(patch_rows(side, inputs, channels, outputs))
+        return found
 
     def needs(self, whole: bool, heads: int, rows: int) -> list[list[tuple[str, int]]]:
         """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
@@ -145,7 +152,7 @@ class Plan:
     def patches(self):
         """Bytes of the patches that each convolution cuts out at a time."""
         for rows, (inputs, _, side) in zip(self.patch_rows, self.convolutions()):
-            yield rows * side * inputs
+            yield rows * side * padded(inputs)
 
     def halve_patches(self) -> bool:
         """Let the convolution with the most patches cut half as many rows at a time; whether it could.

@@ -107,7 +107,7 @@ class VisionTransformer:
 
         plan = self.plan
         for conv, rows in zip(self._convolutions, plan.patch_rows):
-            if rows != min(conv.patch_rows, conv.new_side):
+            if rows != conv.rows():
                 conv.patch_rows = rows
         self._scratch.use(None)  # not the scratch of the layers' first calls
         self._check_room()

@@ -97,6 +97,34 @@ def patches(
     out: int8, written
     """
 
+def convolution(
+    picture: _Int8,
+    width: int,
+    channels: int,
+    kernel: int,
+    stride: int,
+    padding: int,
+    weight: _Uint8,
+    bias: _Int16,
+    multiplier: _Int8,
+    shift: _Uint8,
+    out: _Int8Out,
+    patches: _Int8Out,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """TernaryBitConv2d: picture to out [rows, columns, N]; patches: scratch for a row of them or more (SPEC 4.6).
+
+    picture: int8, read
+    weight: uint8, read
+    bias: int16, read
+    multiplier: int8, read
+    shift: uint8, read
+    out: int8, written
+    patches: int8, working memory
+    scratch: int8, working memory
+    """
+
 def layernorm(
     x: _Int16,
     weight: _Uint8,

@@ -190,14 +190,14 @@ def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, floa
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
         old = before.get((function, mnemonic), (0.0, 0.0))
         net = cycles - old[0] - (external - old[1])
-        if function == "pie_linear":
+        if function in ("pie_linear", "pie_region"):
             product = mnemonic.startswith("ee.vsmulas") or mnemonic == "ee.vld.128.ip"
             parts["products of linear layers" if product else "drain of linear layers"] += net
         elif function == "pie_decode":
             parts["decoding"] += net
         elif function in PRODUCTS:
             parts["attention products"] += net
-    linear = sum(cycles for name, cycles in inside.items() if name.startswith("linear"))
+    linear = sum(cycles for name, cycles in inside.items() if name.startswith(("linear", "convolution")))
     parts["calls and checks of linear layers"] = linear - sum(parts[name] for name in PARTS[:3])
     parts["softmax"] = inside.get("attention", 0.0) - parts["attention products"]
     for name, operation in (("GELU", "lookup"), ("LayerNorm", "layernorm"), ("residual", "residual_add")):

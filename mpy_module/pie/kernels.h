@@ -24,7 +24,22 @@ typedef struct {
     const int8_t *multiplier; // pie_linear
 } pie_product;
 
+// The same for patches in a picture: each is `runs` runs of 16 * groups values.
+typedef struct {
+    const int8_t *x, *panel;
+    int8_t *out;
+    uint32_t patches, groups, runs;
+    uint32_t x_skip,
+        x_next;          // bytes from a run's end to the next run, and from a patch's end to the next patch
+    uint32_t panel_skip; // bytes from a run's weights to the next run's
+    uint32_t out_stride; // bytes
+    const void *begin;
+    uint32_t shift;
+    const int8_t *multiplier;
+} pie_patches;
+
 void pie_linear(const pie_product *p);
+void pie_region(const pie_patches *p);
 void pie_scores(const pie_product *p);
 void pie_values(const pie_product *p);
 // Stores one row's accumulators: the low four words of both halves of QACC, then the fifth of both (pack_half
@@ -39,13 +54,26 @@ void pie_gather(const int8_t *in, uint32_t stride, uint32_t rows, int8_t *panel)
 // The largest sum of |x| of a row, with |-128| counted as 127.
 uint32_t pie_magnitude(const int8_t *x, uint32_t stride, uint32_t rows, uint32_t groups);
 
-int32_t pie_top(const int8_t *x, uint32_t vectors);             // the largest
-int32_t pie_least(const int8_t *x, uint32_t vectors);           // the smallest
-uint32_t pie_total(const int8_t *x, uint32_t vectors);          // of x >= 0
-void pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings); // of x >= 0
+int32_t pie_least(const int8_t *x, uint32_t vectors);  // the smallest
+uint32_t pie_total(const int8_t *x, uint32_t vectors); // of x >= 0
+// x >>= halvings, for x >= 0; returns the sum.
+int32_t pie_halve(int8_t *x, uint32_t vectors, uint32_t halvings);
+
+// The accumulators as pie_sums writes them for 16 sums.
+void pie_pack(const int16_t *sums, void *accumulators);
+
+// Rows of scores of the same length.
+typedef struct {
+    const uint32_t *words; // of pie_widen
+    uint32_t vectors, unused[2];
+    int8_t keep[16], least[16]; // of the last vector: -1 and 0 in lanes of the row, 0 and -128 behind it
+} __attribute__((aligned(16))) pie_row;
+// 7.2 for a row: x to weights, zeros behind the last; returns their sum. They may be the same buffer.
+int32_t pie_softmax(const int8_t *x, int8_t *weights, const pie_row *row);
+
 // words[i] = (uint8_t)table[i]
 void pie_widen(const int8_t *table, uint32_t *words);
-// out = words[(uint8_t)(x ^ flip)]. `words` may point into a table; every index must be within the table.
+// out = words[(uint8_t)(x ^ flip)]
 void pie_lookup(const int8_t *x, uint32_t vectors, const uint32_t *words, uint32_t flip, int8_t *out);
 
 void pie_residual_start(int16_t *residual, const int8_t *y, uint32_t vectors, uint32_t shift);

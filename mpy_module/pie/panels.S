@@ -3,10 +3,10 @@
 
 #include "kernels.inc"
 
-    // Decodes the vector in q0 to five, of which the last stays in q4 until the next call. Digit i of a byte is
-    // (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): first the low halves of products (SAR = 0), then the high halves
-    // (SAR = 8).
-    .macro digits first
+    // Decodes the vector in q0 to five, of which the last stays in q4 until the next call, and loads the next vector.
+    // Digit i of a byte is (byte * 3^i mod 256) * 3 >> 8 (SPEC 2.3): first the low halves of products (SAR = 0), then
+    // the high halves (SAR = 8).
+    .macro digits first, last
     ssai 0
     .if \first
     ee.vmul.u8 q1, q0, q7
@@ -19,12 +19,16 @@
     ssai 8
     ee.vmul.u8 q0, q0, q7
     ee.vmul.u8 q1, q1, q7
-    ee.vmul.u8 q2, q2, q7
-    ee.vmul.u8 q3, q3, q7
-    ee.vmul.u8 q4, q4, q7
     ee.vsubs.s8 q0, q0, q5
     ee.vsubs.s8.st.incp q0, a4, q1, q1, q5
+    .if \last
+    ee.vmul.u8 q2, q2, q7
+    .else
+    ee.vmul.u8.ld.incp q0, a2, q2, q2, q7
+    .endif
+    ee.vmul.u8 q3, q3, q7
     ee.vsubs.s8.st.incp q1, a4, q2, q2, q5
+    ee.vmul.u8 q4, q4, q7
     ee.vsubs.s8.st.incp q2, a4, q3, q3, q5
     ee.vsubs.s8.st.incp q3, a4, q4, q4, q5
     .endm
@@ -43,12 +47,17 @@
     ee.vldbc.8.ip q6, a5, 1
     ee.vldbc.8.ip q7, a5, 1
     ee.vld.128.ip q0, a2, 16
-    addi a3, a3, -1
-    digits 1
+    addi a3, a3, -2
+    bltz a3, .Lone
+    digits 1, 0
     loopgtz a3, .Lvectors
-    ee.vld.128.ip q0, a2, 16
-    digits 0
+    digits 0, 0
 .Lvectors:
+    digits 0, 1
+    ee.vst.128.ip q4, a4, 16
+    retw
+.Lone:
+    digits 1, 1
     ee.vst.128.ip q4, a4, 16
     retw
     end_function pie_decode

@@ -118,23 +118,63 @@ typedef struct {
     uint32_t low[2][4], high[2];
 } ALIGNED accumulators;
 
+static void pack(const ternary_scale *scale, accumulators *begin) {
+    if (scale->bias_shift == 0 && aligned(bits_of(scale->bias))) {
+        pie_pack(scale->bias, begin);
+        return;
+    }
+    pack_half(scale->bias, scale->bias_shift, begin->low[0], &begin->high[0]);
+    pack_half(scale->bias + 8, scale->bias_shift, begin->low[1], &begin->high[1]);
+}
+
+// The multipliers at an aligned address; `copy` has room for 16.
+static const int8_t *multipliers(const ternary_scale *scale, int8_t *copy) {
+    return aligned(bits_of(scale->multiplier)) ? scale->multiplier : memcpy(copy, scale->multiplier, VECTOR);
+}
+
 static void linear(const ternary_product *p, const ternary_scale *scale) {
     if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
         ternary_reference.linear(p, scale);
         return;
     }
     accumulators begin;
-    pack_half(scale->bias, scale->bias_shift, begin.low[0], &begin.high[0]);
-    pack_half(scale->bias + 8, scale->bias_shift, begin.low[1], &begin.high[1]);
-    ALIGNED int8_t factors[VECTOR];
+    pack(scale, &begin);
+    ALIGNED int8_t copy[VECTOR];
     pie_product k = product_of(p);
     k.begin = &begin;
     k.shift = (uint32_t)scale->shift;
-    k.multiplier = scale->multiplier;
-    if (!aligned(bits_of(scale->multiplier))) {
-        k.multiplier = memcpy(factors, scale->multiplier, VECTOR);
-    }
+    k.multiplier = multipliers(scale, copy);
     run(p, &k, pie_linear, 0);
+}
+
+// Patches side by side, or one above the other if there are more of these, in one call.
+static void regions(const ternary_region *r, size_t count, const int8_t *panel, int8_t *out,
+                    const ternary_scale *scale) {
+    accumulators begin;
+    pack(scale, &begin);
+    ALIGNED int8_t copy[VECTOR];
+    pie_patches k = {
+        .begin = &begin, .shift = (uint32_t)scale->shift, .multiplier = multipliers(scale, copy)};
+    for (; count; count--, r++) {
+        const bool down = r->columns < r->rows;
+        const size_t step = down ? r->x_row : r->x_column, other = down ? r->x_column : r->x_row;
+        const size_t other_out = down ? r->out_column : r->out_row;
+        k.x = r->x;
+        k.panel = panel + r->panel;
+        k.out = out + r->out;
+        k.patches = (uint32_t)(down ? r->rows : r->columns);
+        k.groups = (uint32_t)(r->run / VECTOR);
+        k.runs = (uint32_t)r->runs;
+        k.x_skip = (uint32_t)(r->x_line - r->run);
+        k.x_next = (uint32_t)(step - (r->runs - 1) * r->x_line - r->run);
+        k.panel_skip = (uint32_t)(r->panel_line - r->run * VECTOR);
+        k.out_stride = (uint32_t)(down ? r->out_row : r->out_column);
+        for (size_t calls = down ? r->columns : r->rows; calls; calls--) {
+            pie_region(&k);
+            k.x += other;
+            k.out += other_out;
+        }
+    }
 }
 
 static void sums(const ternary_product *p, int32_t *lanes) {
@@ -192,8 +232,8 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// Values of `flip` in pie_lookup: the index is x + 128 or 127 - x.
-enum { RISE = 0x80, FALL = 0x7f };
+// `flip` in pie_lookup: the index is x + 128.
+enum { RISE = 0x80 };
 
 static void widen(const int8_t *table, uint32_t *words) {
     if (aligned(bits_of(table))) {
@@ -205,43 +245,23 @@ static void widen(const int8_t *table, uint32_t *words) {
     }
 }
 
-static int32_t softmax_row(const int8_t *row, size_t tokens, const int8_t *table, const uint32_t *words,
-                           int8_t *weights) {
-    uint32_t vectors = (uint32_t)(tokens / VECTOR);
-    size_t whole = vectors * VECTOR;
-    int32_t top = pie_top(row, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        top = ternary_max(top, row[j]);
-    }
-    pie_lookup(row, vectors, words + top - 127, FALL, weights); // [top - x] = [top - 127 + (127 - x)]
-    int32_t sum = (int32_t)pie_total(weights, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        weights[j] = table[top - row[j]];
-        sum += weights[j];
-    }
-    int32_t halvings = ternary_halvings(sum);
-    if (halvings == 0) {
-        return sum;
-    }
-    pie_halve(weights, vectors, (uint32_t)halvings);
-    sum = (int32_t)pie_total(weights, vectors);
-    for (size_t j = whole; j < tokens; j++) {
-        weights[j] = (int8_t)(weights[j] >> halvings);
-        sum += weights[j];
-    }
-    return sum;
-}
-
 static void softmax(const int8_t *scores, size_t rows, size_t tokens, size_t stride, const int8_t *table,
                     int8_t *weights, int32_t *sums) {
-    if (tokens < VECTOR || !aligned(bits_of(scores) | bits_of(weights) | stride)) {
+    if (!aligned(bits_of(scores) | bits_of(weights) | stride)) {
         ternary_reference.softmax(scores, rows, tokens, stride, table, weights, sums);
         return;
     }
     ALIGNED uint32_t words[TERNARY_TABLE_SIZE];
     widen(table, words);
-    for (size_t row = 0; row < rows; row++) {
-        sums[row] = softmax_row(scores + row * stride, tokens, table, words, weights + row * stride);
+    uint32_t vectors = (uint32_t)(ternary_round_up(tokens) / VECTOR);
+    pie_row row = {.words = words, .vectors = vectors};
+    const size_t lanes = tokens - (vectors - 1) * VECTOR;
+    memset(row.keep, -1, lanes);
+    memset(row.least + lanes, -128, VECTOR - lanes);
+    for (size_t i = 0; i < rows; i++) {
+        int32_t sum = pie_softmax(scores + i * stride, weights + i * stride, &row);
+        int32_t halvings = ternary_halvings(sum);
+        sums[i] = halvings ? pie_halve(weights + i * stride, vectors, (uint32_t)halvings) : sum;
     }
 }
 
@@ -321,7 +341,8 @@ static int32_t sum(const int16_t *x, size_t count) {
         return ternary_reference.sum(x, count);
     }
     size_t whole = count / LANES_16 * LANES_16;
-    return pie_sum(x, (uint32_t)(whole / LANES_16)) + ternary_reference.sum(x + whole, count - whole);
+    int32_t total = pie_sum(x, (uint32_t)(whole / LANES_16));
+    return whole == count ? total : total + ternary_reference.sum(x + whole, count - whole);
 }
 
 static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
@@ -335,7 +356,7 @@ static uint64_t squares(const int16_t *x, size_t count, int32_t mean) {
         x += whole;
         count -= whole;
     }
-    return total + ternary_reference.squares(x, count, mean);
+    return count ? total + ternary_reference.squares(x, count, mean) : total;
 }
 
 static void norm(const ternary_norm *n, const int16_t *x, int8_t *y) {
@@ -397,6 +418,7 @@ const ternary_backend ternary_pie = {
     .name = "pie",
     .decode = decode,
     .linear = linear,
+    .regions = regions,
     .sums = sums,
     .scores = scores,
     .values = values,

@@ -157,3 +157,100 @@
     product pie_scores, from_zero, shift_only
     product pie_values, from_zero, scale_by_row
     product pie_sums, from_zero, keep
+
+// Patches in a picture (kernels.h): the products of each run, without their zeros outside of it. Registers as above,
+// and a2 x_next, a12 panel_skip, a14 runs left, a15 runs - 1.
+
+#define PATCHES 12
+#define REGION_GROUPS 16
+#define RUNS 20
+#define REGION_X_SKIP 24
+#define X_NEXT 28
+#define PANEL_SKIP 32
+#define REGION_OUT 36
+#define REGION_BEGIN 40
+#define REGION_SHIFT 44
+#define REGION_MULTIPLIER 48
+
+    // The last group of a run, which is not its patch's last.
+    .macro run_end x, next
+    ee.vsmulas.s8.qacc.ld.incp q0, a13, q0, \x, 0
+    add a3, a3, a8
+    ee.vld.128.ip \next, a3, 16
+    first_14 \x
+    add a13, a13, a12
+    ee.vsmulas.s8.qacc.ld.incp q0, a13, q0, \x, 14
+    ee.vsmulas.s8.qacc.ld.incp q1, a13, q1, \x, 15
+    .endm
+
+    .macro pairs
+    loopgtz a7, .Lpairs\@
+    group q2, q3
+    group q3, q2
+.Lpairs\@:
+    .endm
+
+    .macro all_patches odd
+.Lpatch\@:
+    ee.vld.128.ip q2, a3, 16
+    from_bias
+    mov a14, a15
+    beqz a15, .Llast\@
+.Lrun\@:
+    pairs
+    addi a14, a14, -1
+    .if \odd
+    run_end q2, q3
+    mv.qr q2, q3
+    .else
+    group q2, q3
+    run_end q3, q2
+    .endif
+    bnez a14, .Lrun\@
+.Llast\@:
+    pairs
+    .if \odd
+    last_group q2
+    .else
+    group q2, q3
+    last_group q3
+    .endif
+    addi a6, a6, -1
+    ee.srcmb.s8.qacc q4, a11, 0
+    ee.vmul.s8 q4, q4, q5
+    add a3, a3, a2
+    ee.vst.128.xp q4, a5, a9
+    bnez a6, .Lpatch\@
+    .endm
+
+    function pie_region
+    entry a1, 32
+    l32i a3, a2, X
+    l32i a4, a2, PANEL
+    l32i a5, a2, OUT
+    l32i a6, a2, PATCHES
+    l32i a7, a2, REGION_GROUPS
+    l32i a15, a2, RUNS
+    l32i a8, a2, REGION_X_SKIP
+    l32i a12, a2, REGION_MULTIPLIER
+    l32i a9, a2, REGION_OUT
+    l32i a10, a2, REGION_BEGIN
+    l32i a11, a2, REGION_SHIFT
+    ee.vld.128.ip q5, a12, 0
+    l32i a12, a2, PANEL_SKIP
+    l32i a2, a2, X_NEXT
+    ssai 7
+    addi a15, a15, -1
+    mov a13, a4
+    ee.vld.128.ip q0, a13, 16
+    ee.vld.128.ip q1, a13, 16
+    extui a14, a7, 0, 1
+    srli a7, a7, 1
+    bnez a14, .Lodd_groups
+    addi a7, a7, -1
+    all_patches 0
+    retw
+.Lodd_groups:
+    all_patches 1
+    retw
+    end_function pie_region

@@ -39,6 +39,10 @@ CASES = {
     "linear_scratch": [6],
     "prefetch": [PACKED],
     "patches": [np.ones((4, 6, 1), I8), 6, 1, 3, 2, 1, 0, lambda: Out((6, 9), I8)],
+    "convolution": [
+        *(np.ones((4, 6, 1), I8), 6, 1, 3, 2, 1, PACKED, np.zeros(17, I16), np.ones(17, I8), np.zeros(2, U8)),
+        *(lambda: Out((6, 17), I8), lambda: Scratch(48), scratch("linear", 9)),
+    ],
     "layernorm": [
         *(np.zeros((3, 17), I16), GAMMA, GAMMA, 20000, 0, 0, 17),
         *(lambda: Out((3, 17), I8), scratch("layernorm", 17)),

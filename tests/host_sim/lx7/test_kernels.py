@@ -224,12 +224,61 @@ def check_magnitude(core, rng, size):
     assert core.call("pie_magnitude", core.give(strided(x, 16 * size + 16)), 16 * size + 16, 5, size) == most
 
 
-def check_top(core, rng, size):
-    for place in range(16 * size):
-        x = rng.integers(-128, 0, 16 * size).astype(np.int8)
-        x[place] = rng.choice([0, 127])
-        assert core.call("pie_top", core.give(x), size) == x[place]
-    assert core.call("pie_top", core.give(np.full(16 * size, -128, np.int8)), size) == -128
+def check_softmax(core, rng, size):
+    """Rows that end within the last vector, behind which there is noise; weights apart and in place."""
+    table = np.concatenate([[127], rng.integers(0, 128, 255)]).astype(np.int8)
+    words = core.give(table.view(np.uint8).astype("<u4"))
+    for lanes in (1, 2, 15, 16):
+        tokens = 16 * size - 16 + lanes
+        for low, high in ((-128, 128), (-128, 0), (120, 128)):
+            x = rng.integers(low, high, 16 * size).astype(np.int8)
+            x[tokens:] = rng.choice([-128, 127], 16 - lanes)
+            inside = np.arange(16) < lanes
+            keep, least = np.where(inside, -1, 0).astype(np.int8), np.where(inside, 0, -128).astype(np.int8)
+            row = core.give(struct.pack("<4I", words, size, 0, 0) + keep.tobytes() + least.tobytes())
+            weights = np.zeros(16 * size, np.int8)
+            weights[:tokens] = table[int(x[:tokens].max()) - x[:tokens].astype(int)]
+            out, memory = core.room(16 * size)
+            assert core.call("pie_softmax", core.give(x), out, row) == weights.sum(dtype=int)
+            assert bytes(memory) == weights.tobytes()
+            both, memory = core.room(x)
+            assert core.call("pie_softmax", both, both, row) == weights.sum(dtype=int)
+            assert bytes(memory) == weights.tobytes()
+
+
+def check_pack(core, rng, size):
+    rails = np.array([-32768, 32767, -1, 0, 1, 127, 128, 255, 256, -127, -128, -129, -256, -257, 32640, -32641])
+    for sums in (rails, i16(rng, 16), i16(rng, 16)):
+        out, memory = core.room(40)
+        core.call("pie_pack", core.give(sums.astype(np.int16)), out)
+        assert bytes(memory) == qacc(sums)
+
+
+def check_region(core, rng, size):
+    """Patches of `runs` runs of `size` vectors, in lines of a picture and of a panel that are longer."""
+    for patches, runs in ((1, 1), (3, 1), (1, 2), (4, 3)):
+        run, more, beyond = 16 * size, 16 * int(rng.integers(0, 3)), 16 * int(rng.integers(0, 3))
+        line, step = run + 16 * (patches - 1) + more, 16 * int(rng.integers(1, 3))
+        x = i8(rng, runs * (line + 16 * patches))
+        panel = rng.integers(-1, 2, (runs * (run + beyond), 16)).astype(np.int8)
+        patch = np.stack([[x[r * line + 16 * p :][:run] for r in range(runs)] for p in range(patches)])
+        used = panel.reshape(runs, run + beyond, 16)[:, :run].reshape(-1, 16)
+        room = oracle.ACCUMULATOR_MAX - 128 * run * runs
+        bias, multiplier, shift = rng.integers(-room, room + 1, 16), rng.integers(0, 128, 16), int(rng.integers(0, 16))
+        last = (runs - 1) * line + 16 * (patches - 1) + run
+        out, memory = core.room((patches - 1) * step + 16)
+        next_patch = 16 - ((runs - 1) * line + run)
+        weights = core.give(panel[: (runs - 1) * (run + beyond) + run])
+        numbers = patches, size, runs, line - run, next_patch & 0xFFFFFFFF, 16 * beyond, step
+        begin, factors = core.give(np.frombuffer(qacc(bias), np.uint8)), core.give(multiplier.astype(np.int8))
+        core.call(
+            "pie_region",
+            core.give(struct.pack("<13I", core.give(x[:last]), weights, out, *numbers, begin, shift, factors)),
+        )
+        made = np.frombuffer(memory + b"\x5a" * (step - 16), np.int8).reshape(patches, step)
+        sums = bias + patch.reshape(patches, -1).astype(int) @ used
+        assert np.array_equal(made[:, :16], oracle.sat8(sums >> shift) * multiplier >> 7)
+        assert (made[:, 16:] == 0x5A).all()
 
 
 def check_total(core, rng, size):
@@ -241,7 +290,7 @@ def check_halve(core, rng, size):
     for halvings in range(7):
         x = rng.integers(0, 128, 16 * size).astype(np.int8)
         address, memory = core.room(x)
-        core.call("pie_halve", address, size, halvings)
+        assert core.call("pie_halve", address, size, halvings) == (x >> halvings).sum(dtype=int)
         assert bytes(memory) == (x >> halvings).tobytes()
 
 
