@@ -35,7 +35,8 @@ def current():
 def look(path):
     """Classify a PGM or PPM file: labels with probabilities, most likely first, logits, milliseconds.
 
-    "unknown" comes first if the model's threshold says so (SPEC 9.8). The picture as the network sees it goes to SEEN: uint8 [side, side, channels].
+    "unknown" comes first if the model's threshold says so (SPEC 9.8).
+    The picture as the network sees it goes to SEEN: uint8 [side, side, channels].
     """
     model, image = current(), read_image(path)
     started = time.ticks_us()

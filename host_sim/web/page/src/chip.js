@@ -115,6 +115,7 @@ export class Chip {
     #lost() {
         if (!this.#board || this.#board.open) return;
         this.#say(this.#board.reason);
+        this.#board.close(); // otherwise its port could not be opened again
         this.#board = null;
         element("chip-about").replaceChildren();
     }

@@ -5,6 +5,7 @@ const BAUD = 115200;
 const ANSWER_MS = 10000;
 const PROGRAM_MS = 600000;
 const CAMERA_MS = 30000; // a frame through a slow port
+const UNPLUGGED = "the board was unplugged";
 const RAW_PROMPT = "raw REPL; CTRL-B to exit\r\n>";
 const CHUNK = 256; // bytes of a program that go at a time, where the board has no flow control
 const PIECE = 1536; // bytes of a file that go in one line of Python
@@ -70,15 +71,19 @@ export class SerialBoard {
                 for (const byte of value) this.#received.push(byte);
                 this.#arrived?.();
             }
-            this.#ended ??= "the board was unplugged";
+            this.#ended ??= UNPLUGGED;
         } catch (error) {
-            this.#ended ??= `the connection broke: ${error.message}`;
+            this.#ended ??= error.name === "NetworkError" ? UNPLUGGED : `the connection broke: ${error.message}`;
         }
         this.#arrived?.();
     }
 
     async #write(data) {
-        await this.#writer.write(typeof data === "string" ? encoder.encode(data) : data);
+        try {
+            await this.#writer.write(typeof data === "string" ? encoder.encode(data) : data);
+        } catch {
+            throw new Error(this.#ended ?? UNPLUGGED);
+        }
     }
 
     // Waits for more bytes; an Error after the deadline or when the port is gone.
@@ -256,10 +261,12 @@ export class SerialBoard {
             throw new Error(error.message.replace(/^CameraError: /, ""));
         }
         // Bad frames cost a line each before the good one.
-        const [header, ...lines] = text.slice(text.indexOf("frame ")).trim().split("\n");
-        const [side, channels] = header.split(" ").slice(1).map(Number);
-        const data = Uint8Array.from(atob(lines.join("")), (character) => character.charCodeAt(0));
-        if (!side || data.length !== side * side * channels) {
+        const header = /^frame (\d+) (\d+)$/m.exec(text);
+        if (!header) throw new Error(`the board sent no picture, but ${JSON.stringify(text.trim().slice(-80))}`);
+        const [side, channels] = header.slice(1).map(Number);
+        const lines = text.slice(header.index + header[0].length).replaceAll("\n", "");
+        const data = Uint8Array.from(atob(lines), (character) => character.charCodeAt(0));
+        if (data.length !== side * side * channels) {
             throw new Error(`the board sent ${data.length} bytes of a picture, not ${side * side * channels}`);
         }
         return { width: side, height: side, channels, data };
