@@ -40,8 +40,8 @@ class Rom:
     """A chip at a terminal, `device`. flash: what its flash holds; states: what it booted, "download" or "app".
 
     chip_id: that of its images; magic: of register 0x40001000; security: whether it knows SECURITY, as an ESP32 does
-    not. size: of the flash in bytes, a power of two; corrupt: it keeps one bit wrong; lost_after: the board is unplugged
-    after so many blocks.
+    not. size: of the flash in bytes, a power of two; corrupt: it keeps one bit wrong; lost_after: the board is
+    unplugged after so many blocks.
     """
 
     def __init__(self, chip_id=9, magic=9, security=True, size=FLASH, corrupt=False, lost_after=None):
