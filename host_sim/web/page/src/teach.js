@@ -21,6 +21,7 @@ export class Teach {
     #last = 0; // when a picture was recorded last
     #recording = false;
     #guessing = false;
+    #wanted = false;
     #shown = false;
     #kept = true; // whether all that is taught was saved, copied or exported
     #queue = Promise.resolve();
@@ -195,9 +196,14 @@ export class Teach {
     }
 
     #guess() {
-        if (!this.#shown || this.#guessing) return;
+        if (!this.#shown) return;
+        this.#wanted = this.#guessing;
+        if (this.#guessing) return;
         this.#guessing = true;
-        this.#do(() => this.#guessNow()).finally(() => (this.#guessing = false));
+        this.#do(() => this.#guessNow()).finally(() => {
+            this.#guessing = false;
+            if (this.#wanted) this.#guess(); // there is another picture by now
+        });
     }
 
     async #guessNow() {
@@ -258,7 +264,7 @@ export class Teach {
             make(
                 "table",
                 {},
-                make("caption", { textContent: "Rows: what was recorded. Columns: what it was taken for." }),
+                make("caption", { textContent: "Rows: recorded. Columns: taken for." }),
                 make("thead", {}, head),
                 make("tbody", {}, ...rows),
             ),
