@@ -17,8 +17,9 @@ PAGE = ROOT / "host_sim" / "web" / "page"
 WORK = BUILD / "web-page"
 SITE = BUILD / "web" / "site"
 DEFAULT_MODEL = "fashion_mnist.safetensors"
+TEACHING_MODEL = "eyes.safetensors"  # where it is shipped
 SCRIPTS = ("classify.py", "tinker.py", "teach.py")
-MAX_BYTES = 3_000_000  # of the site with the default model alone
+MAX_BYTES = 3_000_000  # of the first visit: the site with the models that it starts with
 TOOLS = {"npm": "npm", "node": "nodejs"}
 
 
@@ -29,6 +30,11 @@ def models() -> list[Path]:
     if not found:
         raise Failure("firmware/models has no model (.safetensors)")
     return found
+
+
+def first_models() -> list[Path]:
+    """The models that a first visit downloads: the default one, and the one for teaching if it is shipped."""
+    return [path for path in models() if path.name in (models()[0].name, TEACHING_MODEL)]
 
 
 def scripts() -> dict[str, str]:
@@ -61,6 +67,7 @@ def content(folder: Path) -> None:
         shutil.copyfile(path, folder / "models" / path.name)
     listing = {
         "models": [path.name for path in models()],
+        "teaching": TEACHING_MODEL if any(path.name == TEACHING_MODEL for path in models()) else None,
         "images": [f"/images/{path.name}" for path in pictures()],
         "scripts": scripts(),
     }
@@ -147,7 +154,7 @@ def install(packages: list[Path], folder: Path) -> None:
 
 def size(folder: Path, all_models: bool = True) -> int:
     """Bytes of a site's files."""
-    left_out = {path.name for path in models()[1:]} if not all_models else set()
+    left_out = {path.name for path in models()} - {path.name for path in first_models()} if not all_models else set()
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name not in left_out)
 
 

@@ -305,7 +305,7 @@ def test_keyboard_and_names_for_screen_readers(page):
 def test_screenshots_fit_the_screen(chromium, address, name, width, height, scheme):
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page = open_page(context, address)
-    for tab in ("repl", "script", "chip", "inside"):
+    for tab in ("teach", "repl", "script", "chip", "inside"):
         page.click(f"#tab-{tab}")
         page.wait_for_timeout(200)
         # Nothing is wider than the screen.

@@ -9,6 +9,7 @@ from math import exp
 import ftervit
 import ternary
 from ftervit import VisionTransformer, read_image
+from ftervit.layers import Int8Head
 
 import __main__
 
@@ -20,6 +21,7 @@ def load(path):
     __main__.model = model = VisionTransformer.load(path)
     about = {"labels": list(model.labels), "side": model.img_size, "channels": model.in_chans}
     about["blocks"], about["tokens"] = len(model.blocks), model.tokens
+    about["decides"] = model.threshold is not None  # what is unknown, by itself
     return json.dumps(about)
 
 
@@ -33,6 +35,7 @@ def current():
 def look(path):
     """Classify a PGM or PPM file: labels with probabilities, most likely first, logits, milliseconds.
 
+    "unknown" comes first if the model's threshold says so (SPEC 9.8).
     The picture as the network sees it goes to SEEN: uint8 [side, side, channels].
     """
     model, image = current(), read_image(path)
@@ -48,6 +51,9 @@ def look(path):
     total = sum(powers)
     order = sorted(range(len(logits)), key=lambda i: -logits[i])
     ranked = [[model.labels[i], powers[i] / total] for i in order]
+    if model.threshold is not None and best < model.threshold:
+        known = 1 / (1 + exp(min(60.0, (model.threshold - best) * unit)))  # as predict has it
+        ranked = [["unknown", 1 - known]] + [[label, known * share] for label, share in ranked]
     return json.dumps({"ranked": ranked, "logits": logits, "ms": milliseconds})
 
 
@@ -107,51 +113,112 @@ def share_of_zeros(layer):
 
 
 def zeros():
-    """[name, inputs, outputs, share of zeros] of each layer; what has been replaced by anything else is left out."""
+    """[name, inputs, outputs, share of zeros] of each ternary layer; what has been replaced is left out."""
     found = []
     for name, layer in layers(current()):
-        if hasattr(layer, "weight"):
+        if hasattr(layer, "weight") and not isinstance(layer, Int8Head):
             found.append([name, layer.in_features, layer.out_features, share_of_zeros(layer)])
     return json.dumps(found)
 
 
-def learner():
-    """The Learner of the current model, `learner` at the REPL."""
-    model = current()
-    if not hasattr(__main__, "learner") or __main__.learner.model is not model:
-        __main__.learner = ftervit.Learner(model)
-    return __main__.learner
+class Lesson:
+    """What the page has taught a Learner: pictures, as [(label, features)] in their order.
+
+    base: path of the taught file that they came on top of, or None. The learner is `learner` at the REPL.
+    """
+
+    def __init__(self, learner, base=None):
+        self.learner, self.base, self.pictures = learner, base, []
+        __main__.learner = learner
+
+    def without(self, left_out):
+        """A new Learner of everything but the pictures whose numbers are left out."""
+        model, capacity = self.learner.model, self.learner.capacity
+        made = ftervit.Learner.load(self.base, model) if self.base else ftervit.Learner(model, capacity=capacity)
+        for number, (label, features) in enumerate(self.pictures):
+            if number not in left_out:
+                made.add(label, features)
+        return made
+
+
+class Desk:
+    """The Lesson that goes on."""
+
+    lesson = None
+
+    @classmethod
+    def now(cls):
+        """The Lesson of the current model and of `learner` at the REPL; a new one if another model was loaded."""
+        model, found = current(), getattr(__main__, "learner", None)
+        if found is None or found.model is not model:
+            cls.lesson = Lesson(ftervit.Learner(model))
+        elif cls.lesson is None or cls.lesson.learner is not found:
+            cls.lesson = Lesson(found)
+        return cls.lesson
+
+
+def counts(lesson):
+    """{label: pictures} as JSON."""
+    return json.dumps(lesson.learner.counts)
 
 
 def teach(label, path):
     """Teach a picture; returns {label: pictures}."""
-    learner().learn(label, read_image(path))
-    return json.dumps(learner().counts)
+    lesson = Desk.now()
+    features = lesson.learner.features(read_image(path))
+    lesson.learner.add(label, features)
+    lesson.pictures.append((label, features))
+    return counts(lesson)
 
 
 def undo():
     """Take the last picture back; returns {label: pictures}."""
-    learner().undo()
-    return json.dumps(learner().counts)
+    lesson = Desk.now()
+    lesson.learner.undo()
+    if lesson.pictures:
+        lesson.pictures.pop()
+    return counts(lesson)
 
 
 def guess(path):
     """[label, probability] of what has been taught, most likely first; empty if nothing has."""
-    taught = learner()
+    taught = Desk.now().learner
     found = taught.predict(read_image(path), len(taught.labels) + 1) if taught.labels else []
     return json.dumps([list(pair) for pair in found])
 
 
+def judge(numbers):
+    """What a learner says of pictures that it was not taught, but all others.
+
+    numbers: JSON, of the pictures of one take; returns their answers, null for one of a class that is then unheard of.
+    """
+    lesson, left_out = Desk.now(), json.loads(numbers)
+    made = lesson.without(left_out)
+    answers = []
+    for number in left_out:
+        label, features = lesson.pictures[number]
+        answers.append(made.decide(features, 1)[0][0] if label in made.labels else None)
+    return json.dumps(answers)
+
+
 def save(path):
     """Write what has been taught; returns {label: pictures}."""
-    learner().save(path)
-    return json.dumps(learner().counts)
+    lesson = Desk.now()
+    lesson.learner.save(path)
+    return counts(lesson)
 
 
 def load_taught(path):
-    """Read a taught file for the current model; returns {label: pictures}."""
-    __main__.learner = ftervit.Learner.load(path, current())
-    return json.dumps(__main__.learner.counts)
+    """Read a taught file for the current model, which is the base of what is taught then; returns {label: pictures}."""
+    Desk.lesson = Lesson(ftervit.Learner.load(path, current()), path)
+    return counts(Desk.lesson)
+
+
+def cameras():
+    """Names of boards whose camera pins are known, and orders of colours."""
+    from ftervit.camera import BOARDS, FORMATS
+
+    return json.dumps([sorted(BOARDS), FORMATS["RGB565"]])
 
 
 def memory():

@@ -1,15 +1,43 @@
 // SPDX-License-Identifier: MIT
 // The panel of a board at a serial port.
 
-import { element, make, show } from "./dom.js";
+import { element, make, problem, show } from "./dom.js";
 import { ppm, rgba } from "./pictures.js";
 import { SerialBoard } from "./serial.js";
 
-const NEEDED = ["disconnect", "copy", "shoot", "run-chip"];
+const NEEDED = ["disconnect", "copy", "shoot", "run-chip", "board-camera"];
+
+// The camera of the connected board as a source of frames.
+class BoardCamera {
+    button = "board-camera";
+    on = "Stop board's camera";
+    off = "Start board's camera";
+    name = "the board's camera";
+    #board;
+
+    static async open(board, settings) {
+        const made = new BoardCamera();
+        made.#board = board;
+        await board.cameraOn(settings);
+        return made;
+    }
+
+    async frame() {
+        const { width, height, channels, data } = await this.#board.frame();
+        const image = rgba(data, width, height, channels);
+        return { pnm: ppm(image), image };
+    }
+
+    async close() {
+        // What does not switch off is said by the board's next program.
+        if (this.#board.open) await this.#board.cameraOff().catch(() => {});
+    }
+}
 
 export class Chip {
     #see;
     #board = null;
+    #camera = null; // the source of frames while it is watched
     #asked = false;
     model = null; // {name, data} that `copy` writes
     running = false;
@@ -24,7 +52,14 @@ export class Chip {
         this.#on("disconnect", () => this.#disconnect());
         this.#on("copy", () => this.#copy());
         this.#on("shoot", () => this.#shoot());
+        this.#on("board-camera", () => this.#watch());
         this.#on("flash", () => this.#flash());
+    }
+
+    // What the package knows of cameras.
+    offer([pins, orders]) {
+        for (const name of pins) element("camera-pins").add(new Option(name));
+        for (const name of orders) element("camera-order").add(new Option(name));
     }
 
     // Firmware that was published beside the page, which is there only on a released site.
@@ -70,16 +105,26 @@ export class Chip {
                 this.#say(error.message);
             } finally {
                 element("chip-progress").hidden = true;
-                if (this.#board && !this.#board.open) this.#board = null;
+                this.#lost();
                 this.#buttons();
             }
         });
+    }
+
+    // Takes note if the board is no longer there.
+    #lost() {
+        if (!this.#board || this.#board.open) return;
+        this.#say(this.#board.reason);
+        this.#board.close(); // otherwise its port could not be opened again
+        this.#board = null;
+        element("chip-about").replaceChildren();
     }
 
     #buttons() {
         for (const id of NEEDED) element(id).disabled = !this.#board;
         element("connect").disabled = this.#board !== null;
         element("flash").disabled = this.#board !== null;
+        element("board-camera").hidden = !this.#board;
     }
 
     async #port() {
@@ -93,8 +138,14 @@ export class Chip {
 
     async #connect() {
         this.#say("connecting …");
-        this.#board = await SerialBoard.open(await this.#port());
-        const about = await this.#board.about();
+        const board = await SerialBoard.open(await this.#port());
+        this.#board = board;
+        board.gone.then(() => {
+            if (this.#board !== board) return;
+            this.#lost();
+            this.#buttons();
+        });
+        const about = await board.about();
         const facts = {
             Board: about.machine,
             MicroPython: about.version,
@@ -113,6 +164,7 @@ export class Chip {
     }
 
     async #disconnect() {
+        await this.#unwatch();
         await this.#board.close();
         this.#board = null;
         element("chip-about").replaceChildren();
@@ -129,29 +181,55 @@ export class Chip {
     }
 
     async write(path, data) {
+        await this.#unwatch();
         this.#say(`copying ${path} …`);
         await this.#board.copy(path, data, (share) => this.#progress(share));
         this.#say(`${path}: ${data.length.toLocaleString("en")} bytes copied and compared`);
     }
 
-    async takePicture() {
-        const { width, height, channels, data } = await this.#board.takePicture();
-        const image = rgba(data, width, height, channels);
-        return { name: "the board's camera", pnm: ppm(image), image };
+    #open() {
+        return BoardCamera.open(this.#board, { pins: element("camera-pins").value, order: element("camera-order").value });
     }
 
     async #shoot() {
         this.#say("taking a picture …");
-        if (this.#see.streaming) this.#see.stopCamera();
-        await this.#see.classify(await this.takePicture());
+        await this.#see.stop();
+        const camera = await this.#open();
+        let taken;
+        try {
+            taken = { name: camera.name, ...(await camera.frame()) };
+        } finally {
+            await camera.close();
+        }
+        await this.#see.classify(taken);
         this.#see.dispatchEvent(new Event("picture"));
         this.#say("picture taken");
+    }
+
+    async #watch() {
+        if (this.#see.shows(this.#camera)) return this.#unwatch();
+        this.#say("starting the board's camera …");
+        try {
+            this.#camera = await this.#open();
+        } catch (error) {
+            problem(error); // its button is far from this panel
+            throw error;
+        }
+        await this.#see.start(this.#camera);
+        this.#say("its camera runs");
+    }
+
+    // The board has something else to do than to take pictures.
+    async #unwatch() {
+        if (this.#see.shows(this.#camera)) await this.#see.stop();
+        this.#camera = null;
     }
 
     // Runs a script on the board; false if it ended by an exception, which `each` got.
     async run(script, each) {
         this.running = true;
         element("run-chip").disabled = true;
+        await this.#unwatch();
         try {
             await this.#board.run(script, each);
             return true;
@@ -160,7 +238,7 @@ export class Chip {
             return false;
         } finally {
             this.running = false;
-            if (!this.#board.open) this.#board = null;
+            this.#lost();
             this.#buttons();
         }
     }

@@ -27,3 +27,10 @@ export function bar(share) {
 }
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+// Hands bytes to the browser as a file to keep.
+export function download(name, bytes) {
+    const address = URL.createObjectURL(new Blob([bytes]));
+    make("a", { href: address, download: name }).click();
+    URL.revokeObjectURL(address);
+}

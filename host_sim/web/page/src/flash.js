@@ -1,19 +1,63 @@
 // SPDX-License-Identifier: MIT
-// Writes a flash image to an ESP32-S3 with esptool-js. Never run on a physical board.
+// Writes a flash image to an ESP32-S3 with esptool-js. Tested with a stand-in for the chip's ROM, not on a board.
 
+import { md5 } from "@noble/hashes/legacy.js";
+import { bytesToHex } from "@noble/hashes/utils.js";
 import { ESPLoader, Transport } from "esptool-js";
 
 const BAUD = 460800;
+const CHIP = { name: "ESP32-S3", id: 9 };
+// Numbers of chips in the header of an image.
+const CHIPS = { 0: "ESP32", 2: "ESP32-S2", 5: "ESP32-C3", 12: "ESP32-C2", 13: "ESP32-C6", 16: "ESP32-H2", 18: "ESP32-P4" };
 const MAGIC = 0xe9; // first byte of an image from address 0 on: the bootloader's
+const CHIP_AT = 12;
+const TABLE = 0x8000; // of partitions
+const TABLE_MAGIC = [0xaa, 0x50];
+// DTR off, then a reset by RTS. HardReset of esptool-js 0.7.0 only lets RTS go, which resets nothing.
+const RESET = "D0|R1|W100|R0";
 
-export async function flash(port, image, name, { say, progress }) {
+// An Error unless this is all of an ESP32-S3's firmware.
+function check(image, name) {
     if (image[0] !== MAGIC) throw new Error(`${name}: not a flash image of an ESP32 (its first byte is not 0xE9)`);
-    const transport = new Transport(port);
-    const terminal = { clean() {}, write: say, writeLine: say };
+    const id = image[CHIP_AT] | (image[CHIP_AT + 1] << 8);
+    if (id !== CHIP.id) throw new Error(`${name}: an image for ${CHIPS[id] ?? `chip number ${id}`}, needs one for ${CHIP.name}`);
+    if (TABLE_MAGIC.some((byte, i) => image[TABLE + i] !== byte)) {
+        throw new Error(`${name}: has no partition table at 0x8000: choose the firmware.bin that starts at address 0`);
+    }
+}
+
+// A chip that is ready to be written; an Error that says what to do.
+async function connected(transport) {
+    // What esptool-js says is for its own users.
+    const loader = new ESPLoader({ transport, baudrate: BAUD, terminal: { clean() {}, write() {}, writeLine() {} } });
     try {
-        const loader = new ESPLoader({ transport, baudrate: BAUD, terminal });
-        const chip = await loader.main();
-        if (!chip.includes("ESP32-S3")) throw new Error(`${chip} is connected; the firmware is for an ESP32-S3`);
+        await loader.detectChip();
+    } catch (error) {
+        const silent = /Failed to connect/.test(error.message);
+        const words = "the chip does not answer: hold its button BOOT, press RESET, let go of BOOT, and try again";
+        throw new Error(silent ? words : `no chip that is known: ${error.message}`);
+    }
+    const { CHIP_NAME: found } = loader.chip;
+    if (found !== CHIP.name) {
+        await loader.after("custom_reset", false, RESET);
+        throw new Error(`${found} is connected; the firmware is for ${CHIP.name}`);
+    }
+    if (loader.secureDownloadMode) throw new Error("the chip is locked (secure download mode): it takes no firmware from here");
+    await loader.chip.postConnect(loader);
+    await loader.runStub();
+    await loader.changeBaud();
+    return loader;
+}
+
+async function write(transport, image, name, { say, progress }) {
+    const loader = await connected(transport);
+    const size = await loader.detectFlashSize();
+    if (!size) throw new Error("the chip's flash does not answer: unplug the board, plug it in, and try again");
+    if (loader.flashSizeBytes(size) < image.length) {
+        throw new Error(`${name}: ${image.length.toLocaleString("en")} bytes, the chip's flash has ${size}`);
+    }
+    say(`writing ${image.length.toLocaleString("en")} bytes …`);
+    try {
         await loader.writeFlash({
             fileArray: [{ data: image, address: 0 }],
             flashMode: "keep",
@@ -21,11 +65,35 @@ export async function flash(port, image, name, { say, progress }) {
             flashSize: "keep",
             eraseAll: false,
             compress: true,
+            calculateMD5Hash: (data) => bytesToHex(md5(data)),
             reportProgress: (_, written, total) => progress(written / total),
         });
-        await loader.after("hard_reset");
-        say(`${name}: written; connect to the board now`);
+    } catch (error) {
+        const differs = /MD5/.test(error.message);
+        const words = differs ? "what the flash holds differs" : `not written (${error.message})`;
+        throw new Error(`${name}: ${words}; install it again before you use the board, perhaps with another cable`);
+    }
+    await loader.after("custom_reset", false, RESET);
+    say(`${name}: written and compared; connect to the board now`);
+}
+
+export async function flash(port, image, name, report) {
+    check(image, name);
+    const transport = new Transport(port);
+    let unplugged;
+    const lost = new Promise((_, reject) => {
+        unplugged = () => reject(new Error(`${name}: the board was unplugged; plug it in and install it again`));
+    });
+    lost.catch(() => {});
+    port.addEventListener("disconnect", unplugged);
+    const work = write(transport, image, name, report);
+    try {
+        await Promise.race([work, lost]);
     } finally {
-        await transport.disconnect();
+        port.removeEventListener("disconnect", unplugged);
+        // esptool-js waits long for answers that do not come; nobody waits for it.
+        work.catch(() => {});
+        const closed = transport.disconnect().catch(() => {});
+        await Promise.race([closed, lost.catch(() => {})]);
     }
 }

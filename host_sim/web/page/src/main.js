@@ -26,6 +26,7 @@ function select(name) {
         element(other).hidden = !chosen;
         panel.shown?.(chosen);
     }
+    if (name === "teach") forTeaching();
 }
 
 function tabs() {
@@ -43,10 +44,22 @@ function tabs() {
     }
 }
 
+const choice = { teaching: null, byHand: false }; // a model that teaching prefers; whether the user has chosen one
+
+// Teaching starts with the model that was made for it, unless the user has chosen another.
+async function forTeaching() {
+    if (!document.body.dataset.ready || choice.byHand) return;
+    choice.byHand = true;
+    if (choice.teaching) await load(choice.teaching);
+}
+
 async function models(names) {
     const chooser = element("model");
     for (const name of names) chooser.add(new Option(name.replace(".safetensors", ""), name));
-    chooser.addEventListener("change", () => load(chooser.value));
+    chooser.addEventListener("change", () => {
+        choice.byHand = true;
+        load(chooser.value);
+    });
     element("model-open").addEventListener("click", () => element("model-file").click());
     element("model-file").addEventListener("change", async ({ target }) => {
         const [file] = target.files;
@@ -69,6 +82,7 @@ async function load(name) {
 async function use(name, data, added) {
     const chooser = element("model");
     const before = chooser.dataset.loaded;
+    choice.byHand ||= added;
     try {
         const about = await board.load(`/models/${name}`, data);
         problem(null);
@@ -80,7 +94,7 @@ async function use(name, data, added) {
         chooser.value = name;
         chooser.dataset.loaded = name;
         chip.model = { name, data };
-        teach.loaded();
+        teach.loaded(name);
         see.loaded(about);
     } catch (error) {
         if (before) chooser.value = before;
@@ -96,13 +110,16 @@ async function main() {
     if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});
     const contents = await (await fetch("contents.json")).json();
     await models(contents.models);
+    choice.teaching = contents.teaching;
     scripts.offer(contents.scripts);
     await board.start();
     await repl.start();
+    chip.offer(await board.call("ask", { name: "cameras", parameters: [] }));
     await load(contents.models[0]);
     await see.samples(contents.images);
     show("state", `ready in ${(performance.now() / 1000).toFixed(1)} s`);
     document.body.dataset.ready = "yes";
+    if (!element("teach").hidden) await forTeaching();
 }
 
 select("inside");

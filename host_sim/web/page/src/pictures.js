@@ -22,14 +22,21 @@ export function ppm({ data, width, height }, invert = false) {
     return out;
 }
 
-// A PGM or PPM file as RGBA pixels, or null if it is not one that can be shown.
-export function pixels(bytes) {
+// A PGM or PPM file as {width, height, channels, data}, or null if it is not one that can be shown.
+export function raw(bytes) {
     const found = HEADER.exec(new TextDecoder("latin1").decode(bytes.subarray(0, 512)));
     if (!found) return null;
     const [header, kind, width, height] = [found[0], found[1], Number(found[2]), Number(found[3])];
     const channels = kind === "5" ? 1 : 3;
-    if (!width || !height || bytes.length < header.length + width * height * channels) return null;
-    return rgba(bytes.subarray(header.length), width, height, channels);
+    const end = header.length + width * height * channels;
+    if (!width || !height || bytes.length < end) return null;
+    return { width, height, channels, data: bytes.subarray(header.length, end) };
+}
+
+// The same as RGBA pixels.
+export function pixels(bytes) {
+    const found = raw(bytes);
+    return found && rgba(found.data, found.width, found.height, found.channels);
 }
 
 // uint8 [height, width, channels] as RGBA pixels.

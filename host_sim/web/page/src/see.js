@@ -5,14 +5,54 @@ import { bar, element, make, message, percent, problem, show } from "./dom.js";
 import { draw, fromFile, inverted, pixels, ppm, rgba, square } from "./pictures.js";
 
 const SHOWN = 5; // labels
-const UNSURE = 0.5; // below this probability the page says "unknown"
+const UNSURE = 0.5; // below this probability the page says "unknown", unless the model has a threshold of its own
 const CAMERA_SIDE = 240; // pixels, as classify_camera.py has them
+
+function pressed({ button, on, off }, running) {
+    element(button).textContent = running ? on : off;
+    element(button).setAttribute("aria-pressed", running);
+}
+
+// The webcam, shown as a video.
+class Webcam {
+    button = "camera";
+    on = "Stop webcam";
+    off = "Start webcam";
+    name = "webcam";
+    #stream;
+
+    static async open() {
+        const made = new Webcam();
+        made.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+        const video = element("video");
+        video.srcObject = made.#stream;
+        await video.play();
+        element("picture").hidden = true;
+        video.hidden = false;
+        return made;
+    }
+
+    async frame() {
+        const video = element("video");
+        if (!video.videoWidth) return null;
+        const image = square(video, video.videoWidth, video.videoHeight, CAMERA_SIDE);
+        return { pnm: ppm(image), image };
+    }
+
+    async close() {
+        for (const track of this.#stream.getTracks()) track.stop();
+        const video = element("video");
+        video.srcObject = null;
+        video.hidden = true;
+        element("picture").hidden = false;
+    }
+}
 
 export class See extends EventTarget {
     #board;
     #last = null; // {name, pnm, image} as chosen, before inversion
     #about = null;
-    #stream = null;
+    #source = null; // where frames come from: a Webcam, or a board's camera
     #times = [];
 
     constructor(board) {
@@ -24,7 +64,7 @@ export class See extends EventTarget {
             target.value = "";
             this.take(files);
         });
-        element("camera").addEventListener("click", () => (this.#stream ? this.stopCamera() : this.startCamera()));
+        element("camera").addEventListener("click", () => this.#webcam());
         element("invert").addEventListener("change", () => this.again());
         addEventListener("paste", (event) => {
             const files = [...(event.clipboardData?.files ?? [])];
@@ -44,7 +84,11 @@ export class See extends EventTarget {
     }
 
     get streaming() {
-        return this.#stream !== null;
+        return this.#source !== null;
+    }
+
+    shows(source) {
+        return this.#source !== null && this.#source === source;
     }
 
     // What the board got last, or null.
@@ -63,13 +107,13 @@ export class See extends EventTarget {
     }
 
     async again() {
-        if (this.#last && !this.#stream) await this.classify(this.#last);
+        if (this.#last && !this.#source) await this.classify(this.#last);
         this.dispatchEvent(new Event("picture"));
     }
 
     // Files one after the other; the last one stays.
     async take(files) {
-        if (this.#stream) this.stopCamera();
+        await this.stop();
         for (const file of files) {
             try {
                 await this.classify(await fromFile(file));
@@ -84,7 +128,7 @@ export class See extends EventTarget {
     async classify(taken) {
         this.#last = taken;
         const canvas = element("picture");
-        if (taken.image && !this.#stream) {
+        if (taken.image && !(this.#source instanceof Webcam)) {
             draw(canvas, taken.image);
             canvas.classList.toggle("photo", taken.image.width > 100);
         }
@@ -105,16 +149,16 @@ export class See extends EventTarget {
     }
 
     #show({ ranked, ms, seen }) {
-        const { side, channels } = this.#about;
+        const { side, channels, decides } = this.#about;
         if (seen.length === side * side * channels) draw(element("seen"), rgba(seen, side, side, channels));
         const [label, confidence] = ranked[0];
-        const unsure = confidence < UNSURE || label === "unknown";
+        const unsure = label === "unknown" || (confidence < UNSURE && !decides);
         const verdict = element("verdict");
         verdict.textContent = unsure ? "unknown" : label;
         verdict.classList.toggle("unsure", unsure);
         const now = performance.now();
         this.#times = [...this.#times.filter((time) => now - time < 2000), now];
-        const rate = this.#stream && this.#times.length > 2 ? `, ${Math.round(this.#times.length / 2)} pictures/s` : "";
+        const rate = this.#source && this.#times.length > 2 ? `, ${(this.#times.length / 2).toFixed(this.#times.length < 10 ? 1 : 0)} pictures/s` : "";
         show("speed", `${ms.toFixed(1)} ms a picture${rate}`);
         element("bars").replaceChildren(
             ...ranked
@@ -131,53 +175,51 @@ export class See extends EventTarget {
         );
     }
 
-    async startCamera() {
+    async #webcam() {
+        const runs = this.#source instanceof Webcam;
+        await this.stop();
+        if (runs) return;
         try {
-            this.#stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+            await this.start(await Webcam.open());
         } catch (error) {
             problem(new Error(`the webcam does not start: ${error.message}`));
-            return;
         }
-        const video = element("video");
-        video.srcObject = this.#stream;
-        await video.play();
-        element("picture").hidden = true;
-        video.hidden = false;
-        const button = element("camera");
-        button.textContent = "Stop webcam";
-        button.setAttribute("aria-pressed", "true");
+    }
+
+    // Classifies frames of a source until it ends. A source has `button`, `on` and `off` (its words), name, frame()
+    // ({pnm, image}, or null) and close().
+    async start(source) {
+        await this.stop();
+        this.#source = source;
         this.#times = [];
-        this.#watch(video);
+        pressed(source, true);
+        this.#follow(source);
     }
 
-    frame() {
-        const video = element("video");
-        return square(video, video.videoWidth, video.videoHeight, CAMERA_SIDE);
-    }
-
-    async #watch(video) {
-        const stream = this.#stream;
-        while (this.#stream === stream) {
-            if (video.videoWidth && !document.hidden) {
-                const image = this.frame();
-                await this.classify({ name: "webcam", pnm: ppm(image), image });
-                this.dispatchEvent(new Event("frame"));
+    async #follow(source) {
+        while (this.#source === source) {
+            try {
+                const frame = document.hidden ? null : await source.frame();
+                if (frame && this.#source === source) {
+                    await this.classify({ name: source.name, ...frame });
+                    this.dispatchEvent(new Event("frame"));
+                }
+            } catch (error) {
+                this.stop().then(() => problem(error));
+                return;
             }
             // A frame of the screen, so that the page stays quick.
             await new Promise((resolve) => setTimeout(resolve, 16));
         }
     }
 
-    stopCamera() {
-        for (const track of this.#stream.getTracks()) track.stop();
-        this.#stream = null;
-        const video = element("video");
-        video.srcObject = null;
-        video.hidden = true;
-        element("picture").hidden = false;
-        const button = element("camera");
-        button.textContent = "Start webcam";
-        button.setAttribute("aria-pressed", "false");
+    // Ends what start began; the last frame stays.
+    async stop() {
+        const source = this.#source;
+        if (!source) return;
+        this.#source = null;
+        pressed(source, false);
+        await source.close();
         if (this.#last?.image) draw(element("picture"), this.#last.image);
         this.dispatchEvent(new Event("picture"));
     }
@@ -193,8 +235,8 @@ export class See extends EventTarget {
             draw(canvas, image);
             const button = make("button", { type: "button", title: name }, canvas);
             button.setAttribute("aria-label", `Test picture ${name}`);
-            button.addEventListener("click", () => {
-                if (this.#stream) this.stopCamera();
+            button.addEventListener("click", async () => {
+                await this.stop();
                 this.classify({ name, pnm: answer, image }).then(() => this.dispatchEvent(new Event("picture")));
             });
             place.append(button);

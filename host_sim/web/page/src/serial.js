@@ -4,6 +4,8 @@
 const BAUD = 115200;
 const ANSWER_MS = 10000;
 const PROGRAM_MS = 600000;
+const CAMERA_MS = 30000; // a frame through a slow port
+const UNPLUGGED = "the board was unplugged";
 const RAW_PROMPT = "raw REPL; CTRL-B to exit\r\n>";
 const CHUNK = 256; // bytes of a program that go at a time, where the board has no flow control
 const PIECE = 1536; // bytes of a file that go in one line of Python
@@ -18,6 +20,7 @@ export class SerialBoard {
     #arrived = null; // resolves when more come
     #ended = null; // the reason why no more come
     #pump;
+    #busy = Promise.resolve(); // what the board does last: programs run one after the other
 
     // Opens a port that the user has chosen; what runs on the board is interrupted.
     static async open(port) {
@@ -44,6 +47,22 @@ export class SerialBoard {
         return this.#ended === null;
     }
 
+    // Resolves when no more comes from the board: it was unplugged, or the port was closed.
+    get gone() {
+        return this.#pump;
+    }
+
+    get reason() {
+        return this.#ended;
+    }
+
+    // Runs an action after those before it.
+    #alone(action) {
+        const done = this.#busy.then(action);
+        this.#busy = done.catch(() => {});
+        return done;
+    }
+
     async #read() {
         try {
             for (;;) {
@@ -52,15 +71,19 @@ export class SerialBoard {
                 for (const byte of value) this.#received.push(byte);
                 this.#arrived?.();
             }
-            this.#ended ??= "the board was unplugged";
+            this.#ended ??= UNPLUGGED;
         } catch (error) {
-            this.#ended ??= `the connection broke: ${error.message}`;
+            this.#ended ??= error.name === "NetworkError" ? UNPLUGGED : `the connection broke: ${error.message}`;
         }
         this.#arrived?.();
     }
 
     async #write(data) {
-        await this.#writer.write(typeof data === "string" ? encoder.encode(data) : data);
+        try {
+            await this.#writer.write(typeof data === "string" ? encoder.encode(data) : data);
+        } catch {
+            throw new Error(this.#ended ?? UNPLUGGED);
+        }
     }
 
     // Waits for more bytes; an Error after the deadline or when the port is gone.
@@ -122,7 +145,7 @@ export class SerialBoard {
     }
 
     // Start with an empty namespace, as mpremote does before it runs a script.
-    async reset() {
+    async #reset() {
         await this.#write("\x04");
         await this.#until("soft reboot\r\n");
         await this.#until(RAW_PROMPT);
@@ -166,7 +189,11 @@ export class SerialBoard {
     }
 
     // Runs a program; returns what it printed. An Error has the last line of its traceback. each: gets text as it comes.
-    async exec(code, each = null, milliseconds = ANSWER_MS) {
+    exec(code, each = null, milliseconds = ANSWER_MS) {
+        return this.#alone(() => this.#exec(code, each, milliseconds));
+    }
+
+    async #exec(code, each, milliseconds) {
         await this.#send(code);
         const printed = await this.#until("\x04", milliseconds, each);
         const problem = (await this.#until("\x04")).trim();
@@ -178,9 +205,11 @@ export class SerialBoard {
         return printed.replaceAll("\r\n", "\n");
     }
 
-    async run(script, each) {
-        await this.reset();
-        await this.exec(script, each, PROGRAM_MS);
+    run(script, each) {
+        return this.#alone(async () => {
+            await this.#reset();
+            await this.#exec(script, each, PROGRAM_MS);
+        });
     }
 
     async interrupt() {
@@ -194,7 +223,12 @@ export class SerialBoard {
 
     // Writes a file and reads its size and checksum back.
     async copy(path, data, progress = () => {}) {
-        await this.exec(BEGIN.replaceAll("PATH", JSON.stringify(path)));
+        try {
+            await this.exec(BEGIN.replaceAll("PATH", JSON.stringify(path)));
+        } catch (error) {
+            if (!this.open || !/OSError/.test(error.message)) throw error;
+            throw new Error(`${path}: the board cannot write it (${error.message}): is its file system read-only or full?`);
+        }
         for (let at = 0; at < data.length; at += PIECE) {
             await this.exec(`w(u("${btoa(String.fromCharCode(...data.subarray(at, at + PIECE)))}"))`);
             progress(Math.min(1, (at + PIECE) / data.length));
@@ -205,23 +239,41 @@ export class SerialBoard {
         }
     }
 
-    // A picture from the board's camera: {width, height, channels, data}.
-    async takePicture() {
-        const text = await this.exec(CAPTURE, null, 30000);
-        const [header, ...lines] = text.trim().split("\n");
-        const [width, height, bytes] = header.split(" ").map(Number);
-        const data = Uint8Array.from(atob(lines.join("")), (character) => character.charCodeAt(0));
-        if (!width || data.length !== bytes) throw new Error(`the board sent ${data.length} of ${bytes} bytes`);
-        if (bytes === width * height) return { width, height, channels: 1, data };
-        const out = new Uint8Array(3 * width * height);
-        for (let i = 0; i < width * height; i++) {
-            const value = (data[2 * i] << 8) | data[2 * i + 1];
-            const [red, green, blue] = [value >> 11, (value >> 5) & 63, value & 31];
-            out[3 * i] = (red << 3) | (red >> 2);
-            out[3 * i + 1] = (green << 2) | (green >> 4);
-            out[3 * i + 2] = (blue << 3) | (blue >> 2);
+    // Switches the board's camera on, by the firmware's package. pins: a name of its BOARDS, or ""; order: of colours.
+    async cameraOn({ pins, order }) {
+        const code = CAMERA_ON.replace("PINS", JSON.stringify(pins)).replace("ORDER", JSON.stringify(order));
+        try {
+            await this.exec(code, null, CAMERA_MS);
+        } catch (error) {
+            if (/ImportError.*ftervit/.test(error.message)) {
+                throw new Error("the board has no package ftervit: install this project's firmware");
+            }
+            throw new Error(error.message.replace(/^CameraError: /, ""));
         }
-        return { width, height, channels: 3, data: out };
+    }
+
+    // The middle square of the camera's next frame: {width, height, channels, data}.
+    async frame() {
+        let text;
+        try {
+            text = await this.exec(CAMERA_FRAME, null, CAMERA_MS);
+        } catch (error) {
+            throw new Error(error.message.replace(/^CameraError: /, ""));
+        }
+        // Bad frames cost a line each before the good one.
+        const header = /^frame (\d+) (\d+)$/m.exec(text);
+        if (!header) throw new Error(`the board sent no picture, but ${JSON.stringify(text.trim().slice(-80))}`);
+        const [side, channels] = header.slice(1).map(Number);
+        const lines = text.slice(header.index + header[0].length).replaceAll("\n", "");
+        const data = Uint8Array.from(atob(lines), (character) => character.charCodeAt(0));
+        if (data.length !== side * side * channels) {
+            throw new Error(`the board sent ${data.length} bytes of a picture, not ${side * side * channels}`);
+        }
+        return { width: side, height: side, channels, data };
+    }
+
+    async cameraOff() {
+        await this.exec("eye.close()\ndel eye", null, CAMERA_MS);
     }
 
     // Leaves the board at its friendly prompt and closes the port.
@@ -300,18 +352,18 @@ with open(PATH, "rb") as f:
 print([count, check])
 `;
 
-const CAPTURE = `
+const CAMERA_ON = `
 from binascii import b2a_base64
-from camera import Camera, FrameSize, PixelFormat
-eye = Camera(pixel_format=PixelFormat.RGB565, frame_size=FrameSize.R240X240)
-try:
-    frame = eye.capture()
-    if frame is None:
-        raise OSError("no frame came from the camera")
-    frame = memoryview(frame)
-    print(eye.get_pixel_width(), eye.get_pixel_height(), len(frame))
-    for at in range(0, len(frame), 600):
-        print(b2a_base64(bytes(frame[at : at + 600])).decode().strip())
-finally:
-    eye.deinit()
+from ftervit.camera import Camera
+eye = Camera(board=PINS, order=ORDER)
+`;
+
+// At most 128 pixels a side, as collect.py stores them: all that the network and training need.
+const CAMERA_FRAME = `
+image = eye.image()
+side = min(128, image.width, image.height)
+data = image.square(side, image.channels)
+print("frame", side, image.channels)
+for at in range(0, len(data), 600):
+    print(b2a_base64(bytes(data[at : at + 600])).decode().strip())
 `;

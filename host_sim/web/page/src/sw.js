@@ -4,6 +4,7 @@
 
 const VERSION = "@VERSION@";
 const FILES = ["@FILES@"];
+const LATER = ["@LATER@"]; // kept when they are chosen
 const HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -33,6 +34,7 @@ async function answer(request) {
     const kept = await cache.match(request, { ignoreSearch: true });
     const response = kept ?? (await fetch(request));
     if (response.status === 0) return response;
+    if (!kept && response.ok) await cache.put(request, response.clone());
     const headers = new Headers(response.headers);
     for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
     return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
@@ -41,6 +43,6 @@ async function answer(request) {
 self.addEventListener("fetch", (event) => {
     const url = new URL(event.request.url);
     const scope = new URL(self.registration.scope);
-    const own = FILES.some((file) => new URL(file, scope).pathname === url.pathname);
+    const own = [...FILES, ...LATER].some((file) => new URL(file, scope).pathname === url.pathname);
     if (event.request.method === "GET" && url.origin === scope.origin && own) event.respondWith(answer(event.request));
 });
