@@ -171,9 +171,10 @@ def evaluations(build: Path, checkpoints: Path) -> dict[str, dict]:
     found = {DEFAULT: read(build / "eval.json", "eval")}
     for name in SEES:
         kept, newer = checkpoints / name / "eval.json", build / f"eval-{name}.json"
-        if name == DEFAULT:
+        model = MODEL.with_name(f"{name}.safetensors")
+        if name == DEFAULT or not model.exists():
             continue
-        digest = hashlib.sha256(MODEL.with_name(f"{name}.safetensors").read_bytes()).hexdigest()
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
         if newer.exists() and (result := read(newer, "eval")).get("model_sha256") == digest and is_whole(result):
             write_json(result, kept)
         found[name] = read(kept, f"eval firmware/models/{name}.safetensors data.path=...")
