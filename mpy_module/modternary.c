@@ -22,7 +22,7 @@
 #include "parallel.h"
 
 // Room for the arguments of any operation, checked at compile time.
-enum { MAX_PARAMETERS = 9 };
+enum { MAX_PARAMETERS = 13 };
 #define NOTHING(name, type, use)
 #define FITS(name, has_result, doc, parameters)                                                              \
     typedef char                                                                                             \
