@@ -244,13 +244,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
             teacher=load_teacher(files.teacher).freeze() if with_torch and files.teacher.exists() else None,
         )
     result = replace(result, part="test" if has_test(config.data) else "validation")
-    if arguments.on != "torch":
-        result = replace(result, activation_bytes=evaluate.activation_bytes(model, config.output.cores))
     if with_torch and files.control_record.exists():
         result = replace(result, control_top1=evaluate.recorded_control(files.control_record))
     if (named and arguments.on == "both") if arguments.modelled is None else arguments.modelled:
-        cores = config.output.cores
-        result = replace(result, modelled_ms=evaluate.modelled_ms(model, cores), modelled_cores=cores)
+        result = replace(result, **evaluate.modelled(model, config.output.cores))
     write_json(result.as_json(), arguments.output or BUILD / (f"eval-{model.stem}.json" if named else "eval.json"))
     print(result.table())
 

@@ -72,12 +72,14 @@ PARTS = (
 
 @dataclass
 class Run:
-    """Cost of a benchmark under one timing, in cycles; external: those of them that wait for flash and PSRAM."""
+    """Cost of a benchmark under one timing, in cycles; external: those of them that wait for flash and PSRAM;
+    activation_bytes: of a network, all memory but the weights'."""
 
     macs: int
     cycles: float
     external: float
     parts: dict[str, float] = field(default_factory=dict)
+    activation_bytes: int | None = None
 
 
 @dataclass
@@ -122,6 +124,8 @@ class Row:
             "seconds_without_preload": self.seconds("no preload"),
             "seconds_one_core": self.seconds(cores=1),
         }
+        if modelled.activation_bytes is not None:
+            numbers["activation_bytes"] = modelled.activation_bytes
         if self.cores == 2:
             numbers["seconds_bound"] = self.seconds(bound=True)
             numbers["parts"] = {name: round(cycles) for name, cycles in modelled.parts.items()}
@@ -227,7 +231,9 @@ def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run
     if sram is None and max(runner.internal()) < RESERVE:
         raise Failure(f"{path}: a block of {max(runner.internal())} bytes is left to others, not of {RESERVE}")
     # Python's time between two operations is not included.
-    return Run(bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before))
+    return Run(
+        bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before), model.activation_bytes
+    )
 
 
 def network_row(name: str, path: Path, sram: int | None, cores: int) -> Row:

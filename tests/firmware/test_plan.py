@@ -100,11 +100,14 @@ def check(plan):
     assert stream is None or all(number != stream for name, (number, *_) in places.items() if name != "stream")
     if limited:
         assert sum(plan.pieces) <= sum(plan.regions) and max(plan.pieces, default=0) <= max(plan.regions, default=0)
-    for (_, kernel, _, _, _), (_, channels), (side, _), count in zip(
+    for (_, kernel, _, _, outputs), (_, channels), (side, _), count in zip(
         convolutions(plan.sizes), grids(plan.sizes), grids(plan.sizes)[1:], plan.patch_rows, strict=False
     ):
-        assert count == side if not limited else 1 <= count <= side
-        assert count * side * padded(kernel * kernel * channels) <= plan.patch_bytes
+        line = side * padded(kernel * kernel * channels)
+        # Kernels find patches of whole vectors in the picture, so that few are cut out.
+        most = min(side, max(1, 16 * KB // line)) if channels % 16 == outputs % 16 == 0 else side
+        assert count == most if not limited else 1 <= count <= most
+        assert count * line <= plan.patch_bytes
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -106,8 +106,8 @@ class Evaluation:
     exported file's top-1 against the student's; equal_logits: pictures whose logits are the same bits;
     part: "test", or "validation" where the data has no test part;
     largest_logit_difference: in units of the file's last bit; modelled_ms: of a picture on an ESP32-S3 with
-    modelled_cores cores, simulated; activation_bytes: of memory beside the weights, for the cores of the
-    configuration; model_sha256: of the file; commit: of the repository, with "-changed" if files differ from it;
+    modelled_cores cores, simulated; activation_bytes: of memory beside the weights, in that run; model_sha256: of the
+    file; commit: of the repository, with "-changed" if files differ from it;
     confusion: [class][taken for], of the exported file or, without it, of the student; by_class: from it the accuracy
     of each class; balanced: their mean.
     """
@@ -185,9 +185,11 @@ def recorded_control(path: Path) -> float | None:
         raise TrainerError(f"{path}: not the record of an FP32 twin ({error})") from None
 
 
-def modelled_ms(path: Path, cores: int) -> float:
-    """Milliseconds of one picture on the simulated ESP32-S3, Python's own time not counted; Failure without a
-    toolchain."""
+def modelled(path: Path, cores: int) -> dict[str, Any]:
+    """modelled_ms and activation_bytes of one picture on the simulated ESP32-S3; Failure without a toolchain.
+
+    Python's own time is not counted.
+    """
     from host_sim.chip.bench import TIMINGS, Row, network_run
 
     import_ftervit()
@@ -197,20 +199,12 @@ def modelled_ms(path: Path, cores: int) -> float:
         run = network_run(TIMINGS["modelled"], path, None, cores)
     finally:
         ternary.use("host")
-    return round(1000 * Row(path.stem, cores, {"modelled": run}).seconds(), 2)
-
-
-def activation_bytes(path: Path, cores: int) -> int:
-    """Bytes of activations and scratch of a model on so many cores."""
-    import_ftervit()
-    import ternary
-
-    before = ternary.cores()
-    ternary.cores(cores)
-    try:
-        return int(open_model(path).activation_bytes)
-    finally:
-        ternary.cores(before)
+    seconds = Row(path.stem, cores, {"modelled": run}).seconds()
+    return {
+        "modelled_ms": round(1000 * seconds, 2),
+        "modelled_cores": cores,
+        "activation_bytes": run.activation_bytes,
+    }
 
 
 def all_logits(model: nn.Module, pictures: Pictures, label: str) -> np.ndarray:
