@@ -273,9 +273,9 @@ class Layers:
         self.rows, self.order, self.inner, self.kept = {}, [], [0], []
         self.names = {}
         for i, stage in enumerate(model.patch_embed.backbone):
-            self._convolution("patch_embed.backbone.%d.conv" % i, stage.conv)
+            self._name("patch_embed.backbone.%d.conv" % i, stage.conv)
             self._name("patch_embed.backbone.%d.act" % i, stage.act)
-        self._convolution("patch_embed.proj", model.patch_embed.proj)
+        self._name("patch_embed.proj", model.patch_embed.proj)
         self._name("(residual additions)", RESIDUAL)
         for i, block in enumerate(model.blocks):
             for name in ("norm1", "attn.qkv", "attn", "attn.proj", "norm2", "mlp.fc1", "mlp.act", "mlp.fc2"):
@@ -290,10 +290,6 @@ class Layers:
         self.names[id(layer)] = name
         self.order.append(name)
         self.rows[name] = [0, 0, 0]
-
-    def _convolution(self, name, conv):
-        self._name(name + " (patches)", conv)
-        self._name(name, conv.linear)
 
     def timed(self, function, products, layer=None):
         """`function`, timed for the layer that is its first argument or `layer`; products: MACs from its arguments."""
@@ -327,6 +323,9 @@ class Layers:
         def scores(attn, qkv, tokens, heads, out, column):
             return 2 * tokens * tokens * heads * (attn.width // attn.heads)
 
+        def windows(conv, *arguments):
+            return conv.new_side**2 * conv.kernel**2 * conv.channels * conv.out_features
+
         def none(*arguments):
             return 0
 
@@ -336,7 +335,7 @@ class Layers:
             (layers.TernaryBitLinear, "columns", some),
             (layers.TernaryHead, "__call__", rows),
             (layers.Attention, "_attend", scores),
-            (layers.TernaryBitConv2d, "__call__", none),
+            (layers.TernaryBitConv2d, "__call__", windows),
             (layers.TernaryLayerNorm, "__call__", none),
             (layers.Activation, "__call__", none),
         ):

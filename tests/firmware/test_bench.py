@@ -38,8 +38,8 @@ def changed(tmp_path, **constants):
 
 
 def expected_names(model):
-    names = [f"patch_embed.backbone.{i}.{part}" for i in range(3) for part in ("conv (patches)", "conv", "act")]
-    names += ["patch_embed.proj (patches)", "patch_embed.proj", "(residual additions)"]
+    names = [f"patch_embed.backbone.{i}.{part}" for i in range(3) for part in ("conv", "act")]
+    names += ["patch_embed.proj", "(residual additions)"]
     names += [f"blocks.{i}.{part}" for i in range(len(model.blocks)) for part in PARTS]
     return [*names, "norm", "head"]
 

@@ -27,7 +27,7 @@ MODTERNARY = SOURCE / "modternary.c"
 ASSEMBLY = sorted(SOURCE.rglob("*.S"))
 ASSEMBLER = "xtensa-lx106-elf-as"
 # Bytes: a step beyond them is worth a look. The worker's stack is 6144 of .bss (parallel_freertos.c).
-LIMITS = {"text": 56_000, "rodata": 12_000, "data": 64, "bss": 8_192}
+LIMITS = {"text": 60_000, "rodata": 12_000, "data": 64, "bss": 8_192}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def sizes(path) -> Counter:
 @pytest.mark.parametrize("source", C_SOURCES, ids=lambda path: path.name)
 def test_c_compiles_without_warnings(source, options):
     others = ("parallel_none.c", "parallel_pthread.c")  # and backends of other processors
-    assert (sizes(compiled(source, options(source))).total() == 0) == source.name.startswith((*others, "neon", "x86_"))
+    assert (sizes(compiled(source, options(source))).total() == 0) == source.name.startswith((*others, "neon", "x86_", "wasm"))
 
 
 def test_warnings_are_errors(options, tmp_path):

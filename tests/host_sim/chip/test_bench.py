@@ -33,7 +33,7 @@ def test_a_row_has_what_readers_of_the_json_want(row):
     assert set(numbers) > KEYS
     modelled, free = row.runs["modelled"], row.runs["free flash"]
     assert numbers["cycles"] == round(free.cycles)
-    assert numbers["flash_cycles"] == round(modelled.cycles - free.cycles) > 0
+    assert numbers["flash_cycles"] == round(modelled.cycles - free.cycles) >= 0
     # 64 patches of 48 values; two blocks of 65 tokens.
     block = 65 * (4 * 32 * 32 + 2 * 32 * 128) + 2 * 65 * 65 * 32
     assert numbers["macs"] == 64 * 48 * 32 + 2 * block
