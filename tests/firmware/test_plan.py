@@ -554,7 +554,7 @@ def test_what_has_no_room_after_all_goes_to_psram(chip, chip_models, monkeypatch
     make = plans.Work
 
     def late(plan):
-        for _ in range(8):
+        for _ in range(10):
             assert heap.chip.malloc(6 * KB)
         return make(plan)
 

@@ -87,7 +87,7 @@ for name in {files}:
     with open("ftervit/%s.mpy" % name, "rb") as file:
         print("file", name, file.read(2) == b"M\x06")
 """
-IMPORT_LIMIT = 12 * 1024
+IMPORT_LIMIT = 16 * 1024
 
 START = """
 from ftervit import VisionTransformer, read_image
@@ -161,8 +161,8 @@ def test_classify_on_a_small_heap(program, heap):
     """Too small for all patches at once: they are cut in more passes. A model that loads has room for every picture."""
     with Board(kind="qemu", program=program, heap=heap) as small_board:
         result = small_board.mpremote("run", FIRMWARE / "classify.py", timeout=120)
-    if int(heap[:-1]) < 200 and result.returncode:
-        assert re.search(r"^MemoryError: activations.* \d+ are free", result.stdout, re.MULTILINE), result.stdout
+    said = re.search(r"^(MemoryError|classify\.py: MODEL): activations.* \d+ are free", result.stdout, re.MULTILINE)
+    if int(heap[:-1]) < 200 and said:
         return
     assert result.returncode == 0, result.stdout
     assert int(re.search(r"(\d+) of 10 right\s*$", result.stdout)[1]) >= 8
@@ -279,7 +279,7 @@ def test_a_soft_reset_in_the_middle_of_an_inference(board, run):
 def test_reset(board, run):
     board.mpremote("exec", "--no-follow", START + "while True: model(picture)")
     assert board.mpremote("reset").returncode == 0
-    assert run("import os; print(os.listdir('models')[0])") == "fashion_mnist.safetensors\n"
+    assert run("import os; print('fashion_mnist.safetensors' in os.listdir('models'))") == "True\n"
 
 
 def test_a_write_to_flash_is_a_fault_that_is_reported(board):
