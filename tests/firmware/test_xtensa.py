@@ -59,7 +59,9 @@ def sizes(path) -> Counter:
 @pytest.mark.parametrize("source", C_SOURCES, ids=lambda path: path.name)
 def test_c_compiles_without_warnings(source, options):
     others = ("parallel_none.c", "parallel_pthread.c")  # and backends of other processors
-    assert (sizes(compiled(source, options(source))).total() == 0) == source.name.startswith((*others, "neon", "x86_", "wasm"))
+    assert (sizes(compiled(source, options(source))).total() == 0) == source.name.startswith(
+        (*others, "neon", "x86_", "wasm")
+    )
 
 
 def test_warnings_are_errors(options, tmp_path):
