@@ -123,14 +123,19 @@ ALWAYS_INLINE v128_t add_pairs(v128_t a, v128_t b) {
 
 enum { UPPER_TRIT = 14, GROUPS_OF_14_BITS = 31 };
 
-// Four k of 16 lanes in 64 bytes: pairs[i][j] sums lanes 2 j and 2 j + 1, two words each.
-ALWAYS_INLINE void linear_group(v128_t pairs[ROWS][4], const int8_t *x, size_t x_stride, const int8_t *panel,
-                                size_t tail, size_t rows) {
-    v128_t words[4];
+ALWAYS_INLINE void no_products(v128_t pairs[ROWS][4], size_t rows) {
     UNROLL
-    for (size_t j = 0; j < 4; j++) {
-        words[j] = load_bytes(panel + 16 * j);
+    for (size_t i = 0; i < rows; i++) {
+        UNROLL
+        for (size_t j = 0; j < 4; j++) {
+            pairs[i][j] = wasm_i32x4_splat(0);
+        }
     }
+}
+
+// Products of four vectors of words with four bytes of each row.
+ALWAYS_INLINE void add_products(v128_t pairs[ROWS][4], const v128_t words[4], const int8_t *x,
+                                size_t x_stride, size_t tail, size_t rows) {
     UNROLL
     for (size_t i = 0; i < rows; i++) {
         v128_t four = four_of(x + i * x_stride, tail);
@@ -139,6 +144,17 @@ ALWAYS_INLINE void linear_group(v128_t pairs[ROWS][4], const int8_t *x, size_t x
             pairs[i][j] = wasm_i32x4_add(pairs[i][j], wasm_i32x4_dot_i16x8(words[j], four));
         }
     }
+}
+
+// Four k of 16 lanes in 64 bytes: pairs[i][j] sums lanes 2 j and 2 j + 1, two words each.
+ALWAYS_INLINE void linear_group(v128_t pairs[ROWS][4], const int8_t *x, size_t x_stride, const int8_t *panel,
+                                size_t tail, size_t rows) {
+    v128_t words[4];
+    UNROLL
+    for (size_t j = 0; j < 4; j++) {
+        words[j] = load_bytes(panel + 16 * j);
+    }
+    add_products(pairs, words, x, x_stride, tail, rows);
 }
 
 // Adds the sums of lower trits and those of upper trits to their lanes'.
@@ -163,13 +179,7 @@ ALWAYS_INLINE void linear_block(sums16 sums[ROWS][TILES], const int8_t *x, size_
                                 const int8_t *panel, size_t depth, size_t rows) {
     for (size_t k = 0; k < depth;) {
         v128_t pairs[ROWS][4];
-        UNROLL
-        for (size_t i = 0; i < rows; i++) {
-            UNROLL
-            for (size_t j = 0; j < 4; j++) {
-                pairs[i][j] = wasm_i32x4_splat(0);
-            }
-        }
+        no_products(pairs, rows);
         size_t end = ternary_smaller(k + 4 * GROUPS_OF_14_BITS, depth);
         for (; k + 4 <= end; k += 4) {
             linear_group(pairs, x + k, x_stride, panel + k * TERNARY_LANES, 0, rows);
@@ -193,14 +203,7 @@ ALWAYS_INLINE void any_group(v128_t pairs[ROWS][4], const int8_t *x, size_t x_st
     for (size_t j = 0; j < 4; j++) {
         words[j] = wasm_i16x8_load8x8(panel + 8 * j);
     }
-    UNROLL
-    for (size_t i = 0; i < rows; i++) {
-        v128_t four = four_of(x + i * x_stride, tail);
-        UNROLL
-        for (size_t j = 0; j < 4; j++) {
-            pairs[i][j] = wasm_i32x4_add(pairs[i][j], wasm_i32x4_dot_i16x8(words[j], four));
-        }
-    }
+    add_products(pairs, words, x, x_stride, tail, rows);
 }
 
 ALWAYS_INLINE void any_block(sums16 sums[ROWS][TILES], const int8_t *x, size_t x_stride, const int8_t *panel,
@@ -209,13 +212,7 @@ ALWAYS_INLINE void any_block(sums16 sums[ROWS][TILES], const int8_t *x, size_t x
     UNROLL
     for (size_t half = 0; half < 2; half++) {
         v128_t pairs[ROWS][4];
-        UNROLL
-        for (size_t i = 0; i < rows; i++) {
-            UNROLL
-            for (size_t j = 0; j < 4; j++) {
-                pairs[i][j] = wasm_i32x4_splat(0);
-            }
-        }
+        no_products(pairs, rows);
         const int8_t *lanes = panel + half * 32;
         for (size_t k = 0; k < whole; k += 4) {
             any_group(pairs, x + k, x_stride, lanes + k * TERNARY_LANES, 0, rows);
