@@ -23,7 +23,7 @@ SEES = {
     "eyes": "200 classes of Tiny ImageNet, 64 x 64",
     "cifar10": "10 classes of CIFAR-10, 32 x 32",
 }
-# Published figures of others; docs/numbers.md names where they stand.
+# Published figures of others, as their papers and pages state them.
 PEERS = (
     ("MLPerf Tiny's reference, ResNet-8", "CIFAR-10", "85 % wanted", "96 KB", "", ""),
     ("TinyFormer (arXiv 2311.01759)", "CIFAR-10", "96.1 %", "below 1 MB", "320 KB", "(STM32F746)"),
