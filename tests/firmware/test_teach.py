@@ -14,7 +14,7 @@ import pytest
 
 from host_sim.boards.client import Board
 from tests import oracle
-from tests.boards import Terminal
+from tests.boards import Terminal, wait_until
 from tests.conftest import ROOT
 from tests.firmware.test_classify_camera import FAKE, HEIGHT, WIDTH
 from tests.mpy_module.kernel import U8
@@ -122,7 +122,9 @@ def test_with_a_camera(own_board, folder):
     frames, lib = own_board.flash / "frames", own_board.flash / "lib"
     frames.mkdir()
     lib.mkdir(exist_ok=True)
-    (lib / "camera.py").write_text(FAKE.format(wait='name = "grey.bin"', names=[], barless=True))
+    seen = frames / "seen"
+    wait = 'name = "grey.bin"; open("/frames/seen", "w").close()'
+    (lib / "camera.py").write_text(FAKE.format(wait=wait, names=[], barless=True))
 
     def show(number):
         image = ftervit.read_image(str(IMAGES[number]))
@@ -131,6 +133,7 @@ def test_with_a_camera(own_board, folder):
         new = frames / "new"
         new.write_bytes(frame.tobytes())
         new.replace(frames / "grey.bin")
+        seen.unlink(missing_ok=True)  # made before the next frame is read: the terminal may hold old lines
 
     script = folder / "teach.py"  # with the model for grey pictures, as this camera's are
     script.write_text(script.read_text().replace("MODEL = None", 'MODEL = "models/fashion_mnist.safetensors"', 1))
@@ -139,8 +142,7 @@ def test_with_a_camera(own_board, folder):
         press(terminal, b"import teach\r", b"camera: nothing is taught yet", 120)
         press(terminal, b"1", b"one: 1 pictures")
         show(9)
-        for _ in range(3):
-            wait_for(terminal, b"camera")
+        assert wait_until(seen.exists)
         press(terminal, b"2", b"two: 1 pictures")
         wait_for(terminal, b"camera  two #")
         show(1)
