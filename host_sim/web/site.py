@@ -17,7 +17,7 @@ PAGE = ROOT / "host_sim" / "web" / "page"
 WORK = BUILD / "web-page"
 SITE = BUILD / "web" / "site"
 DEFAULT_MODEL = "fashion_mnist.safetensors"
-TEACHING_MODEL = "eyes.safetensors"  # where it is shipped
+PHOTO_MODEL = "eyes.safetensors"  # where it is shipped
 SCRIPTS = ("classify.py", "tinker.py", "teach.py")
 MAX_BYTES = 3_000_000  # of the first visit: the site with the models that it starts with
 TOOLS = {"npm": "npm", "node": "nodejs"}
@@ -33,8 +33,8 @@ def models() -> list[Path]:
 
 
 def first_models() -> list[Path]:
-    """The models that a first visit downloads: the default one, and the one for teaching if it is shipped."""
-    return [path for path in models() if path.name in (models()[0].name, TEACHING_MODEL)]
+    """The models that a first visit downloads: the default one, and the one for photos and teaching if it is shipped."""
+    return [path for path in models() if path.name in (models()[0].name, PHOTO_MODEL)]
 
 
 def scripts() -> dict[str, str]:
@@ -67,7 +67,7 @@ def content(folder: Path) -> None:
         shutil.copyfile(path, folder / "models" / path.name)
     listing = {
         "models": [path.name for path in models()],
-        "teaching": TEACHING_MODEL if any(path.name == TEACHING_MODEL for path in models()) else None,
+        "photos": PHOTO_MODEL if any(path.name == PHOTO_MODEL for path in models()) else None,
         "images": [f"/images/{path.name}" for path in pictures()],
         "scripts": scripts(),
     }

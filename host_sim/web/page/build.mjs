@@ -59,9 +59,9 @@ const walk = (folder) =>
 const files = walk(out).filter((name) => name !== "sw.js").sort();
 const hash = createHash("sha256");
 for (const name of files) hash.update(name).update(readFileSync(join(out, name)));
-// The first visit takes the model that the page starts with and the one for teaching, another one when it is chosen.
-const { models, teaching } = JSON.parse(readFileSync(join(content, "contents.json"), "utf8"));
-const later = models.filter((name) => name !== models[0] && name !== teaching).map((name) => join("models", name));
+// The first visit takes the model that the page starts with and the one for photos, another one when it is chosen.
+const { models, photos } = JSON.parse(readFileSync(join(content, "contents.json"), "utf8"));
+const later = models.filter((name) => name !== models[0] && name !== photos).map((name) => join("models", name));
 const source = readFileSync(join(here, "src/sw.js"), "utf8")
     .replace("@VERSION@", `ftervit-${hash.digest("hex").slice(0, 16)}`)
     .replace('["@FILES@"]', JSON.stringify(["./", ...files.filter((name) => !later.includes(name))]))

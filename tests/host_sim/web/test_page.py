@@ -105,13 +105,44 @@ def test_model_from_disk(page, tmp_path):
     verdict(page, "Ankle boot")
 
 
+def for_clothes(page):
+    """Choose the model for the test pictures, of which the webcam's video is made."""
+    page.select_option("#model", MODEL.name)
+
+
 def test_webcam(page):
+    for_clothes(page)
     page.click("#camera")
     page.wait_for_function("() => /pictures\\/s/.test(document.getElementById('speed').textContent)")
     verdict(page, "Sneaker")
     page.click("#camera")
     page.wait_for_function("() => document.getElementById('video').hidden")
     assert page.locator("#camera").text_content() == "Start webcam"
+
+
+def loads(page, name):
+    page.wait_for_function("name => document.getElementById('model').dataset.loaded === name", arg=name)
+
+
+def test_photos_and_the_webcam_start_with_eyes(page, chromium, address):
+    grey, colour = b"P5 1 1 255\n\x80", b"P6 1 1 255\n\x80\x40\x20"
+    page.set_input_files("#files", {"name": "grey.pgm", "mimeType": "", "buffer": grey})
+    page.wait_for_function("() => document.getElementById('picture-name').textContent === 'grey.pgm'")
+    loads(page, MODEL.name)
+    page.set_input_files("#files", {"name": "colour.ppm", "mimeType": "", "buffer": colour})
+    loads(page, "eyes.safetensors")
+    for_clothes(page)  # a choice is kept
+    loads(page, MODEL.name)
+    page.set_input_files("#files", {"name": "again.ppm", "mimeType": "", "buffer": colour})
+    page.wait_for_function("() => document.getElementById('picture-name').textContent === 'again.ppm'")
+    loads(page, MODEL.name)
+
+    context = chromium.new_context(permissions=["camera"])
+    other = open_page(context, address)
+    other.click("#camera")
+    loads(other, "eyes.safetensors")
+    other.wait_for_function("() => /pictures\\/s/.test(document.getElementById('speed').textContent)")
+    context.close()
 
 
 def test_look_inside(page):
@@ -241,6 +272,8 @@ def test_nothing_is_asked_of_other_servers_and_nothing_is_sent(page, address):
     page.set_input_files("#files", next(IMAGES.glob("8_*")))
     verdict(page, "Bag")
     assert page.asked and all(url.startswith((address, "blob:", "data:")) for url in page.asked)
+    for_clothes(page)
+    loads(page, MODEL.name)
     before = len(page.asked)
     page.click("#camera")
     verdict(page, "Sneaker")

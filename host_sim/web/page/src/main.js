@@ -9,7 +9,7 @@ import { See } from "./see.js";
 import { Teach } from "./teach.js";
 
 const board = new Board();
-const see = new See(board);
+const see = new See(board, forPhotos);
 const inside = new Inside(board, see);
 const repl = new Repl(board);
 const chip = new Chip(see);
@@ -26,7 +26,7 @@ function select(name) {
         element(other).hidden = !chosen;
         panel.shown?.(chosen);
     }
-    if (name === "teach") forTeaching();
+    if (name === "teach") forPhotos();
 }
 
 function tabs() {
@@ -44,20 +44,20 @@ function tabs() {
     }
 }
 
-const choice = { teaching: null, byHand: false }; // a model that teaching prefers; whether the user has chosen one
+const choice = { photos: null, made: false }; // the model that was made for colour pictures; whether one was chosen
 
-// Teaching starts with the model that was made for it, unless the user has chosen another.
-async function forTeaching() {
-    if (!document.body.dataset.ready || choice.byHand) return;
-    choice.byHand = true;
-    if (choice.teaching) await load(choice.teaching);
+// The webcam, photos and teaching begin with the model that was made for them, unless the user has chosen another.
+async function forPhotos() {
+    if (!document.body.dataset.ready || choice.made) return;
+    choice.made = true;
+    if (choice.photos) await load(choice.photos);
 }
 
 async function models(names) {
     const chooser = element("model");
     for (const name of names) chooser.add(new Option(name.replace(".safetensors", ""), name));
     chooser.addEventListener("change", () => {
-        choice.byHand = true;
+        choice.made = true;
         load(chooser.value);
     });
     element("model-open").addEventListener("click", () => element("model-file").click());
@@ -82,7 +82,7 @@ async function load(name) {
 async function use(name, data, added) {
     const chooser = element("model");
     const before = chooser.dataset.loaded;
-    choice.byHand ||= added;
+    choice.made ||= added;
     try {
         const about = await board.load(`/models/${name}`, data);
         problem(null);
@@ -110,7 +110,7 @@ async function main() {
     if ("serviceWorker" in navigator) navigator.serviceWorker.register("sw.js").catch(() => {});
     const contents = await (await fetch("contents.json")).json();
     await models(contents.models);
-    choice.teaching = contents.teaching;
+    choice.photos = contents.photos;
     scripts.offer(contents.scripts);
     await board.start();
     await repl.start();
@@ -119,7 +119,7 @@ async function main() {
     await see.samples(contents.images);
     show("state", `ready in ${(performance.now() / 1000).toFixed(1)} s`);
     document.body.dataset.ready = "yes";
-    if (!element("teach").hidden) await forTeaching();
+    if (!element("teach").hidden) await forPhotos();
 }
 
 select("inside");

@@ -8,6 +8,11 @@ export function isPnm(bytes) {
     return bytes[0] === 0x50 && (bytes[1] === 0x35 || bytes[1] === 0x36);
 }
 
+// Whether a PGM or PPM file is a PPM.
+export function isColour(bytes) {
+    return bytes[1] === 0x36;
+}
+
 // RGBA pixels as a PPM file.
 export function ppm({ data, width, height }, invert = false) {
     const header = new TextEncoder().encode(`P6 ${width} ${height} 255\n`);
