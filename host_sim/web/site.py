@@ -33,7 +33,7 @@ def models() -> list[Path]:
 
 
 def first_models() -> list[Path]:
-    """The models that a first visit downloads: the default one, and the one for photos and teaching if it is shipped."""
+    """The models that a first visit downloads: the default one, and the one for photos if it is shipped."""
     return [path for path in models() if path.name in (models()[0].name, PHOTO_MODEL)]
 
 
