@@ -120,11 +120,6 @@ def found(folder):
     return [], others
 
 
-def newest(paths):
-    """The file that was changed last, of those as new the first."""
-    return max(paths, key=lambda path: os.stat(path)[8])
-
-
 def missing(what, folder):
     """Print in one line what is missing, and how to copy it to the board."""
     ways = "mpremote mkdir :%s, then mpremote cp FILE :%s/; or just deploy PORT MODEL" % (folder, folder)
@@ -142,31 +137,41 @@ def first_size(pictures):
     return None
 
 
-def of_size(models, wanted):
-    """The models that are for pictures of this size, or all if none is."""
-    found = []
+def changed(path):
+    """When a file was changed, 0 if it is not there."""
+    try:
+        return os.stat(path)[8]
+    except OSError:
+        return 0
+
+
+def opened(models, wanted):
+    """(path, its ModelFile) of the newest for pictures of this size; if none is, the newest's path and None."""
+    models = sorted(models, key=lambda path: (-changed(path), path))
     for path in models:
         try:
-            sizes = ModelFile(path).architecture
+            file = ModelFile(path)
         except (ValueError, MemoryError, OSError):
             continue
+        sizes = file.architecture
         if (sizes["img_size"], sizes["img_size"], sizes["in_chans"]) == wanted:
-            found.append(path)
+            return path, file
+        file = sizes = None  # its memory is for the next one
         gc.collect()
-    return found or models
+    return models[0], None
 
 
 def chosen_model(pictures):
-    """MODEL, or the newest model for pictures of this size; None after printing that there is none."""
+    """(path, its ModelFile or None) of MODEL, or of the newest for pictures of this size; None: printed what lacks."""
     if MODEL:
-        return MODEL
+        return MODEL, None
     models, _ = found("models")
     if not models:
         return missing("model (.safetensors)", "models")
-    if len(models) > 1:
-        print("%d models in models/: the newest for such pictures is taken, MODEL chooses another" % len(models))
-        models = of_size(models, first_size(pictures))
-    return newest(models)
+    if len(models) == 1:
+        return models[0], None
+    print("%d models in models/: the newest for such pictures is taken, MODEL chooses another" % len(models))
+    return opened(models, first_size(pictures))
 
 
 def chosen_pictures():
@@ -179,14 +184,19 @@ def chosen_pictures():
     return pictures or missing("pictures (.pgm, .ppm)", "images")
 
 
-def load(path):
-    """The model; None after printing why it cannot be loaded."""
+def load(pictures):
+    """The model for these pictures; None after printing why there is none."""
     before = ram_used()
+    chosen = chosen_model(pictures)
+    if not chosen:
+        return None
+    path, file = chosen
     try:
-        model = VisionTransformer.load(path)
+        model = VisionTransformer(file or ModelFile(path))
     except (ValueError, MemoryError, OSError) as error:
         print("classify.py: MODEL: %s; it must be a model file on the board" % (error.args[-1],))
         return None
+    file = chosen = None  # the model needs no more of it
     if THRESHOLD is not None:
         model.threshold = THRESHOLD
     print("%s: %d classes, %d blocks, %d tokens" % (path, len(model.labels), len(model.blocks), model.tokens))
@@ -199,8 +209,7 @@ def load(path):
 def main():
     """Load the model, classify all pictures and count correct results."""
     pictures = chosen_pictures()
-    path = pictures and chosen_model(pictures)
-    model = path and load(path)
+    model = pictures and load(pictures)
     if not model:
         return
     right = known = 0

@@ -203,6 +203,19 @@ def test_pins_of_boards_are_pins_of_the_chip():
         assert len(set(pins)) == len(pins) and set(pins) <= {*range(22), *range(38, 49)}, name
 
 
+def test_the_table_of_boards_names_the_boards_of_the_package():
+    """Names of pins, and firmware whose flash is the board's; the pins themselves stand in BOARDS alone."""
+    text = (ROOT / "docs" / "board.md").read_text().partition("## Boards that fit")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    boards = [row for row in rows[2:] if not row[0].startswith("any module")]
+    assert [row[4] for row in boards] == list(BOARDS)
+    for _, memory, firmware, *_ in boards:
+        assert firmware in (memory.startswith("8 MB, 8 MB octal") and "FTERVIT_S3_N8R8", "none yet"), memory
+        assert (firmware == "none yet") == ("quad" in memory), memory
+    for name in re.findall(r"FTERVIT_S3_\w+", text):
+        assert (FIRMWARE / "boards" / name / "sdkconfig.board").exists(), name
+
+
 @pytest.mark.parametrize("bad", ["none", "false", "empty", "short.bin", "runtime", "os"])
 def test_a_bad_frame_costs_a_line_and_the_next_try(own_board, bad):
     board = camera_board(own_board, names=["grey.bin", *[bad] * 9, "grey.bin", bad, "grey.bin"])

@@ -120,6 +120,25 @@ def test_a_model_for_pictures_of_another_size_is_not_taken(own_board):
     assert lines[1].startswith("models/fashion_mnist.safetensors: ")
 
 
+def test_each_model_file_is_checked_once(own_board):
+    """The newest one fits: no other is opened, and it is not opened again. A link to nowhere is no model."""
+    models = own_board.flash / "models"
+    os.utime(models / "eyes.safetensors", (time.time() - 30,) * 2)
+    os.utime(models / "fashion_mnist.safetensors", (time.time() - 10,) * 2)
+    (models / "gone.safetensors").symlink_to("nowhere")
+    counted = """
+import ftervit.modelfile as modelfile
+uncounted = modelfile.map_file
+def counting(path):
+    print("opened", path)
+    return uncounted(path)
+modelfile.map_file = counting
+"""
+    result = own_board.mpremote("exec", counted, "run", FIRMWARE / "classify.py")
+    assert re.findall(r"^opened (.*)$", result.stdout, re.MULTILINE) == ["models/fashion_mnist.safetensors"]
+    assert "10 of 10 right" in result.stdout
+
+
 def test_what_is_no_picture_is_named_and_ends_nothing(own_board):
     images = own_board.flash / "images"
     for path in images.iterdir():

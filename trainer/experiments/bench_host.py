@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from host_sim.setup.package import use_firmware
-from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, run, step
+from host_sim.setup.shell import BUILD, ROOT, Failure, one_line_errors, processors, run, step
 
 NETWORKS = ("deit3_small_patch16_224", "deit_tiny_patch16_224")
 SHIPPED = ROOT / "firmware" / "models" / "fashion_mnist.safetensors"
@@ -174,7 +174,7 @@ def main() -> None:
         serve(path, backend, int(threads), int(batch))
         return
     parser = argparse.ArgumentParser(prog="just bench-host", description="This engine beside other runtimes.")
-    parser.add_argument("--threads", type=int, nargs="+", default=[len(os.sched_getaffinity(0))], help="default: all")
+    parser.add_argument("--threads", type=int, nargs="+", default=[processors()], help="default: all")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="pictures of a call (default: 1 64)")
     parser.add_argument("--isa", nargs="+", choices=SETS, default=list(SETS), help="instruction sets (default: all)")
     parser.add_argument("--network", nargs="+", choices=(*NETWORKS, SHIPPED.stem), default=[*NETWORKS, SHIPPED.stem])

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from host_sim.setup.package import import_ftervit
+from host_sim.setup.shell import processors
 from trainer.data import Pictures
 from trainer.errors import TrainerError
 from trainer.files import commit
@@ -70,7 +70,7 @@ def exported_logits(
     model: from `open_model`. Pictures.ordered has applied SPEC 3.2 to 3.4; the shipped kernels compute the rest.
     processes: that share the pictures (None: one for each core).
     """
-    wanted = len(os.sched_getaffinity(0)) if processes is None else processes
+    wanted = processors() if processes is None else processes
     stretches = (batch.images.numpy() for batch in pictures.ordered(STRETCH))
     # Forked, so that they share the model's file in memory; nothing of torch runs in them.
     count = max(1, min(wanted, -(-len(pictures) // STRETCH)))

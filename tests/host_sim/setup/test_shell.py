@@ -146,3 +146,10 @@ def test_processors_where_the_system_does_not_say_which(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert shell.processors() == 1
+
+
+def test_one_place_counts_processors():
+    """Elsewhere macOS, which lacks sched_getaffinity, would end `just eval` with a traceback."""
+    sources = [path for folder in ("trainer", "host_sim") for path in (ROOT / folder).rglob("*.py")]
+    found = [path.relative_to(ROOT).as_posix() for path in sources if "sched_getaffinity" in path.read_text()]
+    assert found == ["host_sim/setup/shell.py"]
