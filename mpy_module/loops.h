@@ -118,6 +118,19 @@ static inline void norm(const ternary_norm *row, const int16_t *x, int8_t *y) {
     }
 }
 
+// The same from element `first` on: what is left of a row after vectors.
+static inline void norm_rest(const ternary_norm *row, const int16_t *x, int8_t *y, size_t first) {
+    const ternary_norm rest = {
+        .gamma = row->gamma + first,
+        .beta = row->beta + first,
+        .width = row->width - first,
+        .mean = row->mean,
+        .factor = row->factor,
+        .shift = row->shift,
+    };
+    norm(&rest, x + first, y + first);
+}
+
 static inline void copy(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride) {
     for (size_t row = 0; row < rows; row++) {
         memcpy(to + row * count, from + row * stride, count);

@@ -271,11 +271,7 @@ static void norm_wasm(const ternary_norm *row, const int16_t *x, int8_t *y) {
     for (; i + 16 <= row->width; i += 16) {
         store_bytes(y + i, wasm_i8x16_narrow_i16x8(norm_words(row, x, i), norm_words(row, x, i + 8)));
     }
-    ternary_norm rest = *row;
-    rest.gamma += i;
-    rest.beta += i;
-    rest.width -= i;
-    norm(&rest, x + i, y + i);
+    norm_rest(row, x, y, i);
 }
 
 #define SOFTMAX softmax

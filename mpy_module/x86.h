@@ -72,11 +72,7 @@ static void norm_x86(const ternary_norm *row, const int16_t *x, int8_t *y) {
         u = _mm256_srai_epi16(u, 8);
         store_bytes(y + i, _mm_packs_epi16(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
     }
-    ternary_norm rest = *row;
-    rest.gamma += i;
-    rest.beta += i;
-    rest.width -= i;
-    norm(&rest, x + i, y + i);
+    norm_rest(row, x, y, i);
 }
 
 #define NORM norm_x86

@@ -34,9 +34,12 @@ ROUND = 120  # seconds of one round through all kinds
 
 
 def commit() -> str:
-    """The commit that is checked out, "" without git."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
+    """The commit that is checked out, "" without git. Files that differ do not matter: a campaign writes some."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:  # git is not installed
+        return ""
+    return "" if done.returncode else done.stdout.strip()
 
 
 class Campaign:

@@ -25,7 +25,8 @@ from trainer.errors import TrainerError, one_line
 from trainer.files import write_atomically
 from trainer.paths import shown
 
-CHUNK = 256  # files that are still read after an interruption, at most
+# Files that are still read after an interruption, and whose shrunk photos (some MB each) wait for a slow disk, at most.
+CHUNK = 64
 # File systems write times in steps of up to 10 ms: a file may change within one without changing its times.
 SETTLED_NS = 30_000_000
 NAMED = 3  # files that a line names; a file lists all

@@ -187,6 +187,7 @@ class Writer:
         waiting, self.waiting = self.waiting, []
         if not waiting or self.problem:
             return
+        kept, left_out = [], 0
         try:
             with closing(self.connect()) as connection, connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -195,15 +196,19 @@ class Writer:
                 for (digest, name, pixels), size in zip(waiting, sizes, strict=True):
                     if size > room:
                         # One line for both forms of a photo; small ones are always decoded.
-                        self.left_out += pixels is not None and name == self.forms.names[-1]
+                        left_out += pixels is not None and name == self.forms.names[-1]
                         continue
                     room -= size
                     self.insert(connection, digest, name, pixels)
                     if pixels is not None:
-                        self.bytes += pixels.nbytes
-                        self.kept.add(digest)
+                        kept.append((digest, pixels.nbytes))
         except (OSError, sqlite3.Error) as error:
             self.problem = str(error)
+            return
+        # Only now is anything kept: a full disk is found when the transaction ends.
+        self.left_out += left_out
+        self.bytes += sum(size for _, size in kept)
+        self.kept |= {digest for digest, _ in kept}
 
     def insert(self, connection: sqlite3.Connection, digest: str, name: str, pixels: np.ndarray | None) -> None:
         """One entry; a small photo's is empty."""

@@ -50,6 +50,13 @@ def test_a_short_run_finds_nothing_and_a_second_goes_on(run):
     assert set(json.loads((run.folder / "cases" / "state.json").read_text())["next"]) >= {"romfs 3", "romfs 4"}
 
 
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(fuzz, "ROOT", tmp_path)  # in no repository
+    assert fuzz.commit() == ""
+    monkeypatch.setenv("PATH", str(tmp_path))  # not installed
+    assert fuzz.commit() == ""
+
+
 def test_another_commit_starts_anew(tmp_path, monkeypatch):
     campaign = fuzz.Campaign(tmp_path / "fuzz.json", tmp_path / "cases")
     campaign.advance("calls", 1, 70)

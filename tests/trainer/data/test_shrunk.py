@@ -3,6 +3,7 @@
 
 import multiprocessing
 import os
+import resource
 import shutil
 import sqlite3
 import time
@@ -230,6 +231,18 @@ def test_a_place_that_cannot_be_written_is_said(photos, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"note: {photos}: photos are decoded anew each time: {tmp_path / KEPT}: unable to open")
     assert said.count("\n") == 1
+    assert same(seen(pictures), seen(opened(photos, None)))
+
+
+def test_what_a_full_disk_takes_back_is_not_said_to_be_kept(photos, tmp_path, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 << 10, before[1]))  # less than the photos
+    try:
+        pictures = opened(photos, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert "decoded anew each time" in said and "kept in" not in said
     assert same(seen(pictures), seen(opened(photos, None)))
 
 
