@@ -119,6 +119,18 @@ def test_edited_script_runs_on_the_board_and_stops(page):
     assert "KeyboardInterrupt" in page.locator("#output").text_content()
 
 
+def test_board_that_is_unplugged_while_a_script_runs(page, own_board):
+    connect(page)
+    page.click("#tab-script")
+    page.locator(".cm-content").fill("import sys\nprint('on', sys.platform)\nwhile True:\n    pass\n")
+    page.click("#run-chip")
+    page.wait_for_function("() => document.getElementById('output').textContent.includes('on linux')")
+    own_board.process.terminate()
+    page.wait_for_selector("#output[data-state=failed]")
+    assert page.locator("#output").text_content() == "on linux\nthe board was unplugged\n"
+    assert page.locator("#chip-state").text_content() == "the board was unplugged"
+
+
 def test_model_is_copied_byte_for_byte(page, own_board):
     model = MODEL
     target = own_board.flash / "models" / model.name

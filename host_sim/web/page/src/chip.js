@@ -164,8 +164,9 @@ export class Chip {
     }
 
     async #disconnect() {
+        const board = this.#board;
         await this.#unwatch();
-        await this.#board.close();
+        await board.close();
         this.#board = null;
         element("chip-about").replaceChildren();
         this.#say("disconnected");
@@ -181,9 +182,10 @@ export class Chip {
     }
 
     async write(path, data) {
+        const board = this.#board;
         await this.#unwatch();
         this.#say(`copying ${path} …`);
-        await this.#board.copy(path, data, (share) => this.#progress(share));
+        await board.copy(path, data, (share) => this.#progress(share));
         this.#say(`${path}: ${data.length.toLocaleString("en")} bytes copied and compared`);
     }
 
@@ -227,14 +229,15 @@ export class Chip {
 
     // Runs a script on the board; false if it ended by an exception, which `each` got.
     async run(script, each) {
+        const board = this.#board; // which is forgotten when it is unplugged
         this.running = true;
         element("run-chip").disabled = true;
         await this.#unwatch();
         try {
-            await this.#board.run(script, each);
+            await board.run(script, each);
             return true;
         } catch (error) {
-            if (!this.#board.open) each(`${error.message}\n`);
+            if (!board.open) each(`${error.message}\n`);
             return false;
         } finally {
             this.running = false;
@@ -244,7 +247,7 @@ export class Chip {
     }
 
     async interrupt() {
-        await this.#board.interrupt();
+        await this.#board?.interrupt();
     }
 
     async #flash() {

@@ -214,7 +214,9 @@ export class See extends EventTarget {
                     this.dispatchEvent(new Event("frame"));
                 }
             } catch (error) {
-                this.stop().then(() => problem(error));
+                // Another source may have taken its place.
+                if (this.#source === source) await this.stop();
+                problem(error);
                 return;
             }
             // A frame of the screen, so that the page stays quick.
