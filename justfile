@@ -152,6 +152,11 @@ lx7 *ARGS: (prepare "lx7")
 bench-s3 *ARGS: (prepare "train") (prepare "lx7")
     {{ python }} -m host_sim.chip.bench "$@"
 
+# Model the cost of networks by tokens, width and depth beside the plan's estimate (writes build/cost-curve.json; ARGS: --fit, --docs)
+[no-exit-message]
+cost-curve *ARGS: (prepare "train") (prepare "lx7")
+    {{ python }} -m host_sim.chip.curve "$@"
+
 # Time a picture in the page beside onnxruntime-web, in a headless Chromium (writes build/bench-web.json; ARGS: --rounds N)
 [no-exit-message]
 bench-web *ARGS: (prepare "bench-web")

@@ -22,7 +22,7 @@ FLOORS = {
     ),
     "host_sim": (
         ("setup",),
-        ("build", "tables"),
+        ("build", "random_models", "tables"),
         ("lx7",),
         # What reads and runs machine code of the module.
         ("esp32", "lx7_runner"),

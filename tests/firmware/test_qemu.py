@@ -59,6 +59,7 @@ FILES = (
     "architecture",
     "camera",
     "costs",
+    "estimate",
     "frames",
     "image",
     "layers",

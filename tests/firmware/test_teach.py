@@ -142,7 +142,7 @@ def test_with_a_camera(own_board, folder):
         press(terminal, b"import teach\r", b"camera: nothing is taught yet", 120)
         press(terminal, b"1", b"one: 1 pictures")
         show(9)
-        assert wait_until(seen.exists)
+        assert wait_until(seen.exists, 60)
         press(terminal, b"2", b"two: 1 pictures")
         wait_for(terminal, b"camera  two #")
         show(1)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""How long a network takes on an ESP32-S3, estimated from the sizes of its layers and its plan: modelled, not measured.
+
+Cycles are sums of counts, each times a coefficient of TABLE, which `just cost-curve --fit` fits to networks whose
+machine code ran on the simulated chip. docs/numbers.md says how far estimates are off.
+"""
+
+from ftervit.architecture import convolutions, grids, packed_bytes, padded
+from ftervit.costs import CACHED, FLASH, MULTIPLY
+
+CLOCK = 240_000_000  # Hz
+SPEEDUP = 1.6  # of two cores, where they do not wait for flash or PSRAM (host_sim/lx7/timing.py)
+
+# Part -> cycles for each of its `counts`.
+# Written by `just cost-curve --fit`.
+TABLE = {
+    "linear": (1.065, 15.33, 16.32, 374.3, 1915),
+    "convolution": (0.9659, 60.65, 13.39, 0, 12590, 1.601, 0.5196),
+    "attention": (0.1165, 10.76, 3.53, 78.77, 262.7, 1869),
+    "layernorm": (2.309, 299.9, 3909),
+    "lookup": (1.5, 838.4),
+    "residual": (0.6302, 446.5),
+    "logits": (4.259, 967.7, 725.8),
+    "waiting": (
+        3.544,
+        3.363,
+        5.211,
+        0.3265,
+        16.84,
+        11.47,
+        6.113,
+        5.74,
+        0.1835,
+        0.1717,
+        0.1751,
+        13.97,
+        4.328,
+        7.191,
+        0.5388,
+        0.7997,
+        5.928,
+    ),
+}
+
+
+def linear(inputs, outputs, rows, passes):
+    """Counts of a linear layer: products of 16 weights, sums, groups of 80 weights decoded, tiles, calls."""
+    tiles = (outputs + 15) // 16
+    return [rows * tiles * inputs, rows * tiles, tiles * ((inputs + 4) // 5) * passes, tiles * passes, passes]
+
+
+def added(*counts):
+    """Sums of counts, place by place."""
+    return [sum(column) for column in zip(*counts)]
+
+
+def counts(plan):
+    """Part -> what its cycles are proportional to, of one picture. "waiting" is for flash and PSRAM."""
+    sizes = plan.sizes
+    depth, heads, width, hidden, tokens = sizes["depth"], sizes["num_heads"], plan.width, plan.hidden, plan.tokens
+    at_first = tokens if plan.whole else plan.rows
+    first, passes, groups = plan.passes(at_first), plan.passes(plan.rows), heads // plan.heads
+    head_width = width // heads
+    layers = added(
+        linear(width, 3 * width, tokens, first),
+        linear(width, width, tokens, passes),
+        linear(width, hidden, tokens, passes),
+        linear(hidden, width, tokens, passes),
+    )
+    shapes, patches, found = grids(sizes), [0] * 6, 0
+    for (_, kernel, _, _, outputs), (_, channels), (new, _) in zip(convolutions(sizes), shapes, shapes[1:]):
+        inputs, pixels = kernel * kernel * channels, new * new
+        if channels % 16 or outputs % 16:
+            one = linear(inputs, outputs, pixels, 1) + [pixels * padded(inputs)]
+        else:
+            one = linear(inputs, outputs, pixels, 1) + [0]
+            found += pixels * kernel * ((outputs + 15) // 16)  # rows of the window, in the picture
+        patches = added(patches, one)
+    made = [side * side * outputs for side, outputs in shapes[1:-1]]
+    classes, features = sizes["num_classes"], width
+    return {
+        "linear": [depth * count for count in layers],
+        "convolution": patches + [found],
+        "attention": [
+            depth * heads * tokens * tokens * head_width * (head_width % 16 == 0),
+            depth * heads * tokens * tokens * head_width * (head_width % 16 > 0),  # by the portable kernels
+            depth * heads * tokens * tokens,
+            depth * heads * tokens * ((head_width + 15) // 16),
+            depth * heads * tokens,
+            depth * groups,
+        ],
+        "layernorm": [(2 * depth * tokens + 1) * padded(width), 2 * depth * tokens + 1, depth * (passes + first) + 1],
+        "lookup": [depth * tokens * hidden + sum(made), depth * passes + len(made)],
+        "residual": [(2 * depth + 2) * tokens * width, 2 * depth * passes + 3],
+        "logits": [((classes + 15) // 16) * features, (classes + 15) // 16, 1],
+        "waiting": waiting(plan, first, passes),
+    }
+
+
+def waiting(plan, first, passes):
+    """Counts of bytes that come from flash, and from and to PSRAM."""
+    sizes, outside = plan.sizes, [name for name, (piece, _, _) in plan.places.items() if piece is None]
+    depth, heads, width, hidden, tokens = sizes["depth"], sizes["num_heads"], plan.width, plan.hidden, plan.tokens
+    qkv, others = packed_bytes(3 * width, width), packed_bytes(width, width) + 2 * packed_bytes(width, hidden)
+    at_first = tokens if plan.whole else plan.rows
+    late = [max(0.0, FLASH - MULTIPLY * rows / plan.cores) for rows in (at_first, plan.rows)]
+    shapes = grids(sizes)
+    side, channels = shapes[0]
+    kernels = maps = 0
+    for i, (inputs, outputs, new) in enumerate(plan.convolutions()):
+        kernels += packed_bytes(outputs, inputs)
+        if i < len(shapes) - 2 and "map%d" % (i % 2) in outside:
+            maps += new * new * outputs
+    stream = tokens * width
+    panels = depth * (qkv * first + others * passes) if "scratch" in outside else 0
+    # What attention reads for each token: values of a head, and its keys if they are gathered in PSRAM.
+    value = tokens * width // heads
+    head = 2 * value if "scratch" in outside else value if "qkv" in outside else 0
+    again = [depth * tokens * heads * max(0, head - size) for size in (CACHED // 2, CACHED, CACHED * 3 // 2)]
+    tiles = (width + 15) // 16
+    at_once = tiles if 2 * plan.rows * hidden > CACHED else 1  # reads of the hidden layer
+    return [
+        packed_bytes(sizes["num_classes"], width),
+        kernels,
+        side * side * channels,
+        depth * (qkv * first * late[0] + others * passes * late[1]),
+        (2 * depth + 1) * stream * ("stream" in outside),
+        (depth + 1) * stream * ("mixed" in outside),
+        (depth + 1) * stream * ("mixed" in outside and stream > CACHED // 2),
+        3 * depth * stream * ("qkv" in outside),
+        again[0],
+        again[1],
+        again[2],
+        depth * stream * ("normed" in outside),
+        depth * tokens * hidden * at_once * ("hidden" in outside),
+        depth * stream * ("branch" in outside),
+        panels * (plan.cores == 1),
+        panels * (plan.cores > 1),
+        maps,
+    ]
+
+
+def cycles(plan):
+    """(cycles of computing, cycles of waiting for flash and PSRAM) of one picture, on one core."""
+    found = {part: sum(a * b for a, b in zip(numbers, TABLE[part])) for part, numbers in counts(plan).items()}
+    external = found.pop("waiting")
+    return sum(found.values()), external
+
+
+def seconds(plan):
+    """Seconds for one picture with the plan's cores."""
+    inside, external = cycles(plan)
+    return (inside / (1 if plan.cores == 1 else SPEEDUP) + external) / CLOCK
