@@ -118,9 +118,9 @@ def slow(tmp_path, monkeypatch):
 
 
 def test_a_killed_build_starts_anew(slow, tmp_path):
-    """Processes and all, at moments of chance; then it is built as if nothing had happened."""
+    """Processes and all, at moments of chance, until four left half a file; then it is built as if nothing had happened."""
     output, chance, halves = tmp_path / "build" / "unix", random.Random(14), 0
-    for _ in range(8):
+    for _ in range(60):
         shutil.rmtree(output, ignore_errors=True)
         process = slow()
         assert wait_until((output / "0").exists, 30)
@@ -130,7 +130,9 @@ def test_a_killed_build_starts_anew(slow, tmp_path):
         halves += any(len(path.read_text()) < 4 for path in output.glob("[0-9]"))
         assert slow().wait() == 0
         assert (output / "micropython").read_text() == "part" * 10
-    assert halves > 3
+        if halves == 4:
+            return
+    pytest.fail(f"only {halves} of 60 builds were killed with half a file")
 
 
 def test_a_build_waits_for_the_make_of_a_killed_one(slow, tmp_path, monkeypatch):
