@@ -118,7 +118,7 @@ def slow(tmp_path, monkeypatch):
 
 
 def test_a_killed_build_starts_anew(slow, tmp_path):
-    """Processes and all, at moments of chance, until four left half a file; then it is built as if nothing had happened."""
+    """Processes and all, at moments of chance, until four left half a file; then built as if nothing had happened."""
     output, chance, halves = tmp_path / "build" / "unix", random.Random(14), 0
     for _ in range(60):
         shutil.rmtree(output, ignore_errors=True)
