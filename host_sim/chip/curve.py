@@ -84,7 +84,8 @@ def with_stem(side: int, width: int, depth: int, stem: list[list[int]], patch: l
 
 def samples() -> list[dict[str, Any]]:
     """Networks to fit to, the same each time: many small ones, few large ones, some with stems."""
-    chance, found = random.Random(SEED), []
+    chance = random.Random(SEED)
+    found: list[dict[str, Any]] = []
     while len(found) < SAMPLES:
         side, width = chance.choice((4, 6, 7, 9, 11, 13, 15, 17, 19, 22, 24)), 32 * chance.randint(3, 24)
         heads = width // chance.choice((32, 64))
@@ -359,7 +360,7 @@ def main() -> None:
             write_table(table)
             from ftervit import estimate
 
-            estimate.TABLE = table
+            estimate.TABLE = {part: tuple(values) for part, values in table.items()}
         found = rows(Path(name), SWEEPS, BEYOND)
     write_whole(OUTPUT, json.dumps([row.numbers() for row in found], indent=1) + "\n")
     print("\n" + aligned([list(HEAD), *map(cells, found)]), error_line(found), sep="\n")
