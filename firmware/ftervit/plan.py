@@ -221,6 +221,9 @@ class Plan:
         many = self.cores, "" if self.cores == 1 else "s", 1000 * seconds(self), waiting
         words = "for %d core%s; on an ESP32-S3 a picture takes about %.1f ms, %.1f of them waiting for flash and PSRAM"
         lines.append(words % many + " (an estimate, modelled)")
+        head_width = self.width // self.sizes["num_heads"]
+        if head_width % 16:
+            lines.append("heads of %d values: attention is many times as fast with a multiple of 16" % head_width)
         return "\n".join(lines)
 
 

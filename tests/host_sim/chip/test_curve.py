@@ -102,3 +102,12 @@ def test_a_printed_plan_shows_the_estimate(board):
         script = f"import ternary\nfrom ftervit.plan import Plan\nternary.cores({cores})\n"
         script += f"print(Plan({sizes!r}, free={FREE!r}))"
         assert board.mpremote("exec", script).stdout.splitlines()[-1] == line
+
+
+def test_heads_that_the_fast_kernels_do_not_take_are_named(tmp_path):
+    """Executed machine code says how much slower they are."""
+    slow, fast = (curve.network(4, 288, 1, heads=heads) for heads in (4, 9))
+    assert "heads of 72 values: attention is many times" in str(curve.planned(slow, 1)).splitlines()[-1]
+    assert "heads of" not in str(curve.planned(fast, 1))
+    cycles = [curve.execute(sizes, 1, tmp_path).inside["attention"] for sizes in (slow, fast)]
+    assert cycles[0] > 5 * cycles[1]
