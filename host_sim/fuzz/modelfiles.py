@@ -130,8 +130,8 @@ def mutate_entry(chance: random.Random, header: Header, data: bytearray) -> None
         header[chance.choice(NAMES)] = header.pop(name)
     elif kind == 1:
         header[name]["dtype"] = chance.choice(DTYPES)
-        if chance.random() < 0.7:
-            begin, end = header[name]["data_offsets"][:2]
+        begin, end = (*header[name]["data_offsets"], None, None)[:2]  # which an earlier change may have made no numbers
+        if chance.random() < 0.7 and type(begin) is type(end) is int:
             width = {"U8": 1, "I8": 1, "BOOL": 1, "F8_E4M3": 1, "I32": 4, "F64": 8, "U64": 8}
             header[name]["shape"] = [(end - begin) // width.get(header[name]["dtype"], 2)]
     elif kind == 2:

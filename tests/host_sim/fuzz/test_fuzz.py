@@ -15,6 +15,7 @@ import pytest
 from host_sim import build
 from host_sim.boards.unix import sanitized
 from host_sim.fuzz import __main__ as fuzz
+from host_sim.fuzz import modelfiles
 from host_sim.fuzz.kinds import KINDS, ModelFiles, answers
 from host_sim.fuzz.worker import Board, Fault
 from host_sim.lx7.library import sanitized_environment
@@ -78,6 +79,15 @@ def first_fault(kind, path, seconds=60):
             return error
         number += 1
     return None
+
+
+def test_an_entry_is_changed_again_whatever_it_has_become():
+    """The first is a case that once ended the fuzzer itself."""
+    assert ModelFiles(None).make(random.Random("1 model_files 61807"))
+    for offsets in ([0, None], ["16", 32], [], [None], [0, 16, 16, 0]):
+        for seed in range(50):
+            header = {"a": {"dtype": "U8", "shape": [16], "data_offsets": list(offsets)}}
+            modelfiles.mutate_entry(random.Random(seed), header, bytearray(16))
 
 
 def test_model_files_find_a_missing_bound(monkeypatch, tmp_path):
