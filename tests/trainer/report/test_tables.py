@@ -127,9 +127,11 @@ def test_evaluations_lie_beside_the_checkpoints(shipped):
     for changed in ({"images": 100}, {"part": "validation"}, {"model_sha256": "0"}, {"modelled_ms": None}):
         write_json({**whole, "exported_top1": 1.0, **changed}, newer)
         assert found() == whole
-    write_json({**whole, "exported_top1": 42.0}, newer)
+    of_classes = {"labels": ["a"], "by_class": {"a": 42.0}, "confusion": [[1]]}
+    write_json({**whole, "exported_top1": 42.0, **of_classes}, newer)
     assert found()["exported_top1"] == 42.0
     assert json.loads(kept.read_text())["exported_top1"] == 42.0
+    assert not set(of_classes) & set(json.loads(kept.read_text()))
 
 
 def test_an_evaluation_of_another_file_is_refused(shipped):
