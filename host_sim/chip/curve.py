@@ -30,6 +30,7 @@ from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
 ESTIMATE = ROOT / "firmware" / "ftervit" / "estimate.py"
 TABLE_START, TABLE_END = "# Written by `just cost-curve --fit`.\nTABLE = {\n", "}\n"
+MODELS = ROOT / "firmware" / "models"
 PICTURE = ROOT / "docs" / "cost-curve.svg"
 START, END = "<!-- cost-curve: written by `just cost-curve --docs` -->", "<!-- /cost-curve -->"
 OUTPUT = BUILD / "cost-curve.json"
@@ -282,13 +283,13 @@ def rows(
     return found
 
 
-def shipped(folder: Path) -> list[Row]:
-    """The networks of firmware/models, with random weights."""
+def shipped(folder: Path, paths: Iterable[Path]) -> list[Row]:
+    """The networks of these model files, with random weights."""
     firmware()
     from ftervit.modelfile import ModelFile
 
     found = []
-    for path in sorted((ROOT / "firmware" / "models").glob("*.safetensors")):
+    for path in paths:
         sizes = ModelFile(str(path)).architecture
         for cores in (1, 2):
             plan = planned(sizes, cores)
@@ -390,11 +391,11 @@ def main() -> None:
             from ftervit import estimate
 
             estimate.TABLE = {part: tuple(values) for part, values in table.items()}
-        found, models = rows(Path(name), SWEEPS, BEYOND), shipped(Path(name))
+        found, models = rows(Path(name), SWEEPS, BEYOND), shipped(Path(name), sorted(MODELS.glob("*.safetensors")))
     write_whole(OUTPUT, json.dumps([row.numbers() for row in found + models], indent=1) + "\n")
     print("\n" + aligned([list(HEAD), *map(cells, found)]), error_line(found), sep="\n")
-    table = [["model", *HEAD], *([row.sweep, *cells(row)] for row in models)]
-    print("\n" + aligned(table), error_line(models), sep="\n")
+    lines = [["model", *HEAD], *([row.sweep, *cells(row)] for row in models)]
+    print("\n" + aligned(lines), error_line(models), sep="\n")
     target = PICTURE if arguments.docs else OUTPUT.with_suffix(".svg")
     picture(found, target)
     print(f"modelled at 240 MHz; written to {OUTPUT.relative_to(ROOT)} and {target.relative_to(ROOT)}")
