@@ -5,7 +5,7 @@ Cycles are sums of counts, each times a coefficient of TABLE, which `just cost-c
 machine code ran on the simulated chip. docs/numbers.md says how far estimates are off.
 """
 
-from ftervit.architecture import convolutions, grids, packed_bytes, padded
+from ftervit.architecture import MAX_PREFETCH, convolutions, grids, packed_bytes, padded
 from ftervit.costs import CACHED, FLASH, MULTIPLY
 
 CLOCK = 240_000_000  # Hz
@@ -14,31 +14,35 @@ SPEEDUP = 1.6  # of two cores, where they do not wait for flash or PSRAM (host_s
 # Part -> cycles for each of its `counts`.
 # Written by `just cost-curve --fit`.
 TABLE = {
-    "linear": (1.065, 15.33, 16.32, 374.3, 1915),
-    "convolution": (0.9659, 60.65, 13.39, 0, 12590, 1.601, 0.5196),
-    "attention": (0.1165, 10.76, 3.53, 78.77, 262.7, 1869),
-    "layernorm": (2.309, 299.9, 3909),
-    "lookup": (1.5, 838.4),
-    "residual": (0.6302, 446.5),
-    "logits": (4.259, 967.7, 725.8),
+    "linear": (1.065, 15.28, 16.24, 376, 1915),
+    "convolution": (0.963, 61.02, 13.62, 0, 12420, 1.625, 1.021, 62.63, 20.58, 113.4, 9295, 0),
+    "attention": (0.117, 8.768, 159.1, 3.506, 77.75, 266.5, 1838),
+    "layernorm": (2.315, 301.8, 3762),
+    "lookup": (1.5, 843.2),
+    "residual": (0.6307, 454.9),
+    "logits": (4.258, 967.9, 726),
     "waiting": (
-        3.544,
-        3.363,
-        5.211,
-        0.3265,
-        16.84,
-        11.47,
-        6.113,
-        5.74,
-        0.1835,
-        0.1717,
-        0.1751,
-        13.97,
-        4.328,
-        7.191,
-        0.5388,
-        0.7997,
-        5.928,
+        4.357,
+        2.444,
+        0.3779,
+        0.2657,
+        2.602,
+        5.4,
+        0.5362,
+        0.3141,
+        16.28,
+        10.33,
+        6.126,
+        5.831,
+        0.1816,
+        0.1724,
+        0.1825,
+        13.59,
+        4.35,
+        8.572,
+        0.3851,
+        0.8543,
+        8.248,
     ),
 }
 
@@ -47,6 +51,12 @@ def linear(inputs, outputs, rows, passes):
     """Counts of a linear layer: products of 16 weights, sums, groups of 80 weights decoded, tiles, calls."""
     tiles = (outputs + 15) // 16
     return [rows * tiles * inputs, rows * tiles, tiles * ((inputs + 4) // 5) * passes, tiles * passes, passes]
+
+
+def taps(side, kernel, stride, padding, new):
+    """Pixels inside of a picture that windows have in one direction, for all windows."""
+    starts = range(-padding, new * stride - padding, stride)
+    return sum(min(side, start + kernel) - max(0, start) for start in starts)
 
 
 def added(*counts):
@@ -67,23 +77,28 @@ def counts(plan):
         linear(width, hidden, tokens, passes),
         linear(hidden, width, tokens, passes),
     )
-    shapes, patches, found = grids(sizes), [0] * 6, 0
-    for (_, kernel, _, _, outputs), (_, channels), (new, _) in zip(convolutions(sizes), shapes, shapes[1:]):
+    shapes, patches, direct = grids(sizes), [0] * 6, [0] * 6
+    for (_, kernel, stride, padding, outputs), (side, channels), (new, _) in zip(
+        convolutions(sizes), shapes, shapes[1:]
+    ):
         inputs, pixels = kernel * kernel * channels, new * new
+        one = linear(inputs, outputs, pixels, 1)
         if channels % 16 or outputs % 16:
-            one = linear(inputs, outputs, pixels, 1) + [pixels * padded(inputs)]
+            patches = added(patches, one + [pixels * padded(inputs)])
         else:
-            one = linear(inputs, outputs, pixels, 1) + [0]
-            found += pixels * kernel * ((outputs + 15) // 16)  # rows of the window, in the picture
-        patches = added(patches, one)
+            # Padding is not multiplied; windows are found in the picture, row by row.
+            inside, tiles = taps(side, kernel, stride, padding, new), (outputs + 15) // 16
+            one[0] = inside * inside * channels * tiles
+            direct = added(direct, one + [inside * new * tiles])
     made = [side * side * outputs for side, outputs in shapes[1:-1]]
     classes, features = sizes["num_classes"], width
     return {
         "linear": [depth * count for count in layers],
-        "convolution": patches + [found],
+        "convolution": patches + direct,
         "attention": [
             depth * heads * tokens * tokens * head_width * (head_width % 16 == 0),
             depth * heads * tokens * tokens * head_width * (head_width % 16 > 0),  # by the portable kernels
+            depth * heads * tokens * head_width * (head_width % 16 > 0),
             depth * heads * tokens * tokens,
             depth * heads * tokens * ((head_width + 15) // 16),
             depth * heads * tokens,
@@ -106,11 +121,21 @@ def waiting(plan, first, passes):
     late = [max(0.0, FLASH - MULTIPLY * rows / plan.cores) for rows in (at_first, plan.rows)]
     shapes = grids(sizes)
     side, channels = shapes[0]
-    kernels = maps = 0
+    cut = kernels = kernels_late = maps = 0
     for i, (inputs, outputs, new) in enumerate(plan.convolutions()):
-        kernels += packed_bytes(outputs, inputs)
+        packed = packed_bytes(outputs, inputs)
+        if shapes[i][1] % 16 or outputs % 16:
+            cut += packed
+        else:
+            kernels += packed // ((outputs + 15) // 16) * plan.cores  # the first tiles
+            kernels_late += packed * max(0.0, FLASH - MULTIPLY * new * new / plan.cores)
         if i < len(shapes) - 2 and "map%d" % (i % 2) in outside:
             maps += new * new * outputs
+    # Position embeddings come with the weights before them, if one prefetch holds both.
+    positions = (tokens - 1) * width * (packed + (tokens - 1) * width > MAX_PREFETCH)
+    # Weights of a block that one prefetch holds come while others are used; of more than two, all may be late.
+    late_part = min(1.0, max(0, qkv + others - MAX_PREFETCH) / MAX_PREFETCH)
+    blocks_late = depth * (qkv * first * late[0] + others * passes * late[1]) * late_part
     stream = tokens * width
     panels = depth * (qkv * first + others * passes) if "scratch" in outside else 0
     # What attention reads for each token: values of a head, and its keys if they are gathered in PSRAM.
@@ -121,9 +146,13 @@ def waiting(plan, first, passes):
     at_once = tiles if 2 * plan.rows * hidden > CACHED else 1  # reads of the hidden layer
     return [
         packed_bytes(sizes["num_classes"], width),
+        cut,
         kernels,
+        kernels_late,
+        positions,
         side * side * channels,
-        depth * (qkv * first * late[0] + others * passes * late[1]),
+        blocks_late * (plan.cores == 1),
+        blocks_late * (plan.cores > 1),
         (2 * depth + 1) * stream * ("stream" in outside),
         (depth + 1) * stream * ("mixed" in outside),
         (depth + 1) * stream * ("mixed" in outside and stream > CACHED // 2),

@@ -10,6 +10,7 @@ coefficients of firmware/ftervit/estimate.py to them; the rows of the table, oth
 import argparse
 import gc
 import json
+import math
 import random
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from host_sim.tables import NUMBERS, aligned, markdown, write_between
 
 ESTIMATE = ROOT / "firmware" / "ftervit" / "estimate.py"
 TABLE_START, TABLE_END = "# Written by `just cost-curve --fit`.\nTABLE = {\n", "}\n"
+MODELS = ROOT / "firmware" / "models"
 PICTURE = ROOT / "docs" / "cost-curve.svg"
 START, END = "<!-- cost-curve: written by `just cost-curve --docs` -->", "<!-- /cost-curve -->"
 OUTPUT = BUILD / "cost-curve.json"
@@ -102,6 +104,13 @@ def samples() -> list[dict[str, Any]]:
             for count in (2, 3):
                 stem = [[first * (i + 1), 3, 2 if i else side // 32, 1] for i in range(count)]
                 found.append(with_stem(side, 128, 2, stem, [3, 1, 1]))
+    for side in (28, 40, 48):
+        for width in (96, 160, 192):
+            for strides in ((2, 1), (2, 2, 1)):
+                first = chance.choice((16, 32, 64))
+                stem = [[first + 16 * chance.randint(0, 3) * i, 3, stride, 1] for i, stride in enumerate(strides)]
+                more = {"in_chans": chance.choice((1, 3))}
+                found.append(with_stem(side, width, chance.randint(1, 4), stem, [3, 2, 1]) | more)
     return found
 
 
@@ -274,6 +283,21 @@ def rows(
     return found
 
 
+def shipped(folder: Path, paths: Iterable[Path]) -> list[Row]:
+    """The networks of these model files, with random weights."""
+    firmware()
+    from ftervit.modelfile import ModelFile
+
+    found = []
+    for path in paths:
+        sizes = ModelFile(str(path)).architecture
+        for cores in (1, 2):
+            plan = planned(sizes, cores)
+            size = (math.isqrt(plan.tokens - 1), plan.width, sizes["depth"])
+            found.append(Row(path.stem, size, cores, plan, execute(sizes, cores, folder)))
+    return found
+
+
 HEAD = ("tokens", "width", "depth", "cores", "cycles", "MAC/cycle", "SRAM", "PSRAM", "seconds", "estimate", "error")
 
 
@@ -336,10 +360,16 @@ def picture(found: list[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def document(found: list[Row]) -> str:
-    """Table and picture for docs/numbers.md."""
+def document(found: list[Row], models: list[Row]) -> str:
+    """Tables and picture for docs/numbers.md."""
     return "\n\n".join(
-        (f"![Cost by tokens, width and depth]({PICTURE.name})", markdown(HEAD, map(cells, found)), error_line(found))
+        (
+            f"![Cost by tokens, width and depth]({PICTURE.name})",
+            markdown(HEAD, map(cells, found)),
+            error_line(found),
+            markdown(("shipped model", *HEAD), ([row.sweep, *cells(row)] for row in models)),
+            error_line(models),
+        )
     )
 
 
@@ -361,14 +391,16 @@ def main() -> None:
             from ftervit import estimate
 
             estimate.TABLE = {part: tuple(values) for part, values in table.items()}
-        found = rows(Path(name), SWEEPS, BEYOND)
-    write_whole(OUTPUT, json.dumps([row.numbers() for row in found], indent=1) + "\n")
+        found, models = rows(Path(name), SWEEPS, BEYOND), shipped(Path(name), sorted(MODELS.glob("*.safetensors")))
+    write_whole(OUTPUT, json.dumps([row.numbers() for row in found + models], indent=1) + "\n")
     print("\n" + aligned([list(HEAD), *map(cells, found)]), error_line(found), sep="\n")
+    lines = [["model", *HEAD], *([row.sweep, *cells(row)] for row in models)]
+    print("\n" + aligned(lines), error_line(models), sep="\n")
     target = PICTURE if arguments.docs else OUTPUT.with_suffix(".svg")
     picture(found, target)
     print(f"modelled at 240 MHz; written to {OUTPUT.relative_to(ROOT)} and {target.relative_to(ROOT)}")
     if arguments.docs:
-        write_between(NUMBERS, START, END, document(found))
+        write_between(NUMBERS, START, END, document(found, models))
 
 
 if __name__ == "__main__":
