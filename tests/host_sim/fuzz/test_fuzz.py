@@ -2,7 +2,6 @@
 """The fuzzers: a short run finds nothing and is resumed; each kind finds a fault that is planted."""
 
 import json
-import os
 import random
 import shutil
 import subprocess
