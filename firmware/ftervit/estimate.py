@@ -176,7 +176,12 @@ def cycles(plan):
     return sum(found.values()), external
 
 
+def times(plan):
+    """Seconds for one picture with the plan's cores, and those of them that wait for flash and PSRAM."""
+    inside, external = cycles(plan)
+    return (inside / (1 if plan.cores == 1 else SPEEDUP) + external) / CLOCK, external / CLOCK
+
+
 def seconds(plan):
     """Seconds for one picture with the plan's cores."""
-    inside, external = cycles(plan)
-    return (inside / (1 if plan.cores == 1 else SPEEDUP) + external) / CLOCK
+    return times(plan)[0]

@@ -215,10 +215,10 @@ class Plan:
             "%d tokens, %d at a time in proj and MLP (their weights are read and decoded in %d passes), %d of %d heads"
             " at a time" % (self.tokens, self.rows, self.passes(self.rows), self.heads, self.sizes["num_heads"])
         )
-        from ftervit.estimate import CLOCK, cycles, seconds  # what only a printed plan needs
+        from ftervit.estimate import times  # what only a printed plan needs
 
-        waiting = 1000 * cycles(self)[1] / CLOCK
-        many = self.cores, "" if self.cores == 1 else "s", 1000 * seconds(self), waiting
+        seconds, waiting = times(self)
+        many = self.cores, "" if self.cores == 1 else "s", 1000 * seconds, 1000 * waiting
         words = "for %d core%s; on an ESP32-S3 a picture takes about %.1f ms, %.1f of them waiting for flash and PSRAM"
         lines.append(words % many + " (an estimate, modelled)")
         head_width = self.width // self.sizes["num_heads"]

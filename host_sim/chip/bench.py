@@ -73,13 +73,14 @@ PARTS = (
 @dataclass
 class Run:
     """Cost of a benchmark under one timing, in cycles; external: those of them that wait for flash and PSRAM;
-    activation_bytes: of a network, all memory but the weights'."""
+    activation_bytes: of a network, all memory but the weights'; inside: of its operations, without those that wait."""
 
     macs: int
     cycles: float
     external: float
     parts: dict[str, float] = field(default_factory=dict)
     activation_bytes: int | None = None
+    inside: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -187,10 +188,15 @@ def by_function(machine: Machine) -> dict[tuple[str, str], tuple[float, float]]:
     return found
 
 
+def inside_of(runner: Lx7Runner) -> dict[str, float]:
+    """Cycles of each operation that do not wait for flash or PSRAM, since runner.costs was cleared."""
+    return {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
+
+
 def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, float]]) -> dict[str, float]:
     """Cycles by PARTS since `before`, without waits for memory; runner.costs must have been cleared at that point."""
     parts = dict.fromkeys(PARTS, 0.0)
-    inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
+    inside = inside_of(runner)
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
         old = before.get((function, mnemonic), (0.0, 0.0))
         net = cycles - old[0] - (external - old[1])
@@ -232,7 +238,12 @@ def network_run(timing: Timing, path: Path, sram: int | None, cores: int) -> Run
         raise Failure(f"{path}: a block of {max(runner.internal())} bytes is left to others, not of {RESERVE}")
     # Python's time between two operations is not included.
     return Run(
-        bench.macs_of(model), totals.cycles - old.cycles, external, breakdown(runner, before), model.activation_bytes
+        bench.macs_of(model),
+        totals.cycles - old.cycles,
+        external,
+        breakdown(runner, before),
+        model.activation_bytes,
+        inside_of(runner),
     )
 
 

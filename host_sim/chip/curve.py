@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from host_sim.chip.bench import FREE, firmware
-from host_sim.lx7.timing import CLOCK_HZ, Timing, TwoCores
+from host_sim.chip import bench
+from host_sim.chip.bench import FREE, TIMINGS, Run, firmware, network_run
 from host_sim.random_models import assembled
 from host_sim.setup.artefact import write_whole
 from host_sim.setup.shell import BUILD, ROOT, one_line_errors
@@ -114,35 +114,13 @@ def samples() -> list[dict[str, Any]]:
     return found
 
 
-@dataclass
-class Executed:
-    """A picture's cycles on the simulated chip, one core after the other. inside: of each operation, without those that
-    wait for flash or PSRAM."""
-
-    cycles: float
-    external: float
-    inside: dict[str, float]
-    macs: int
-
-
-def execute(sizes: dict[str, Any], cores: int, folder: Path) -> Executed:
-    """Run a network of these sizes with random weights, planned for `cores`."""
+def execute(sizes: dict[str, Any], cores: int, folder: Path) -> Run:
+    """Run a network of these sizes with random weights, planned for `cores`, one core after the other."""
     path = folder / "curve.safetensors"
     path.write_bytes(assembled(random.Random(1), sizes))
-    ternary, bench = firmware()
-    from ftervit import VisionTransformer
-
-    runner = ternary.use("lx7", timing=Timing(), regions=FREE)
-    ternary.cores(cores)
+    ternary, _ = firmware()
     try:
-        model = VisionTransformer.load(str(path))
-        picture = ternary.heap(model.img_size * model.img_size * model.in_chans)
-        runner.costs.clear()
-        before = runner.machine.totals
-        model(picture)
-        after = runner.machine.totals
-        inside = {name: cost.cycles - cost.external for name, cost in runner.costs.items()}
-        return Executed(after.cycles - before.cycles, after.external - before.external, inside, bench.macs_of(model))
+        return network_run(TIMINGS["modelled"], path, None, cores)
     finally:
         ternary.use("host")
         ternary.cores(1)
@@ -223,7 +201,7 @@ class Row:
     size: tuple[int, int, int]
     cores: int
     plan: Any
-    executed: Executed | None
+    executed: Run | None
 
     def estimated(self) -> float:
         """Estimated seconds."""
@@ -235,9 +213,7 @@ class Row:
         """Modelled seconds by executed machine code, on two cores at 1.6x."""
         if self.executed is None:
             return None
-        if self.cores == 1:
-            return self.executed.cycles / CLOCK_HZ
-        return TwoCores.of(self.executed.cycles, self.executed.external).separate / CLOCK_HZ
+        return bench.Row(self.sweep, self.cores, {"modelled": self.executed}).seconds()
 
     def error(self) -> float | None:
         """Of the estimate, relative."""
