@@ -32,9 +32,9 @@ int32_t ternary_use_cores(int32_t cores);
 
 // Calls work(context, part) once for each part in 0..parts-1 and returns when all have ended; what they wrote
 // is then visible to the caller. Part 0 runs on the calling core, part n on worker n if there is one and the
-// workers are free. The calling core runs all other parts in order: those without a worker, and all parts of
-// a nested call or while another thread uses the workers. So scratch is per part, not per core, and parts
-// must not wait for each other.
+// workers are free. The calling core runs all other parts: those without a worker, those that a worker has not
+// begun when all others have ended (POSIX threads), and all parts of a nested call or while another thread uses
+// the workers. So scratch is per part, not per core, and parts must not wait for each other.
 //
 // ESP32-S3: the caller may block here, which loses the PIE registers: q, QACC, ACCX and SAR_BYTE must not be
 // live across this call.
@@ -57,7 +57,8 @@ int32_t ternary_worker_start(int32_t count);
 // workers. Returns 0 and does nothing if workers are busy or on this core.
 size_t ternary_worker_give(ternary_work work, void *context, size_t parts);
 
-// Waits for the work to end and releases the workers. Call once after each ternary_worker_give that gave any.
+// Waits for the work to end, of which it may run parts itself, and releases the workers. Call once after each
+// ternary_worker_give that gave any.
 void ternary_worker_wait(void);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Workers as POSIX threads. Between calls they look for work for some microseconds, since a network's
 // operations follow closely and waking a thread takes longer than some of them, then wait on a condition
-// variable. So does the caller at the end of a call.
+// variable. So does the caller at the end of a call. A part that no worker has begun by then is the caller's:
+// the system may run a worker milliseconds after it was woken, if other programs hold its processor.
 //
 // Signals: MicroPython's unix port raises KeyboardInterrupt by a longjmp out of the handler of SIGINT. The
 // workers always block all signals, the caller from ternary_worker_give to ternary_worker_wait, so that a
@@ -40,8 +41,9 @@ static shield holder; // what the thread that holds `turn` restores
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t told_workers = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t told_caller = PTHREAD_COND_INITIALIZER;
-static int32_t told[TERNARY_MAX_CORES - 1]; // whether a worker has work
-static int32_t pending, stopping;           // workers that have; whether all shall end
+enum { IDLE, GIVEN, BEGUN };
+static int32_t told[TERNARY_MAX_CORES - 1]; // each worker's part: one of the above
+static int32_t pending, stopping;           // parts that have not ended; whether all workers shall end
 static ternary_work given_work;
 static void *given_context;
 
@@ -96,11 +98,12 @@ static void *run_worker(void *number) {
         } else if (!*mine) {
             pthread_cond_wait(&told_workers, &lock);
         } else {
+            TERNARY_STORE(mine, BEGUN);
             pthread_mutex_unlock(&lock);
             given_work(given_context, part); // not modified while `pending`
             looked = false;
             pthread_mutex_lock(&lock);
-            TERNARY_STORE(mine, 0);
+            TERNARY_STORE(mine, IDLE);
             TERNARY_STORE(&pending, pending - 1);
             if (!pending) {
                 pthread_cond_signal(&told_caller);
@@ -177,7 +180,7 @@ size_t ternary_worker_give(ternary_work work, void *context, size_t parts) {
             given_context = context;
             TERNARY_STORE(&pending, given);
             for (int32_t i = 0; i < given; i++) {
-                TERNARY_STORE(told + i, 1);
+                TERNARY_STORE(told + i, GIVEN);
             }
             pthread_cond_broadcast(&told_workers);
             pthread_mutex_unlock(&lock);
@@ -202,7 +205,26 @@ static void leave(void *unused) {
     pthread_mutex_unlock(&turn);
 }
 
+// Runs the parts that no worker has begun.
+static void run_waiting_parts(void) {
+    for (int32_t i = 0; i < running; i++) {
+        pthread_mutex_lock(&lock);
+        const bool waiting = told[i] == GIVEN;
+        if (waiting) {
+            TERNARY_STORE(told + i, IDLE);
+        }
+        pthread_mutex_unlock(&lock);
+        if (waiting) {
+            given_work(given_context, (size_t)i + 1);
+            pthread_mutex_lock(&lock);
+            TERNARY_STORE(&pending, pending - 1);
+            pthread_mutex_unlock(&lock);
+        }
+    }
+}
+
 void ternary_worker_wait(void) {
+    run_waiting_parts();
     look(&pending, &pending, false);
     pthread_mutex_lock(&lock);
     pthread_cleanup_push(leave, NULL);

@@ -30,10 +30,28 @@ typedef struct {
     trace *outer, *inner; // inner: NULL, or one for each part of the outer
     size_t parts;
     pthread_t caller;
+    int32_t meeting, begun; // parts that run at the same time, for which part 0 waits; those that have begun
 } traced;
+
+// A caller may run a part that no worker has begun: wait for the workers, but not for ever.
+static void await_workers(traced *t) {
+    for (int32_t wait = 0; wait < 2000; wait++) {
+        for (int32_t i = 0; i < 100; i++) {
+            if (__atomic_load_n(&t->begun, __ATOMIC_RELAXED) >= t->meeting) {
+                return;
+            }
+            sched_yield();
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
 
 static void trace_part(void *context, size_t part) {
     traced *t = context;
+    __atomic_fetch_add(&t->begun, 1, __ATOMIC_RELAXED);
+    if (part == 0) {
+        await_workers(t);
+    }
     t->outer->calls[part]++;
     t->outer->on_caller[part] = pthread_equal(pthread_self(), t->caller) != 0;
     if (t->inner != NULL) {
@@ -44,6 +62,7 @@ static void trace_part(void *context, size_t part) {
 
 void check_trace(trace *outer, trace *inner, size_t parts) {
     traced t = {.outer = outer, .inner = inner, .parts = parts, .caller = pthread_self()};
+    t.meeting = (int32_t)parts < ternary_cores() ? (int32_t)parts : ternary_cores();
     ternary_parallel(trace_part, &t, parts);
 }
 
@@ -123,6 +142,22 @@ static int run_nested(uint32_t rounds) {
         check_trace(&outer, inner, 2);
     }
     return !placed_right();
+}
+
+// Returns 0 if each part ran once, and the caller ran some that the worker had not begun. For a process with one
+// processor, where the worker mostly has to wait for the caller.
+static int run_late(uint32_t rounds) {
+    int32_t taken = 0;
+    for (uint32_t round = 0; round < rounds; round++) {
+        trace once = {{0}, {0}};
+        traced t = {.outer = &once, .parts = 2, .caller = pthread_self()};
+        ternary_parallel(trace_part, &t, 2);
+        if (once.calls[0] != 1 || once.calls[1] != 1) {
+            return 1;
+        }
+        taken += once.on_caller[1];
+    }
+    return taken == 0;
 }
 
 typedef struct {
@@ -269,7 +304,7 @@ static int run_interrupts(uint32_t wanted) {
     return wrong_rounds != 0 || strays != 0 || !placed_right();
 }
 
-// parallel_check rounds|nested|race|callers|forks|cancels|interrupts NUMBER: status 0 if all is right.
+// parallel_check rounds|nested|late|race|callers|forks|cancels|interrupts NUMBER: status 0 if all is right.
 int main(int count, char **arguments) {
     static const struct {
         const char *name;
@@ -277,6 +312,7 @@ int main(int count, char **arguments) {
     } checks[] = {
         {.name = "rounds", .run = run_rounds},
         {.name = "nested", .run = run_nested},
+        {.name = "late", .run = run_late},
         {.name = "race", .run = run_race},
         {.name = "callers", .run = run_callers},
         {.name = "forks", .run = run_forks},

@@ -202,6 +202,17 @@ def test_program_ends_while_the_worker_sleeps(name, program):
     assert (done.returncode, done.stdout) == (0, f"{CORES[name]} cores\n")
 
 
+def test_a_late_worker_is_not_waited_for(name, program, folder, thread_sanitizer):
+    """What a worker has not begun when the caller has nothing else to do, the caller does."""
+    if name != "pthread":
+        pytest.skip("POSIX threads only")
+    one = {min(os.sched_getaffinity(0))}
+    for built in (program, compiled(name, folder / "late-tsan", *thread_sanitizer)):
+        command = [built, "late", "1000"]
+        pinned = subprocess.run(command, env=PLAIN, timeout=60, preexec_fn=lambda: os.sched_setaffinity(0, one))
+        assert pinned.returncode == 0
+
+
 def test_children_start_a_worker_of_their_own(name, program):
     if name == "freertos":
         pytest.skip("FreeRTOS has no fork")
