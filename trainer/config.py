@@ -165,16 +165,19 @@ class TeacherSettings:
 
     model: any timm model, or the name "same" for the student's own in full precision; checkpoint: a teacher that this
     trainer saved, used if the file exists; training: how to train one otherwise (without it, `model` needs pretrained
-    weights or a checkpoint).
+    weights or a checkpoint); size: side in pixels to which every picture is resized before the teacher sees it, for
+    weights that were learned on larger pictures (0: the data's size).
     """
 
     model: ModelSettings
     checkpoint: str = ""
+    size: int = 0
     training: Phase | None = None
 
     def __post_init__(self) -> None:
         ready = self.checkpoint or self.model.pretrained or self.model.checkpoint or self.training
         require(bool(ready), "needs a checkpoint, pretrained weights or [teacher.training]")
+        require(0 <= self.size <= LARGEST_SIDE, f"size is {self.size}, must be from 0 to {LARGEST_SIDE}")
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,7 @@ YOUNGER: dict[str, Any] = {
     "data.views": 0,
     "data.saturation": 0.0,
     "data.balance": "off",
+    "teacher.size": 0,
     "teacher.training.sizes": [],
     "student.sizes": [],
     "student.weights": "",

@@ -141,6 +141,7 @@ def test_a_teacher_must_come_from_somewhere(tmp_path):
             "[student] full_precision_epochs must be from 0 to 95",
         ),
         ("warmup = 0.3", "warmup = 1.5", "[teacher.training] warmup must be between 0 and 1"),
+        ("[teacher]", "[teacher]\nsize = -1", "[teacher] size is -1, must be from 0 to"),
         ("temperature = 2.0", "temperature = 0", "[distillation] temperature must be above 0"),
         ("calibration = 1024", "calibration = 0", "[recovery] calibration must be at least 1"),
     ],

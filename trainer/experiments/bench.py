@@ -20,7 +20,8 @@ from trainer.integer.calibrate import calibrate
 from trainer.model.pixels import Pixels
 from trainer.model.predict import computing_on, device, limited_threads
 from trainer.model.student import Blueprint, Student
-from trainer.model.teacher import Teacher, TeacherBlueprint
+from trainer.model.teacher import Teacher
+from trainer.training.phases import teacher_blueprint
 
 TITLES = {
     "fp32": "FP32",
@@ -75,16 +76,12 @@ def measure(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 def bench(config: Config, classes: int, rounds: int, output: Path) -> str:
     """Measure, write JSON to `output`, and return the table: medians, and median ratios to the FP32 step."""
-    settings = config.teacher
-    if settings is None:
+    if config.teacher is None:
         raise TrainerError(f"{config.source}: has no [teacher], whose step would be timed, too")
     with computing_on(config.compute.device), limited_threads(config.compute.threads):
         batch = random_batch(config, classes)
         models = students(config, classes, batch)
-        pixels = models["fp32"].pixels
-        sized = config.data.size if settings.model.name == "same" else 0
-        model = config.model if sized else settings.model
-        teacher = Teacher(TeacherBlueprint(model, classes, pixels, sized)).to(device()).freeze()
+        teacher = Teacher(teacher_blueprint(config, classes, models["fp32"].pixels)).to(device()).freeze()
         steps: dict[str, Callable[[], object]] = {
             name: functools.partial(forward_backward, model, batch) for name, model in models.items()
         }

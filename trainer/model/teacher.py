@@ -12,6 +12,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.model.pixels import Pixels
 from trainer.model.vit import ModelSettings, create_timm
@@ -41,12 +42,17 @@ def small_resnet(
 
 @dataclass(frozen=True)
 class TeacherBlueprint:
-    """What an untrained teacher is made from; img_size: 0 for a model that takes none."""
+    """What an untrained teacher is made from.
+
+    img_size: argument of the timm model, 0 for a model that takes none; side: to which pictures are resized before the
+    model sees them, 0 for as they are.
+    """
 
     model: ModelSettings
     classes: int
     pixels: Pixels
     img_size: int = 0
+    side: int = 0
 
 
 class Teacher(nn.Module):
@@ -69,7 +75,11 @@ class Teacher(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 [batch, height, width, channels]."""
         net = self.fused[0] if self.fused else self.net
-        return net(self.pixels.normalize(images))
+        return net(self.prepared(images))
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """What the model sees of pictures: float32 [batch, channels, side, side]."""
+        return self.pixels.normalize(resized(images, self.blueprint.side or images.shape[1]))
 
     def _apply(self, fn: Callable, recurse: bool = True) -> "Teacher":
         """See nn.Module, which implements .to() and similar with this method; applied to the fused copy, too."""
@@ -79,7 +89,7 @@ class Teacher(nn.Module):
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features before the classifier [batch, F], and logits."""
-        maps = self.net.forward_features(self.pixels.normalize(images))
+        maps = self.net.forward_features(self.prepared(images))
         pooled = self.net.forward_head(maps, pre_logits=True)
         return pooled, self.net.get_classifier()(pooled)
 

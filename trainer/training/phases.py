@@ -88,13 +88,7 @@ class Recipe:
     def new_teacher(self) -> Teacher:
         """A teacher from timm: untrained, or with the weights that its settings name."""
         torch.manual_seed(self.config.seed)
-        settings = self.config.teacher
-        if settings is None:
-            raise TrainerError(f"{self.config.source}: [teacher] is missing")
-        model, sized = settings.model, False
-        if model.name == "same":
-            model, sized = replace(self.config.model, pretrained=model.pretrained, checkpoint=model.checkpoint), True
-        return Teacher(TeacherBlueprint(model, self.classes, self.pixels, self.config.data.size if sized else 0))
+        return Teacher(teacher_blueprint(self.config, self.classes, self.pixels))
 
     def new_student(self) -> Student:
         """An untrained student, or one with the weights that the settings of its model or phase name."""
@@ -138,6 +132,18 @@ class Recipe:
                 checkpoint_path(self.directory, later).unlink(missing_ok=True)
         self.processes.wait()
         return fit(run)
+
+
+def teacher_blueprint(config: Config, classes: int, pixels: Pixels) -> TeacherBlueprint:
+    """The blueprint of a configuration's teacher; TrainerError without one."""
+    settings = config.teacher
+    if settings is None:
+        raise TrainerError(f"{config.source}: [teacher] is missing")
+    if settings.model.name != "same":
+        return TeacherBlueprint(settings.model, classes, pixels, side=settings.size)
+    given = settings.model
+    model = replace(config.model, pretrained=given.pretrained, checkpoint=given.checkpoint)
+    return TeacherBlueprint(model, classes, pixels, settings.size or config.data.size, settings.size)
 
 
 def choose_attention(student: Student, amp: bool) -> None:

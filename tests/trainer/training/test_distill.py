@@ -16,6 +16,7 @@ from tests.runs import PIXELS, data, settings, tiny_recipe, tiny_student, tiny_t
 from tests.tiny import images
 from trainer.config import DistillationSettings
 from trainer.data import MemoryPictures
+from trainer.data.jitter import resized
 from trainer.errors import TrainerError
 from trainer.model.student import Student
 from trainer.model.teacher import Teacher, TeacherBlueprint
@@ -358,6 +359,20 @@ def test_the_students_own_model_in_full_precision_teaches(tmp_path):
     assert teacher.net.embed_dim == 12
     assert len(progress.log) == 1
     assert teacher.features(images(3))[0].shape == (3, 12)
+
+
+@pytest.mark.parametrize("name", ["small_resnet", "same"])
+def test_a_teacher_sees_larger_pictures(tmp_path, name):
+    """teacher.size: the same as a teacher without it that is given pictures of that size; saved and read again."""
+    recipe = tiny_recipe(tmp_path, f"teacher.model.name={name}", "teacher.size=36", "teacher.training.epochs=1")
+    teacher, _ = prepare_teacher(recipe)
+    pictures = images(3)
+    assert teacher.prepared(pictures).shape == (3, 1, 36, 36)
+    assert torch.equal(teacher(pictures), teacher(resized(pictures, 36)))
+    assert teacher.features(pictures)[1].shape == (3, recipe.classes)
+    path = tmp_path / "teacher.safetensors"
+    save_weights(teacher, path, teacher.description(), torch.float32)
+    assert torch.equal(load_teacher(path).freeze()(pictures), teacher(pictures))
 
 
 def test_the_small_resnet_has_no_pretrained_weights():
