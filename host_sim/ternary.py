@@ -196,8 +196,15 @@ def function(index: int, operation: Any) -> Callable[..., int | None]:
 
     numbers_only = all(is_number for is_number, _, _ in parameter_kinds)
     known: dict[Any, int] = {}  # of numbers only, the result depends on them and the cores
+    # Without a result and a buffer to write, it is a hint about its only buffer, to the chip's cache.
+    hint = not has_result and [(is_number, written) for is_number, _, written in parameter_kinds] == [(False, False)]
+    read = parameter_kinds[0][1]
 
     def wrapper(*values: Any) -> int | None:
+        if hint and type(runner) is HostRunner and len(values) == 1 and type(values[0]) is memoryview:
+            view = values[0]
+            if view.nbytes and accepts(read, view.format, view.itemsize) and view.c_contiguous:
+                return None
         if numbers_only and type(runner) is HostRunner and all(type(value) is int for value in values):
             key = (*values, library.ternary_cores())
             if key not in known:

@@ -168,6 +168,7 @@ def test_wrong_buffers(name, position):
     wrong += [good.astype(np.int64)]
     if good.itemsize == 1:
         wrong += [np.zeros(good.size, I16)]
+    wrong += [memoryview(value) for value in wrong if isinstance(value, np.ndarray)]
     for value in wrong:
         arguments = valid(name)
         arguments[position] = Other(value) if isinstance(value, np.ndarray) else value
