@@ -20,6 +20,8 @@ TINY = (
     "data.views=2",
     "model.stem=[[8,3,2,1],[8,3,2,1]]",
     "model.options={embed_dim=16,depth=1,num_heads=2,mlp_ratio=2}",
+    "teacher.model.name=small_resnet",
+    "teacher.model.pretrained=false",
     "teacher.model.options={layers=[1,1,1,1],channels=[8,8,8,8],stem_stride=2}",
     "teacher.training.epochs=2",
     "teacher.training.sizes=[[1,16],[1,32]]",
@@ -45,8 +47,8 @@ def archive(tmp_path_factory):
 
 
 def changes(archive, name):
-    sizes = ["student.sizes=[[1,16],[1,24],[1,32]]"] if name == "eyes" else []
-    return [f"data.path={archive}", *TINY, *sizes]
+    own = ["student.sizes=[[1,16],[1,24],[1,32]]", "teacher.size=48"] if name == "eyes" else []
+    return [f"data.path={archive}", *TINY, *own]
 
 
 @pytest.fixture(scope="module", params=["eyes", "cifar10"])
