@@ -7,6 +7,10 @@
 #include "operations.h"
 #include "parallel.h"
 
+#ifdef TERNARY_X86
+#include <stdlib.h>
+#endif
+
 // A row of qkv holds q, k and v, each `width` bytes; a head's part of each begins at head * head_width.
 typedef struct {
     const ternary_backend *backend;
@@ -182,9 +186,10 @@ typedef struct {
     const int8_t *table;
     int8_t *out; // where the first head's columns begin
     size_t stride;
-    size_t head; // current
+    size_t heads, head; // head: the current one
     const ternary_arg *scratch;
     size_t parts;
+    int8_t *panels; // NULL, or room for the panels of a head for each part
 } attention;
 
 static void attend(const attention *a, const workplace *work, size_t first, size_t rows) {
@@ -213,6 +218,48 @@ static void attention_part(void *context, size_t part) {
     }
 }
 
+// A part with panels of its own computes some rows of all heads one after another, and packs the heads that they
+// are of.
+static void heads_part(void *context, size_t part) {
+    attention a = *(const attention *)context;
+    workplace work = workplace_of(a.scratch, &a.view, part);
+    const size_t panel = panel_bytes(a.view.tokens, a.view.head_width);
+    work.keys = a.panels + part * 2 * panel;
+    work.values = work.keys + panel;
+    const size_t tokens = a.view.tokens, rows = rows_of(tokens), total = a.heads * tokens;
+    const size_t end = total * (part + 1) / a.parts;
+    for (size_t begin = total * part / a.parts; begin < end;) {
+        a.head = begin / tokens;
+        const size_t first = begin % tokens, last = ternary_smaller(tokens, first + end - begin);
+        pack_keys(&a.view, a.head, work.keys);
+        pack_values(&a.view, a.head, work.values);
+        for (size_t row = first; row < last; row += rows) {
+            attend(&a, &work, row, ternary_smaller(last - row, rows));
+        }
+        begin += last - first;
+    }
+}
+
+// Whether heads_part has computed all. Its panels come from the system's heap, as those of linear layers do.
+static bool by_heads(attention *a) {
+#ifdef TERNARY_X86
+    enum { CACHE_LINE = 64 };
+    const size_t panels = 2 * panel_bytes(a->view.tokens, a->view.head_width);
+    void *memory = a->parts > 1 ? malloc(a->parts * panels + CACHE_LINE) : NULL;
+    if (!memory) {
+        return false;
+    }
+    a->panels = (int8_t *)(((uintptr_t)memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+    ternary_parallel(heads_part, a, a->parts);
+    free(memory);
+    return true;
+#else
+    (void)a;
+    (void)heads_part;
+    return false;
+#endif
+}
+
 int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
                           ternary_error *error) {
     const ternary_attention_arguments *a = (const void *)arguments;
@@ -236,11 +283,15 @@ int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *a
         .table = a->table.data,
         .out = (int8_t *)a->out.data + a->column.value,
         .stride = a->out.size / h.tokens,
+        .heads = (size_t)a->heads.value,
         .scratch = &a->scratch,
         .parts = parts,
     };
+    if (by_heads(&all)) {
+        return 0;
+    }
     workplace work = workplace_of(&a->scratch, &h, 0);
-    for (; all.head < (size_t)a->heads.value; all.head++) {
+    for (; all.head < all.heads; all.head++) {
         pack_keys(&h, all.head, work.keys);
         pack_values(&h, all.head, work.values);
         ternary_parallel(attention_part, &all, all.parts);
