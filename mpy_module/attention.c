@@ -7,7 +7,7 @@
 #include "operations.h"
 #include "parallel.h"
 
-#ifdef TERNARY_X86
+#ifdef TERNARY_HEAP
 #include <stdlib.h>
 #endif
 
@@ -218,8 +218,8 @@ static void attention_part(void *context, size_t part) {
     }
 }
 
-// A part with panels of its own computes some rows of all heads one after another, and packs the heads that they
-// are of.
+// A part with panels of its own computes some rows of all heads one after another, and packs the heads that
+// they are of.
 static void heads_part(void *context, size_t part) {
     attention a = *(const attention *)context;
     workplace work = workplace_of(a.scratch, &a.view, part);
@@ -242,7 +242,7 @@ static void heads_part(void *context, size_t part) {
 
 // Whether heads_part has computed all. Its panels come from the system's heap, as those of linear layers do.
 static bool by_heads(attention *a) {
-#ifdef TERNARY_X86
+#ifdef TERNARY_HEAP
     enum { CACHE_LINE = 64 };
     const size_t panels = 2 * panel_bytes(a->view.tokens, a->view.head_width);
     void *memory = a->parts > 1 ? malloc(a->parts * panels + CACHE_LINE) : NULL;

@@ -25,6 +25,10 @@
 #define TERNARY_WASM // a build for machines with it: modules are refused elsewhere
 #endif
 
+#if defined(TERNARY_DETECTED) || defined(TERNARY_WASM)
+#define TERNARY_HEAP // a call may take megabytes of the system's memory
+#endif
+
 // Panels of a layer's weights that `tiles` decodes at a time. One has room in a part's scratch, more are
 // allocated.
 #ifdef TERNARY_X86

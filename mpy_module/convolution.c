@@ -8,7 +8,7 @@
 #include "operations.h"
 #include "window.h"
 
-#ifdef TERNARY_DETECTED
+#ifdef TERNARY_HEAP
 #include <stdlib.h>
 #endif
 
@@ -134,7 +134,7 @@ int32_t ternary_convolution(const ternary_settings *settings, const ternary_arg 
         ternary_each_tile(&l, &c, convolve_tile, &all);
         return 0;
     }
-#ifdef TERNARY_DETECTED
+#ifdef TERNARY_HEAP
     // All at once: such backends decode weights anew for each pass.
     size_t whole = (size_t)w.rows * (size_t)w.columns * ternary_round_up(w.inputs);
     int8_t *memory = l.backend->tiles && whole > a->patches.size ? malloc(whole) : NULL;

@@ -308,7 +308,19 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// A backend of these functions; SOFTMAX, LOOKUP and NORM may be its own.
+// A backend of these functions; SOFTMAX, LOOKUP and NORM may be its own, and what is set here.
+#ifndef RESIDUAL_ADD
+#define RESIDUAL_ADD residual_add
+#endif
+#ifndef SUM
+#define SUM sum
+#endif
+#ifndef SQUARES
+#define SQUARES squares
+#endif
+#ifndef COPY
+#define COPY copy
+#endif
 #define DOT_BACKEND(backend, label)                                                                          \
     const ternary_backend backend = {                                                                        \
         .name = label,                                                                                       \
@@ -325,11 +337,11 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
         .gather = gather,                                                                                    \
         .lookup = LOOKUP,                                                                                    \
         .residual_start = residual_start,                                                                    \
-        .residual_add = residual_add,                                                                        \
-        .sum = sum,                                                                                          \
-        .squares = squares,                                                                                  \
+        .residual_add = RESIDUAL_ADD,                                                                        \
+        .sum = SUM,                                                                                          \
+        .squares = SQUARES,                                                                                  \
         .norm = NORM,                                                                                        \
-        .copy = copy,                                                                                        \
+        .copy = COPY,                                                                                        \
         .clear = clear,                                                                                      \
         .prefetch = prefetch,                                                                                \
     }

@@ -32,9 +32,9 @@ int32_t ternary_use_cores(int32_t cores);
 
 // Calls work(context, part) once for each part in 0..parts-1 and returns when all have ended; what they wrote
 // is then visible to the caller. Part 0 runs on the calling core, part n on worker n if there is one and the
-// workers are free. The calling core runs all other parts: those without a worker, those that a worker has not
-// begun when all others have ended (POSIX threads), and all parts of a nested call or while another thread uses
-// the workers. So scratch is per part, not per core, and parts must not wait for each other.
+// workers are free. The calling core runs all other parts: those without a worker, those that a worker has
+// not begun when all others have ended (POSIX threads), and all parts of a nested call or while another
+// thread uses the workers. So scratch is per part, not per core, and parts must not wait for each other.
 //
 // ESP32-S3: the caller may block here, which loses the PIE registers: q, QACC, ACCX and SAR_BYTE must not be
 // live across this call.

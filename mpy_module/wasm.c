@@ -274,9 +274,71 @@ static void norm_wasm(const ternary_norm *row, const int16_t *x, int8_t *y) {
     norm_rest(row, x, y, i);
 }
 
+// 5.2. Compilers do not find the saturating sum.
+static void residual_add_wasm(int16_t *restrict residual, const int8_t *restrict y, size_t count,
+                              int32_t shift) {
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        v128_t v = load_bytes(y + i); // -128 * 2^8 fits
+        v128_t low = wasm_i16x8_shl(wasm_i16x8_extend_low_i8x16(v), (uint32_t)shift);
+        v128_t high = wasm_i16x8_shl(wasm_i16x8_extend_high_i8x16(v), (uint32_t)shift);
+        wasm_v128_store(residual + i, wasm_i16x8_add_sat(wasm_v128_load(residual + i), low));
+        wasm_v128_store(residual + i + 8, wasm_i16x8_add_sat(wasm_v128_load(residual + i + 8), high));
+    }
+    residual_add(residual + i, y + i, count - i, shift);
+}
+
+ALWAYS_INLINE int32_t across(v128_t v) {
+    v = wasm_i32x4_add(v, wasm_i32x4_shuffle(v, v, 2, 3, 0, 1));
+    return wasm_i32x4_extract_lane(v, 0) + wasm_i32x4_extract_lane(v, 1);
+}
+
+static int32_t sum_wasm(const int16_t *x, size_t count) {
+    v128_t total = wasm_i32x4_splat(0);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        total = wasm_i32x4_add(total, wasm_i32x4_extadd_pairwise_i16x8(wasm_v128_load(x + i)));
+    }
+    return across(total) + sum(x + i, count - i);
+}
+
+static uint64_t squares_wasm(const int16_t *x, size_t count, int32_t mean) {
+    v128_t total = wasm_i64x2_splat(0);
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        v128_t e = wasm_i16x8_sub_sat(wasm_v128_load(x + i), wasm_i16x8_splat((int16_t)mean));
+        v128_t pairs = wasm_i32x4_dot_i16x8(e, e); // up to 2^31: unsigned
+        total = wasm_i64x2_add(total, wasm_u64x2_extend_low_u32x4(pairs));
+        total = wasm_i64x2_add(total, wasm_u64x2_extend_high_u32x4(pairs));
+    }
+    uint64_t both = (uint64_t)wasm_i64x2_extract_lane(total, 0) + (uint64_t)wasm_i64x2_extract_lane(total, 1);
+    return both + squares(x + i, count - i, mean);
+}
+
+// Rows of patches are short: a call for each would take longer.
+static void copy_wasm(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride) {
+    for (size_t row = 0; row < rows; row++, to += count, from += stride) {
+        size_t i = 0;
+        for (; i + 16 <= count; i += 16) {
+            store_bytes(to + i, load_bytes(from + i));
+        }
+        if (i < count && count >= 16) {
+            store_bytes(to + count - 16, load_bytes(from + count - 16)); // some bytes again
+        } else {
+            for (; i < count; i++) {
+                to[i] = from[i];
+            }
+        }
+    }
+}
+
 #define SOFTMAX softmax
 #define LOOKUP lookup
 #define NORM norm_wasm
+#define RESIDUAL_ADD residual_add_wasm
+#define SUM sum_wasm
+#define SQUARES squares_wasm
+#define COPY copy_wasm
 DOT_BACKEND(ternary_simd128, "simd128");
 
 #endif

@@ -144,8 +144,8 @@ static int run_nested(uint32_t rounds) {
     return !placed_right();
 }
 
-// Returns 0 if each part ran once, and the caller ran some that the worker had not begun. For a process with one
-// processor, where the worker mostly has to wait for the caller.
+// Returns 0 if each part ran once, and the caller ran some that the worker had not begun. For a process with
+// one processor, where the worker mostly has to wait for the caller.
 static int run_late(uint32_t rounds) {
     int32_t taken = 0;
     for (uint32_t round = 0; round < rounds; round++) {
@@ -310,14 +310,10 @@ int main(int count, char **arguments) {
         const char *name;
         int (*run)(uint32_t);
     } checks[] = {
-        {.name = "rounds", .run = run_rounds},
-        {.name = "nested", .run = run_nested},
-        {.name = "late", .run = run_late},
-        {.name = "race", .run = run_race},
-        {.name = "callers", .run = run_callers},
-        {.name = "forks", .run = run_forks},
-        {.name = "cancels", .run = run_cancels},
-        {.name = "interrupts", .run = run_interrupts},
+        {.name = "rounds", .run = run_rounds},   {.name = "nested", .run = run_nested},
+        {.name = "late", .run = run_late},       {.name = "race", .run = run_race},
+        {.name = "callers", .run = run_callers}, {.name = "forks", .run = run_forks},
+        {.name = "cancels", .run = run_cancels}, {.name = "interrupts", .run = run_interrupts},
     };
     printf("%d cores\n", ternary_use_cores(2));
     fflush(stdout);
