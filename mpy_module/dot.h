@@ -308,7 +308,7 @@ static void decode(const uint8_t *packed, size_t vectors, int8_t *trits) {
     }
 }
 
-// A backend of these functions; SOFTMAX, LOOKUP and NORM may be its own, and what is set here.
+// A backend of these functions; SOFTMAX, LOOKUP and NORM may be its own, and what else it has defined.
 #ifndef RESIDUAL_ADD
 #define RESIDUAL_ADD residual_add
 #endif

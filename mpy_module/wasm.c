@@ -254,6 +254,10 @@ ALWAYS_INLINE void interleave_trits(bytes16 a, bytes16 b, bytes16 c, bytes16 d, 
 }
 
 #define INTERLEAVE_TRITS interleave_trits
+#define RESIDUAL_ADD residual_add_wasm
+#define SUM sum_wasm
+#define SQUARES squares_wasm
+#define COPY copy_wasm
 #include "dot.h"
 
 // 6.5, 6.6 for 8 lanes: y before it is narrowed.
@@ -335,10 +339,6 @@ static void copy_wasm(int8_t *to, const int8_t *from, size_t count, size_t rows,
 #define SOFTMAX softmax
 #define LOOKUP lookup
 #define NORM norm_wasm
-#define RESIDUAL_ADD residual_add_wasm
-#define SUM sum_wasm
-#define SQUARES squares_wasm
-#define COPY copy_wasm
 DOT_BACKEND(ternary_simd128, "simd128");
 
 #endif
