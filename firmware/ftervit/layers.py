@@ -7,9 +7,14 @@ call each of their parts as part(x, out); a part of your own may fill `out` or i
 of the same size. In a model `out` is always a buffer.
 """
 
+import sys
+
 import ternary
 
 from ftervit.architecture import padded, patch_rows
+
+# Whether there is a cache to fill: a chip has one, and so may a chip that CPython simulates from any moment on.
+CACHED = sys.implementation.name == "cpython" or ternary.internal() is not None
 
 
 class Scratch:
@@ -93,7 +98,7 @@ def unchanged(part, cls):
 
 def prefetch(layer):
     """Prefetch a layer's first tensors into the chip's cache while something else is computed."""
-    ahead = getattr(layer, "ahead", None)
+    ahead = getattr(layer, "ahead", None) if CACHED else None
     if ahead is not None:
         ternary.prefetch(ahead)
 
