@@ -49,7 +49,7 @@ def masked(line):
         return ""
     line = re.sub(r" at [0-9a-f]+>$", " at ADDRESS>", line)
     line = re.sub(r"/[0-9a-f]{6}-(?=\d{4}\.)", "/SESSION-", line)
-    line = re.sub("|".join(SHOWN), "LABEL", re.sub(r"\s+#+\s*$", "", line))
+    line = re.sub("|".join([*SHOWN, "unknown"]), "LABEL", re.sub(r"\s+#+\s*$", "", line))
     return re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "#", line)).strip()
 
 
