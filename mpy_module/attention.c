@@ -218,6 +218,7 @@ static void attention_part(void *context, size_t part) {
     }
 }
 
+#ifdef TERNARY_HEAP
 // A part with panels of its own computes some rows of all heads one after another, and packs the heads that
 // they are of.
 static void heads_part(void *context, size_t part) {
@@ -242,23 +243,17 @@ static void heads_part(void *context, size_t part) {
 
 // Whether heads_part has computed all. Its panels come from the system's heap, as those of linear layers do.
 static bool by_heads(attention *a) {
-#ifdef TERNARY_HEAP
-    enum { CACHE_LINE = 64 };
     const size_t panels = 2 * panel_bytes(a->view.tokens, a->view.head_width);
-    void *memory = a->parts > 1 ? malloc(a->parts * panels + CACHE_LINE) : NULL;
+    void *memory = a->parts > 1 ? malloc(a->parts * panels + TERNARY_CACHE_LINE) : NULL;
     if (!memory) {
         return false;
     }
-    a->panels = (int8_t *)(((uintptr_t)memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+    a->panels = ternary_on_line(memory);
     ternary_parallel(heads_part, a, a->parts);
     free(memory);
     return true;
-#else
-    (void)a;
-    (void)heads_part;
-    return false;
-#endif
 }
+#endif
 
 int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
                           ternary_error *error) {
@@ -287,9 +282,11 @@ int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *a
         .scratch = &a->scratch,
         .parts = parts,
     };
+#ifdef TERNARY_HEAP
     if (by_heads(&all)) {
         return 0;
     }
+#endif
     workplace work = workplace_of(&a->scratch, &h, 0);
     for (; all.head < all.heads; all.head++) {
         pack_keys(&h, all.head, work.keys);

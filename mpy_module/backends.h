@@ -27,6 +27,13 @@
 
 #if defined(TERNARY_DETECTED) || defined(TERNARY_WASM)
 #define TERNARY_HEAP // a call may take megabytes of the system's memory
+
+enum { TERNARY_CACHE_LINE = 64 };
+
+// The first cache line in memory that has this many bytes to spare.
+static inline int8_t *ternary_on_line(void *memory) {
+    return (int8_t *)(((uintptr_t)memory + TERNARY_CACHE_LINE - 1) & ~(uintptr_t)(TERNARY_CACHE_LINE - 1));
+}
 #endif
 
 // Panels of a layer's weights that `tiles` decodes at a time. One has room in a part's scratch, more are

@@ -257,13 +257,11 @@ static void layer_part(void *context, size_t part) {
 }
 
 #ifdef TERNARY_X86
-enum { CACHE_LINE = 64 };
-
 // The panels of all parts from the system's heap: scratch has room for one a part, as on a chip, so that
 // plans have the same bytes everywhere. Returns what to free, or NULL if there is no memory.
 static void *take_panels(layer *l) {
-    void *memory = malloc(l->parts * TERNARY_PANELS * l->panel_stride + CACHE_LINE);
-    l->panels = (int8_t *)(((uintptr_t)memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+    void *memory = malloc(l->parts * TERNARY_PANELS * l->panel_stride + TERNARY_CACHE_LINE);
+    l->panels = ternary_on_line(memory);
     return memory;
 }
 #endif
