@@ -11,27 +11,29 @@
 #include <stdlib.h>
 #endif
 
-// A row of qkv holds q, k and v, each `width` bytes; a head's part of each begins at head * head_width.
+// Rows of q, and of k with v behind it, each `width` bytes; a head's part of each begins at head * head_width.
 typedef struct {
     const ternary_backend *backend;
-    const int8_t *qkv;
+    const int8_t *q, *kv;
+    size_t q_stride, kv_stride;       // bytes from row to row
     size_t tokens, head_width, width; // width: D
 } heads_view;
 
 static const int8_t *query(const heads_view *h, size_t head, size_t token) {
-    return h->qkv + token * 3 * h->width + head * h->head_width;
+    return h->q + token * h->q_stride + head * h->head_width;
 }
 
 static const int8_t *key(const heads_view *h, size_t head, size_t token) {
-    return query(h, head, token) + h->width;
+    return h->kv + token * h->kv_stride + head * h->head_width;
 }
 
 static const int8_t *value(const heads_view *h, size_t head, size_t token) {
-    return query(h, head, token) + 2 * h->width;
+    return key(h, head, token) + h->width;
 }
 
-// Queries that are processed at a time: as many as have ROWS_BYTES of scores, within MIN_ROWS..MAX_ROWS.
-enum { MAX_ROWS = 32, MIN_ROWS = 4, ROWS_BYTES = 8192 };
+// Queries that are processed at a time: as many as have ROWS_BYTES of scores, within MIN_ROWS..MAX_ROWS;
+// where scratch is short, at least LEAST_ROWS of these.
+enum { MAX_ROWS = 32, MIN_ROWS = 4, ROWS_BYTES = 8192, LEAST_ROWS = 10 };
 
 static size_t rows_of(size_t tokens) {
     size_t rows = ROWS_BYTES / ternary_round_up(tokens);
@@ -52,20 +54,26 @@ static size_t part_bytes(size_t tokens) {
     return (rows_of(tokens) + 1) * ternary_round_up(tokens);
 }
 
+static size_t least_bytes(size_t tokens) {
+    return (ternary_smaller(rows_of(tokens), LEAST_ROWS) + 1) * ternary_round_up(tokens);
+}
+
 // Scratch without the memory of each part.
 static size_t panels_bytes(size_t tokens, size_t head_width) {
     return 2 * panel_bytes(tokens, head_width) + TERNARY_SLACK;
 }
 
-static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t part) {
+// rows: that are processed at a time.
+static workplace workplace_of(const ternary_arg *scratch, const heads_view *h, size_t rows, size_t part) {
+    const size_t padded = ternary_round_up(h->tokens);
     int8_t *keys = ternary_aligned(scratch), *values = keys + panel_bytes(h->tokens, h->head_width);
-    int8_t *weights = values + panel_bytes(h->tokens, h->head_width) + part * part_bytes(h->tokens);
-    return (workplace){
-        .keys = keys,
-        .values = values,
-        .weights = weights,
-        .spare = weights + rows_of(h->tokens) * ternary_round_up(h->tokens),
-    };
+    int8_t *weights = values + panel_bytes(h->tokens, h->head_width) + part * (rows + 1) * padded;
+    return (workplace){.keys = keys, .values = values, .weights = weights, .spare = weights + rows * padded};
+}
+
+// The workplace of an operation on one part, for which scratch has room (parts_in).
+static workplace only_workplace(const ternary_arg *scratch, const heads_view *h) {
+    return workplace_of(scratch, h, ternary_smaller(rows_of(h->tokens), LEAST_ROWS), 0);
 }
 
 // Packs k of a head, 16 tokens to a panel.
@@ -73,7 +81,7 @@ static void pack_keys(const heads_view *h, size_t head, int8_t *panels) {
     size_t panel = ternary_round_up(h->head_width) * TERNARY_LANES;
     for (size_t token = 0; token < h->tokens; token += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->tokens - token, TERNARY_LANES);
-        h->backend->transpose(key(h, head, token), 3 * h->width, lanes, h->head_width, panels);
+        h->backend->transpose(key(h, head, token), h->kv_stride, lanes, h->head_width, panels);
         panels += panel;
     }
 }
@@ -83,7 +91,7 @@ static void pack_values(const heads_view *h, size_t head, int8_t *panels) {
     size_t panel = ternary_round_up(h->tokens) * TERNARY_LANES;
     for (size_t channel = 0; channel < h->head_width; channel += TERNARY_LANES) {
         size_t lanes = ternary_smaller(h->head_width - channel, TERNARY_LANES);
-        h->backend->gather(value(h, head, 0) + channel, 3 * h->width, h->tokens, lanes, panels);
+        h->backend->gather(value(h, head, 0) + channel, h->kv_stride, h->tokens, lanes, panels);
         panels += panel;
     }
 }
@@ -98,7 +106,7 @@ static void scores_of(const heads_view *h, size_t head, size_t first, size_t row
         .out = scores,
         .rows = rows,
         .depth = h->head_width,
-        .x_stride = 3 * h->width,
+        .x_stride = h->q_stride,
         .out_stride = stride,
     };
     size_t padded = ternary_round_up(h->tokens);
@@ -140,7 +148,19 @@ static void values_of(const heads_view *h, size_t rows, const int8_t *weights, s
 // The number of parts, at most `cores`, for which scratch has room; 0 if none.
 static size_t parts_in(const ternary_arg *scratch, const heads_view *h, int32_t cores, ternary_error *error) {
     size_t panels = panels_bytes(h->tokens, h->head_width);
-    return ternary_parts_in(scratch, panels, part_bytes(h->tokens), cores, error);
+    return ternary_parts_in(scratch, panels, least_bytes(h->tokens), cores, error);
+}
+
+// Rows that each of these parts processes at a time: all parts have about as many blocks of them.
+static size_t rows_in(const ternary_arg *scratch, const heads_view *h, size_t parts) {
+    const size_t padded = ternary_round_up(h->tokens);
+    const size_t room = (scratch->size - panels_bytes(h->tokens, h->head_width)) / parts / padded - 1;
+    const size_t most = rows_of(h->tokens);
+    if (room >= most) {
+        return most;
+    }
+    const size_t turns = (h->tokens + room * parts - 1) / (room * parts), blocks = turns * parts;
+    return (h->tokens + blocks - 1) / blocks;
 }
 
 static bool check_table(const ternary_backend *backend, const ternary_arg *table, ternary_error *error) {
@@ -151,25 +171,37 @@ static bool check_table(const ternary_backend *backend, const ternary_arg *table
            ternary_i8_in(backend, table, 0, 127, error);
 }
 
-static bool check_qkv(const ternary_settings *settings, const ternary_arg *qkv, const ternary_arg *tokens,
-                      const ternary_arg *heads, heads_view *h, ternary_error *error) {
+// Checks T, the number of heads and the size of a buffer with `kinds` of q, k and v.
+static bool check_heads(const ternary_settings *settings, const ternary_arg *buffer, size_t kinds,
+                        const ternary_arg *tokens, const ternary_arg *heads, heads_view *h,
+                        ternary_error *error) {
     if (!ternary_value_in(tokens, 1, TERNARY_MAX_TOKENS, error) ||
         !ternary_value_in(heads, 1, TERNARY_MAX_HEADS, error)) {
         return false;
     }
-    uint64_t unit = 3 * (uint64_t)tokens->value * (uint64_t)heads->value;
-    if (!ternary_size_multiple(qkv, unit, error)) {
+    uint64_t unit = kinds * (uint64_t)tokens->value * (uint64_t)heads->value;
+    if (!ternary_size_multiple(buffer, unit, error)) {
         return false;
     }
-    uint64_t head_width = qkv->size / unit;
+    uint64_t head_width = buffer->size / unit;
     if (head_width > TERNARY_MAX_HEAD_WIDTH) {
-        return ternary_size_is(qkv, unit * TERNARY_MAX_HEAD_WIDTH, error);
+        return ternary_size_is(buffer, unit * TERNARY_MAX_HEAD_WIDTH, error);
     }
     h->backend = settings->backend;
-    h->qkv = qkv->data;
     h->tokens = (size_t)tokens->value;
     h->head_width = (size_t)head_width;
     h->width = h->head_width * (size_t)heads->value;
+    return true;
+}
+
+static bool check_qkv(const ternary_settings *settings, const ternary_arg *qkv, const ternary_arg *tokens,
+                      const ternary_arg *heads, heads_view *h, ternary_error *error) {
+    if (!check_heads(settings, qkv, 3, tokens, heads, h, error)) {
+        return false;
+    }
+    h->q = qkv->data;
+    h->kv = h->q + h->width;
+    h->q_stride = h->kv_stride = 3 * h->width;
     return true;
 }
 
@@ -188,7 +220,7 @@ typedef struct {
     size_t stride;
     size_t heads, head; // head: the current one
     const ternary_arg *scratch;
-    size_t parts;
+    size_t parts, rows;
     int8_t *panels; // NULL, or room for the panels of a head for each part
 } attention;
 
@@ -211,8 +243,8 @@ static void attend(const attention *a, const workplace *work, size_t first, size
 // A part computes every parts-th block of rows.
 static void attention_part(void *context, size_t part) {
     const attention *a = context;
-    workplace work = workplace_of(a->scratch, &a->view, part);
-    size_t tokens = a->view.tokens, rows = rows_of(tokens);
+    workplace work = workplace_of(a->scratch, &a->view, a->rows, part);
+    size_t tokens = a->view.tokens, rows = a->rows;
     for (size_t row = part * rows; row < tokens; row += a->parts * rows) {
         attend(a, &work, row, ternary_smaller(tokens - row, rows));
     }
@@ -223,11 +255,11 @@ static void attention_part(void *context, size_t part) {
 // they are of.
 static void heads_part(void *context, size_t part) {
     attention a = *(const attention *)context;
-    workplace work = workplace_of(a.scratch, &a.view, part);
+    workplace work = workplace_of(a.scratch, &a.view, a.rows, part);
     const size_t panel = panel_bytes(a.view.tokens, a.view.head_width);
     work.keys = a.panels + part * 2 * panel;
     work.values = work.keys + panel;
-    const size_t tokens = a.view.tokens, rows = rows_of(tokens), total = a.heads * tokens;
+    const size_t tokens = a.view.tokens, rows = a.rows, total = a.heads * tokens;
     const size_t end = total * (part + 1) / a.parts;
     for (size_t begin = total * part / a.parts; begin < end;) {
         a.head = begin / tokens;
@@ -255,56 +287,109 @@ static bool by_heads(attention *a) {
 }
 #endif
 
-int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
-                          ternary_error *error) {
-    const ternary_attention_arguments *a = (const void *)arguments;
-    heads_view h;
-    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
-        !ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
-        !check_table(settings->backend, &a->table, error) ||
-        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error) ||
-        !ternary_size_multiple(&a->out, h.tokens, error) ||
-        !ternary_columns_in(&a->out, h.tokens, &a->column, h.width, error)) {
+// What ternary_attention and ternary_attention_columns have in common.
+typedef struct {
+    const ternary_arg *tokens, *heads, *score_shift, *table, *value_gain, *out, *column, *scratch;
+} attention_arguments;
+
+// Checks all that follows from a view of the heads, and computes all of them.
+static int32_t all_heads(const ternary_settings *settings, const attention_arguments *a, const heads_view *h,
+                         ternary_error *error) {
+    if (!ternary_value_in(a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_table(settings->backend, a->table, error) ||
+        !ternary_value_in(a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error)) {
         return error->code;
     }
-    size_t parts = parts_in(&a->scratch, &h, settings->cores, error);
+    size_t parts = parts_in(a->scratch, h, settings->cores, error);
     if (parts == 0) {
         return error->code;
     }
     attention all = {
-        .view = h,
-        .score_shift = a->score_shift.value,
-        .value_gain = a->value_gain.value,
-        .table = a->table.data,
-        .out = (int8_t *)a->out.data + a->column.value,
-        .stride = a->out.size / h.tokens,
-        .heads = (size_t)a->heads.value,
-        .scratch = &a->scratch,
+        .view = *h,
+        .score_shift = a->score_shift->value,
+        .value_gain = a->value_gain->value,
+        .table = a->table->data,
+        .out = (int8_t *)a->out->data + a->column->value,
+        .stride = a->out->size / h->tokens,
+        .heads = (size_t)a->heads->value,
+        .scratch = a->scratch,
         .parts = parts,
+        .rows = rows_in(a->scratch, h, parts),
     };
 #ifdef TERNARY_HEAP
     if (by_heads(&all)) {
         return 0;
     }
 #endif
-    workplace work = workplace_of(&a->scratch, &h, 0);
+    workplace work = workplace_of(a->scratch, h, all.rows, 0);
     for (; all.head < all.heads; all.head++) {
-        pack_keys(&h, all.head, work.keys);
-        pack_values(&h, all.head, work.values);
+        pack_keys(h, all.head, work.keys);
+        pack_values(h, all.head, work.values);
         ternary_parallel(attention_part, &all, all.parts);
     }
     return 0;
 }
 
+// Checks that the heads' columns are within out [T, any width].
+static bool check_columns(const attention_arguments *a, const heads_view *h, ternary_error *error) {
+    return ternary_size_multiple(a->out, h->tokens, error) &&
+           ternary_columns_in(a->out, h->tokens, a->column, h->width, error);
+}
+
+#define ATTENTION_ARGUMENTS(a)                                                                               \
+    {&(a)->tokens, &(a)->heads, &(a)->score_shift, &(a)->table,                                              \
+     &(a)->value_gain, &(a)->out, &(a)->column, &(a)->scratch}
+
+int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
+                          ternary_error *error) {
+    const ternary_attention_arguments *a = (const void *)arguments;
+    const attention_arguments common = ATTENTION_ARGUMENTS(a);
+    heads_view h;
+    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
+        !check_columns(&common, &h, error)) {
+        return error->code;
+    }
+    return all_heads(settings, &common, &h, error);
+}
+
+int32_t ternary_attention_columns(const ternary_settings *settings, const ternary_arg *arguments,
+                                  ternary_error *error) {
+    const ternary_attention_columns_arguments *a = (const void *)arguments;
+    const attention_arguments common = ATTENTION_ARGUMENTS(a);
+    heads_view h;
+    if (!check_heads(settings, &a->kv, 2, &a->tokens, &a->heads, &h, error) ||
+        !check_columns(&common, &h, error)) {
+        return error->code;
+    }
+    h.kv = a->kv.data;
+    h.kv_stride = 2 * h.width;
+    // Scores of a block of rows are computed before its outputs, which replace its queries.
+    h.q = (const int8_t *)a->out.data + a->column.value;
+    h.q_stride = a->out.size / h.tokens;
+    return all_heads(settings, &common, &h, error);
+}
+
+// Scratch for `bytes` a part.
+static int32_t scratch_of(const ternary_settings *settings, const ternary_arg *tokens,
+                          const ternary_arg *head_width, size_t (*bytes)(size_t tokens), ternary_error *error) {
+    if (!ternary_value_in(tokens, 1, TERNARY_MAX_TOKENS, error) ||
+        !ternary_value_in(head_width, 1, TERNARY_MAX_HEAD_WIDTH, error)) {
+        return error->code;
+    }
+    size_t panels = panels_bytes((size_t)tokens->value, (size_t)head_width->value);
+    return (int32_t)(panels + (size_t)settings->cores * bytes((size_t)tokens->value));
+}
+
 int32_t ternary_attention_scratch(const ternary_settings *settings, const ternary_arg *arguments,
                                   ternary_error *error) {
     const ternary_attention_scratch_arguments *a = (const void *)arguments;
-    if (!ternary_value_in(&a->tokens, 1, TERNARY_MAX_TOKENS, error) ||
-        !ternary_value_in(&a->head_width, 1, TERNARY_MAX_HEAD_WIDTH, error)) {
-        return error->code;
-    }
-    size_t tokens = (size_t)a->tokens.value, head_width = (size_t)a->head_width.value;
-    return (int32_t)(panels_bytes(tokens, head_width) + (size_t)settings->cores * part_bytes(tokens));
+    return scratch_of(settings, &a->tokens, &a->head_width, part_bytes, error);
+}
+
+int32_t ternary_attention_scratch_least(const ternary_settings *settings, const ternary_arg *arguments,
+                                        ternary_error *error) {
+    const ternary_attention_scratch_least_arguments *a = (const void *)arguments;
+    return scratch_of(settings, &a->tokens, &a->head_width, least_bytes, error);
 }
 
 int32_t ternary_attention_scores(const ternary_settings *settings, const ternary_arg *arguments,
@@ -317,7 +402,7 @@ int32_t ternary_attention_scores(const ternary_settings *settings, const ternary
         !check_matrix(&a->out, &h, error) || parts_in(&a->scratch, &h, 1, error) == 0) {
         return error->code;
     }
-    workplace work = workplace_of(&a->scratch, &h, 0);
+    workplace work = only_workplace(&a->scratch, &h);
     size_t head = (size_t)a->head.value;
     pack_keys(&h, head, work.keys);
     scores_of(&h, head, 0, h.tokens, a->score_shift.value, &work, a->out.data, a->out.size / h.tokens);
@@ -407,7 +492,7 @@ int32_t ternary_attention_values(const ternary_settings *settings, const ternary
         parts_in(&a->scratch, &h, 1, error) == 0) {
         return error->code;
     }
-    workplace work = workplace_of(&a->scratch, &h, 0);
+    workplace work = only_workplace(&a->scratch, &h);
     ternary_mean *means = (ternary_mean *)work.weights; // MIN_ROWS * T bytes hold them
     if (!check_weights(settings->backend, &a->weights, h.tokens, a->value_gain.value, means, error)) {
         return error->code;

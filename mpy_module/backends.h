@@ -112,7 +112,11 @@ struct ternary_backend {
     // 4.2, 4.4, 4.5: out = (sat8((bias[lane] * 2^bias_shift + sum) >> shift) * multiplier[lane]) >> 7; a
     // panel of trits; sums within 20 bits (4.3).
     void (*linear)(const ternary_product *p, const ternary_scale *scale);
-    // The same for patches in a picture, all regions of it, times a panel of 16 columns; NULL with `tiles`.
+    // The same for a slice of the inputs after the other: sums of 16 for each row, in the backend's own form,
+    // start from the biases at the first slice, grow by sum, and become outputs at the last one. At least
+    // two slices; sums are aligned to 16 bytes. NULL with `tiles`.
+    void (*slice)(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first, bool last);
+    // `linear` for patches in a picture, all regions of it, times a panel of 16 columns; NULL with `tiles`.
     // All buffers are aligned to 16 bytes.
     void (*regions)(const ternary_region *regions, size_t count, const int8_t *panel, int8_t *out,
                     const ternary_scale *scale);
@@ -151,8 +155,8 @@ struct ternary_backend {
     void (*copy)(int8_t *to, const int8_t *from, size_t count, size_t rows, size_t stride);
     // Writes `count` zeros.
     void (*clear)(int8_t *to, size_t count);
-    // A hint that this memory is read soon.
-    void (*prefetch)(const void *data, size_t size);
+    // A hint that this memory is read soon. Returns false if hints for it are of no use.
+    bool (*prefetch)(const void *data, size_t size);
 };
 
 extern const ternary_backend ternary_reference;

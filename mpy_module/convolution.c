@@ -118,7 +118,7 @@ int32_t ternary_convolution(const ternary_settings *settings, const ternary_arg 
     if (!ternary_window_of((const void *)arguments, &w, error) ||
         !ternary_size_is(&a->out, (uint64_t)w.rows * (uint64_t)w.columns * outputs, error) ||
         !ternary_size_at_least(&a->patches, (uint64_t)w.columns * ternary_round_up(w.inputs), error) ||
-        !ternary_layer_fits(settings, &a->weight, &a->scratch, w.inputs, outputs, &l, error) ||
+        !ternary_layer_fits(settings, &a->weight, &a->scratch, w.inputs, outputs, false, &l, error) ||
         !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }

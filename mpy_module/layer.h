@@ -15,9 +15,10 @@ typedef struct {
     size_t vectors; // packed vectors of a tile
     const int8_t *x;
     const uint8_t *weight;
-    int8_t *panel;       // decoded tiles, one for each part
+    int8_t *panel;       // decoded tiles, or slices of them, one for each part
     int8_t *panels;      // TERNARY_PANELS for each part, of a backend that computes whole layers
-    size_t panel_stride; // bytes of one
+    size_t panel_stride; // bytes of one; of a slice, with its sums
+    size_t slice;        // inputs of a slice; 0: panels are whole
     int8_t *spare;       // aligned copies of rows
     size_t depth;        // K rounded up to 16: bytes of an aligned row
 } ternary_layer;
@@ -31,10 +32,11 @@ typedef struct {
     size_t stride;
 } ternary_columns;
 
-// Sets what follows from K = inputs, 1..TERNARY_MAX_IN_FEATURES, and checks weight and scratch.
+// Sets what follows from K = inputs, 1..TERNARY_MAX_IN_FEATURES, and checks weight and scratch; slices:
+// whether ternary_linear_rows or ternary_linear_tiles computes the layer, which can do with less scratch.
 bool ternary_layer_fits(const ternary_settings *settings, const ternary_arg *weight,
-                        const ternary_arg *scratch, size_t inputs, size_t outputs, ternary_layer *l,
-                        ternary_error *error);
+                        const ternary_arg *scratch, size_t inputs, size_t outputs, bool slices,
+                        ternary_layer *l, ternary_error *error);
 
 // 4.1, 4.3
 bool ternary_check_scales(const ternary_layer *l, const ternary_arg *bias, const ternary_arg *multiplier,
@@ -46,12 +48,12 @@ void ternary_linear_rows(const ternary_layer *l, const ternary_columns *c);
 // The same for x [rows, depth], padded with zeros, and a backend without `tiles`.
 void ternary_linear_tiles(const ternary_layer *l, const ternary_columns *c);
 
-// What a part does with each of its tiles, number `tile`, which is decoded in l->panel: its scales, and where
-// its first output goes.
+// What a part does with each of its tiles, which is decoded in l->panel: its scales, and where its first
+// output goes.
 typedef void (*ternary_tile_work)(const void *context, const ternary_layer *l, size_t lanes,
                                   const ternary_scale *scale, int8_t *out);
 
-// Calls work(context, ...) for all tiles, shared between the parts.
+// Calls work(context, ...) for all tiles, shared between the parts. Panels are whole.
 void ternary_each_tile(const ternary_layer *l, const ternary_columns *c, ternary_tile_work work,
                        const void *context);
 

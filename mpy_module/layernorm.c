@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "ahead.h"
 #include "backends.h"
 #include "checks.h"
 #include "numbers.h"
@@ -61,8 +62,13 @@ typedef struct {
 static void norm_part(void *context, size_t part) {
     const rows *r = context;
     ternary_norm norm = r->norm;
+    bool ahead = true;
     for (size_t row = part; row < r->count; row += r->parts) {
         const int16_t *x = r->x + row * norm.width;
+        const ternary_items next = ternary_next_items(row, part, r->parts, r->count);
+        if (ahead && next.count) {
+            ahead = r->backend->prefetch(r->x + next.first * norm.width, next.count * norm.width * sizeof(*x));
+        }
         measure(r->backend, &norm, x, r->gain, r->gain_shift);
         r->backend->norm(&norm, x, r->out + row * norm.width);
     }

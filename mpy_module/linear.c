@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <string.h>
 
+#include "ahead.h"
 #include "backends.h"
 #include "checks.h"
 #include "layer.h"
@@ -8,7 +9,7 @@
 #include "operations.h"
 #include "parallel.h"
 
-#ifdef TERNARY_X86
+#ifdef TERNARY_HEAP
 #include <stdlib.h>
 #endif
 
@@ -27,6 +28,18 @@ static size_t panel_bytes(size_t inputs) {
     return decoded > read ? decoded : read;
 }
 
+// Where scratch has no room for whole panels, weights are decoded slice by slice: multiples of STEP inputs,
+// which are whole vectors and whole groups of 16, beside the sums so far of some rows. A part needs room for
+// SLICE_INPUTS and LEAST_ROWS.
+enum { STEP = TERNARY_TRITS_PER_BYTE * TERNARY_LANES, SLICE_INPUTS = 5 * STEP, LEAST_ROWS = 64 };
+
+enum { SUMS_BYTES = TERNARY_LANES * sizeof(int32_t) }; // of a row
+
+// Bytes that a part needs at least.
+static size_t least_bytes(size_t inputs) {
+    return ternary_smaller(panel_bytes(inputs), panel_bytes(SLICE_INPUTS) + LEAST_ROWS * SUMS_BYTES);
+}
+
 enum { SPARE_BYTES = 4096 };
 
 // Rows of x that are copied at a time: as many as fit SPARE_BYTES, at least one.
@@ -40,8 +53,33 @@ static size_t spare_bytes(size_t inputs) {
     return spare_rows(inputs) * ternary_round_up(inputs) + TERNARY_SLACK;
 }
 
+// Inputs of a slice that has room beside the sums of these rows, or of LEAST_ROWS of them.
+static size_t slice_in(size_t room, size_t rows) {
+    return (room - ternary_smaller(rows, LEAST_ROWS) * SUMS_BYTES) / (STEP * TERNARY_LANES) * STEP;
+}
+
+// Shares scratch between parts: as many as there is room for, with whole panels if that is no fewer.
+static bool share_scratch(const ternary_settings *settings, const ternary_arg *scratch, bool slices, layer *l,
+                          ternary_error *error) {
+    const size_t spare = spare_bytes(l->inputs), whole = panel_bytes(l->inputs);
+    const size_t least = slices ? least_bytes(l->inputs) : whole;
+    l->parts = ternary_parts_in(scratch, spare, least, settings->cores, error);
+    if (l->parts == 0) {
+        return false;
+    }
+    l->panel_stride = whole;
+    l->slice = 0;
+    if (scratch->size < spare + l->parts * whole) {
+        l->panel_stride = (scratch->size - spare) / l->parts / TERNARY_LANES * TERNARY_LANES;
+        l->slice = slice_in(l->panel_stride, l->rows);
+    }
+    l->panel = ternary_aligned(scratch);
+    l->spare = l->panel + l->parts * l->panel_stride;
+    return true;
+}
+
 bool ternary_layer_fits(const ternary_settings *settings, const ternary_arg *weight,
-                        const ternary_arg *scratch, size_t inputs, size_t outputs, layer *l,
+                        const ternary_arg *scratch, size_t inputs, size_t outputs, bool slices, layer *l,
                         ternary_error *error) {
     l->backend = settings->backend;
     l->inputs = inputs;
@@ -53,18 +91,13 @@ bool ternary_layer_fits(const ternary_settings *settings, const ternary_arg *wei
     if (!ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error)) {
         return false;
     }
-    size_t spare = spare_bytes(l->inputs);
-    l->panel_stride = panel_bytes(l->inputs);
-    l->parts = ternary_parts_in(scratch, spare, l->panel_stride, settings->cores, error);
-    l->panel = ternary_aligned(scratch);
-    l->spare = l->panel + l->parts * l->panel_stride;
-    return l->parts != 0;
+    return share_scratch(settings, scratch, slices, l, error);
 }
 
 // Checks the arguments that all linear operations share, and fills the layer. x is [rows, K]; rows, outputs
 // >= 1.
 static bool check_layer(const ternary_settings *settings, const ternary_arg *x, const ternary_arg *weight,
-                        const ternary_arg *scratch, size_t rows, size_t outputs, layer *l,
+                        const ternary_arg *scratch, size_t rows, size_t outputs, bool slices, layer *l,
                         ternary_error *error) {
     if (!ternary_size_multiple(x, rows, error)) {
         return false;
@@ -75,7 +108,7 @@ static bool check_layer(const ternary_settings *settings, const ternary_arg *x, 
     }
     l->rows = rows;
     l->x = x->data;
-    return ternary_layer_fits(settings, weight, scratch, inputs, outputs, l, error);
+    return ternary_layer_fits(settings, weight, scratch, inputs, outputs, slices, l, error);
 }
 
 // Whether rows of x are aligned as vectors.
@@ -101,17 +134,18 @@ typedef struct {
     size_t first, parts;
 } share;
 
-// Decodes a tile, and prefetches the next tile's weights from flash, which then load while this one is
-// multiplied. The chip has one preload for both cores: if parts run at the same time, the first part
-// prefetches for all.
-static void decode_tile(const layer *l, size_t tile, share share) {
-    size_t size = l->vectors * TERNARY_LANES;
-    l->backend->decode(l->weight + tile * size, l->vectors, l->panel);
-    bool meet = share.parts > 1 && ternary_parts_meet();
-    size_t next = tile + share.parts, tiles = tiles_of(l), count = meet ? share.parts : 1;
-    if (next < tiles && (share.first == 0 || !meet)) {
-        l->backend->prefetch(l->weight + next * size, ternary_smaller(tiles - next, count) * size);
+// Prefetches the next tile's weights from flash, which then load while this one is multiplied.
+static void prefetch_next(const layer *l, size_t tile, share share) {
+    const size_t size = l->vectors * TERNARY_LANES;
+    const ternary_items next = ternary_next_items(tile, share.first, share.parts, tiles_of(l));
+    if (next.count) {
+        l->backend->prefetch(l->weight + next.first * size, next.count * size);
     }
+}
+
+static void decode_tile(const layer *l, size_t tile, share share) {
+    l->backend->decode(l->weight + tile * l->vectors * TERNARY_LANES, l->vectors, l->panel);
+    prefetch_next(l, tile, share);
 }
 
 static ternary_product product_of(const layer *l, size_t tile) {
@@ -165,11 +199,47 @@ typedef struct {
     const void *context;
 } tiles;
 
+// Outputs whose biases are worth a prefetch of their own: in the time of these 2 KB, the second tile's weights
+// are not prefetched.
+enum { MANY_OUTPUTS = 1024 };
+
+// A tile slice by slice, to `out`: as many rows at a time as sums have room for, blocks of about the same
+// size.
+static void sliced_tile(const layer *l, size_t tile, share share, const ternary_scale *scale, int8_t *out,
+                        size_t stride) {
+    const uint8_t *packed = l->weight + tile * l->vectors * TERNARY_LANES;
+    int32_t *sums = (int32_t *)(l->panel + panel_bytes(l->slice));
+    const size_t room = (l->panel_stride - panel_bytes(l->slice)) / SUMS_BYTES;
+    const size_t blocks = (l->rows + room - 1) / room;
+    const size_t most = (l->rows + blocks - 1) / blocks;
+    ternary_product p = product_of(l, tile);
+    p.out_stride = stride;
+    for (size_t row = 0; row < l->rows; row += most) {
+        p.rows = ternary_smaller(l->rows - row, most);
+        p.out = out + row * stride;
+        for (size_t first = 0; first < l->inputs; first += l->slice) {
+            const bool last = l->inputs - first <= l->slice;
+            const size_t vector = first / TERNARY_TRITS_PER_BYTE;
+            p.x = l->x + row * l->depth + first;
+            p.depth = last ? l->depth - first : l->slice;
+            l->backend->decode(packed + vector * TERNARY_LANES,
+                               last ? l->vectors - vector : vectors_of(l->slice), l->panel);
+            if (row == 0 && first == 0) {
+                prefetch_next(l, tile, share);
+            }
+            l->backend->slice(&p, scale, sums, first == 0, last);
+        }
+    }
+}
+
 static void tile_part(void *context, size_t part) {
     const tiles *t = context;
     const columns *c = t->columns;
     layer l = *t->layer;
     l.panel += part * l.panel_stride;
+    if (l.outputs >= MANY_OUTPUTS) {
+        l.backend->prefetch(c->bias, l.outputs * sizeof(*c->bias));
+    }
     for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
         const size_t first = tile * TERNARY_LANES, lanes = ternary_smaller(l.outputs - first, TERNARY_LANES);
         const int32_t shift = c->shift[tile];
@@ -187,7 +257,12 @@ static void tile_part(void *context, size_t part) {
             scale.bias = memcpy(bias, scale.bias, lanes * sizeof(*bias));
             scale.multiplier = memcpy(multiplier, scale.multiplier, lanes);
         }
-        decode_tile(&l, tile, (share){.first = part, .parts = l.parts});
+        const share of = {.first = part, .parts = l.parts};
+        if (l.slice) {
+            sliced_tile(&l, tile, of, &scale, c->out + first, c->stride);
+            continue;
+        }
+        decode_tile(&l, tile, of);
         t->work(t->context, &l, lanes, &scale, c->out + first);
     }
 }
@@ -256,32 +331,25 @@ static void layer_part(void *context, size_t part) {
     l->backend->tiles(&work);
 }
 
-#ifdef TERNARY_X86
-// The panels of all parts from the system's heap: scratch has room for one a part, as on a chip, so that
-// plans have the same bytes everywhere. Returns what to free, or NULL if there is no memory.
-static void *take_panels(layer *l) {
-    void *memory = malloc(l->parts * TERNARY_PANELS * l->panel_stride + TERNARY_CACHE_LINE);
-    l->panels = ternary_on_line(memory);
-    return memory;
-}
-#endif
-
-// Lets a backend that can compute the whole layer do so; false if none can.
+// Computes the layer by a backend that does so as a whole; false if it lacks memory. Panels that scratch has
+// no room for come from the system's heap: plans have the same bytes everywhere.
 static bool whole_layer(const layer *l, const columns *c) {
-    if (!l->backend->tiles) {
-        return false;
-    }
     layer whole = *l;
     tiles all = {.layer = &whole, .columns = c};
-#ifdef TERNARY_X86
-    void *memory = take_panels(&whole);
-    if (!memory) {
-        return false;
+    whole.panels = l->panel;
+#ifdef TERNARY_HEAP
+    void *memory = NULL;
+    if (l->slice || TERNARY_PANELS > 1) {
+        whole.panel_stride = panel_bytes(l->inputs);
+        memory = malloc(l->parts * TERNARY_PANELS * whole.panel_stride + TERNARY_CACHE_LINE);
+        if (!memory) {
+            return false;
+        }
+        whole.panels = ternary_on_line(memory);
     }
     ternary_parallel(layer_part, &all, whole.parts);
     free(memory);
 #else
-    whole.panels = l->panel;
     ternary_parallel(layer_part, &all, whole.parts);
 #endif
     return true;
@@ -289,14 +357,17 @@ static bool whole_layer(const layer *l, const columns *c) {
 
 // All rows and outputs. Unaligned rows are copied, a block at a time.
 void ternary_linear_rows(const layer *l, const columns *c) {
-    if (whole_layer(l, c)) {
-        return;
+    layer block = *l;
+    if (l->backend->tiles) {
+        if (whole_layer(l, c)) {
+            return;
+        }
+        block.backend = &ternary_reference; // needs no more than scratch
     }
     if (rows_fit(l)) {
-        ternary_linear_tiles(l, c);
+        ternary_linear_tiles(&block, c);
         return;
     }
-    layer block = *l;
     columns to = *c;
     block.x = l->spare;
     for (size_t row = 0; row < l->rows; row += block.rows) {
@@ -312,7 +383,8 @@ int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *argu
     size_t outputs = a->multiplier.size;
     layer l;
     if (!ternary_size_multiple(&a->out, outputs, error) ||
-        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, true, &l,
+                     error) ||
         !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
         return error->code;
     }
@@ -334,7 +406,8 @@ int32_t ternary_linear_columns(const ternary_settings *settings, const ternary_a
     layer l;
     if (!ternary_value_in(&a->rows, 1, INT32_MAX, error) ||
         !ternary_size_multiple(&a->out, (uint64_t)a->rows.value, error) ||
-        !check_layer(settings, &a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, (size_t)a->rows.value, outputs, true, &l,
+                     error) ||
         !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error) ||
         !ternary_columns_in(&a->out, l.rows, &a->column, outputs, error)) {
         return error->code;
@@ -378,7 +451,7 @@ int32_t ternary_linear_logits(const ternary_settings *settings, const ternary_ar
     size_t outputs = a->multiplier.size / sizeof(int16_t), row = outputs * sizeof(int32_t);
     layer l;
     if (!ternary_size_multiple(&a->out, row, error) ||
-        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / row, outputs, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / row, outputs, false, &l, error) ||
         !ternary_size_is(&a->bias, (uint64_t)row, error) ||
         !ternary_i16_in(&a->multiplier, 0, TERNARY_MAX_LOGIT_MULTIPLIER, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {
@@ -390,12 +463,24 @@ int32_t ternary_linear_logits(const ternary_settings *settings, const ternary_ar
     return 0;
 }
 
+// Scratch for `bytes` a part; in_features: of ternary_linear_scratch_arguments.
+static int32_t scratch_of(const ternary_settings *settings, const ternary_arg *in_features,
+                          size_t (*bytes)(size_t inputs), ternary_error *error) {
+    if (!ternary_value_in(in_features, 1, TERNARY_MAX_IN_FEATURES, error)) {
+        return error->code;
+    }
+    size_t inputs = (size_t)in_features->value;
+    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * bytes(inputs));
+}
+
 int32_t ternary_linear_scratch(const ternary_settings *settings, const ternary_arg *arguments,
                                ternary_error *error) {
     const ternary_linear_scratch_arguments *a = (const void *)arguments;
-    if (!ternary_value_in(&a->in_features, 1, TERNARY_MAX_IN_FEATURES, error)) {
-        return error->code;
-    }
-    size_t inputs = (size_t)a->in_features.value;
-    return (int32_t)(spare_bytes(inputs) + (size_t)settings->cores * panel_bytes(inputs));
+    return scratch_of(settings, &a->in_features, panel_bytes, error);
+}
+
+int32_t ternary_linear_scratch_least(const ternary_settings *settings, const ternary_arg *arguments,
+                                     ternary_error *error) {
+    const ternary_linear_scratch_least_arguments *a = (const void *)arguments;
+    return scratch_of(settings, &a->in_features, least_bytes, error);
 }

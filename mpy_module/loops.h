@@ -141,9 +141,10 @@ static inline void clear(int8_t *to, size_t count) {
     memset(to, 0, count);
 }
 
-static inline void prefetch(const void *data, size_t size) {
+static inline bool prefetch(const void *data, size_t size) {
     (void)data;
     (void)size;
+    return false;
 }
 
 #endif

@@ -22,6 +22,8 @@
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_scratch, 1, "Bytes of scratch for the linear operations.", \
         P(in_features, INT, IN)) \
+    OPERATION(linear_scratch_least, 1, "With fewer bytes, linear and linear_columns use fewer cores or refuse.", \
+        P(in_features, INT, IN)) \
     OPERATION(prefetch, 0, "A hint that this buffer is read soon: the chip loads it into its cache.", \
         P(data, U8, IN)) \
     OPERATION(patches, 0, "Cut an int8 picture into patches: those of rows `row` and up, as many rows as out holds (SPEC 4.6).", \
@@ -39,7 +41,12 @@
     OPERATION(attention, 0, "All heads: qkv [T, 3 D] to columns column..column + D - 1 of out [T, D or more] (SPEC 7).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(score_shift, INT, IN) P(table, I8, IN) \
         P(value_gain, INT, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
+    OPERATION(attention_columns, 0, "The same for q in these columns of out, which its heads replace, and kv [T, 2 D].", \
+        P(kv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(score_shift, INT, IN) P(table, I8, IN) \
+        P(value_gain, INT, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
     OPERATION(attention_scratch, 1, "Bytes of scratch for attention and its parts.", \
+        P(tokens, INT, IN) P(head_width, INT, IN)) \
+    OPERATION(attention_scratch_least, 1, "With fewer bytes, attention uses fewer cores or refuses.", \
         P(tokens, INT, IN) P(head_width, INT, IN)) \
     OPERATION(attention_scores, 0, "Scores of one head: qkv [T, 3 D] to out [T, T or more] (SPEC 7.1).", \
         P(qkv, I8, IN) P(tokens, INT, IN) P(heads, INT, IN) P(head, INT, IN) P(score_shift, INT, IN) \

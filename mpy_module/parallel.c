@@ -16,14 +16,6 @@ int32_t ternary_use_cores(int32_t wanted) {
     return given;
 }
 
-bool ternary_parts_meet(void) {
-#if defined(TERNARY_PARALLEL_FREERTOS) || defined(TERNARY_PARALLEL_PTHREAD)
-    return true;
-#else
-    return false;
-#endif
-}
-
 void ternary_parallel(ternary_work work, void *context, size_t parts) {
     size_t given = parts > 1 ? ternary_worker_give(work, context, parts) : 0;
     for (size_t part = 0; part < parts; part++) {

@@ -44,9 +44,6 @@ void ternary_parallel(ternary_work work, void *context, size_t parts);
 // after terminating threads, before their memory is freed.
 void ternary_worker_settle(void);
 
-// Whether this build runs parts at the same time (true) or one after another.
-bool ternary_parts_meet(void);
-
 // Implemented by parallel_*.c, for parallel.c only.
 
 // Starts workers until there are `count` >= 1, or as many as there can be; returns how many there are, at

@@ -44,6 +44,18 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     }
 }
 
+static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first, bool last) {
+    for (size_t row = 0; row < p->rows; row++, sums += TERNARY_LANES) {
+        if (first) {
+            start_of(scale, sums);
+        }
+        accumulate(sums, p->x + row * p->x_stride, p->panel, p->depth);
+        for (size_t lane = 0; last && lane < p->lanes; lane++) {
+            p->out[row * p->out_stride + lane] = scaled(sums[lane], scale->shift, scale->multiplier[lane]);
+        }
+    }
+}
+
 static void region(const ternary_region *r, const int8_t *panel, int8_t *out, const int32_t *start,
                    const ternary_scale *scale) {
     for (size_t i = 0; i < r->rows * r->columns; i++) {
@@ -122,6 +134,7 @@ const ternary_backend ternary_reference = {
     .name = "reference",
     .decode = decode,
     .linear = linear,
+    .slice = slice,
     .regions = regions,
     .sums = sums,
     .scores = scores,

@@ -47,10 +47,24 @@ TABLE = {
 }
 
 
-def linear(inputs, outputs, rows, passes):
+def linear(inputs, outputs, rows, passes, slices=1):
     """Counts of a linear layer: products of 16 weights, sums, groups of 80 weights decoded, tiles, calls."""
     tiles = (outputs + 15) // 16
-    return [rows * tiles * inputs, rows * tiles, tiles * ((inputs + 4) // 5) * passes, tiles * passes, passes]
+    return [rows * tiles * inputs, rows * tiles * slices, tiles * ((inputs + 4) // 5) * passes, tiles * passes, passes]
+
+
+def slices_of(plan):
+    """Slices in which fc2's weights are decoded: one, if there is room for all (mpy_module/linear.c)."""
+    if plan.scratch == plan.scratch_most:
+        return 1
+    room = (plan.scratch - 4096) // plan.cores - 64 * min(plan.rows, 64)
+    return max(1, -(-plan.hidden // max(400, room // 1280 * 80)))
+
+
+def blocks_of(plan):
+    """Blocks of rows that attention computes at a time for a head (mpy_module/attention.c)."""
+    most = min(32, max(4, 8192 // padded(plan.tokens)))
+    return -(-plan.tokens // (most if plan.scratch == plan.scratch_most else min(most, 10)))
 
 
 def taps(side, kernel, stride, padding, new):
@@ -75,7 +89,7 @@ def counts(plan):
         linear(width, 3 * width, tokens, first),
         linear(width, width, tokens, passes),
         linear(width, hidden, tokens, passes),
-        linear(hidden, width, tokens, passes),
+        linear(hidden, width, tokens, passes, slices_of(plan)),
     )
     shapes, patches, direct = grids(sizes), [0] * 6, [0] * 6
     for (_, kernel, stride, padding, outputs), (side, channels), (new, _) in zip(
@@ -103,6 +117,7 @@ def counts(plan):
             depth * heads * tokens * ((head_width + 15) // 16),
             depth * heads * tokens,
             depth * groups,
+            depth * heads * blocks_of(plan) * ((tokens + 15) // 16 + (head_width + 15) // 16),
         ],
         "layernorm": [(2 * depth * tokens + 1) * padded(width), 2 * depth * tokens + 1, depth * (passes + first) + 1],
         "lookup": [depth * tokens * hidden + sum(made), depth * passes + len(made)],
@@ -138,6 +153,7 @@ def waiting(plan, first, passes):
     blocks_late = depth * (qkv * first * late[0] + others * passes * late[1]) * late_part
     stream = tokens * width
     panels = depth * (qkv * first + others * passes) if "scratch" in outside else 0
+    group = tokens * plan.group(plan.heads)
     # What attention reads for each token: values of a head, and its keys if they are gathered in PSRAM.
     value = tokens * width // heads
     head = 2 * value if "scratch" in outside else value if "qkv" in outside else 0
@@ -156,7 +172,8 @@ def waiting(plan, first, passes):
         (2 * depth + 1) * stream * ("stream" in outside),
         (depth + 1) * stream * ("mixed" in outside),
         (depth + 1) * stream * ("mixed" in outside and stream > CACHED // 2),
-        3 * depth * stream * ("qkv" in outside),
+        3 * depth * stream * ("qkv" in outside and (plan.heads == heads or group > CACHED)),
+        depth * stream * ("qkv" in outside and plan.heads < heads and group <= CACHED),
         again[0],
         again[1],
         again[2],

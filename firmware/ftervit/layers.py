@@ -29,11 +29,11 @@ class Scratch:
     _buffer = _patches = b""  # type: memoryview | bytes
 
     def get(self, size):
-        """At least `size` bytes, 16-byte aligned, with any content; fewer if more cores are in use than the plan is
-        for: operations then use fewer cores."""
+        """At least `size` bytes, 16-byte aligned, with any content; fewer if the plan has less for its layers, with
+        which operations are a little slower, or if more cores are in use than it is for: they then use fewer cores."""
         work = self.work
         if work is not None:
-            enough = len(work.scratch) >= size or ternary.cores() > work.cores
+            enough = size <= work.scratch_most or ternary.cores() > work.cores
             return work.scratch if enough else ternary.arena(size)
         if len(self._buffer) < size:
             self._buffer = b""  # freed first, and still a buffer if the next line fails
@@ -155,15 +155,19 @@ class TernaryBitLinear:
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
 
+    def weight_of(self, first, count):
+        """Packed trits of outputs first..first + count - 1, multiples of 16."""
+        step = (self.in_features + 4) // 5  # bytes per output
+        return memoryview(self.weight)[first * step : (first + count) * step]
+
     def columns(self, first, count, x, out, column):
         """Outputs first..first + count - 1, multiples of 16, to columns column.. of out, int8 [rows, any width]."""
         rows, last = rows_of(x, self.in_features), first + count
-        tile = (self.in_features + 4) // 5  # bytes per output
         unit = len(self.bias) // self.out_features  # 2 where int16 come as bytes
         ternary.linear_columns(
             x,
             rows,
-            memoryview(self.weight)[first * tile : last * tile],
+            self.weight_of(first, count),
             memoryview(self.bias)[unit * first : unit * last],
             memoryview(self.multiplier)[first:last],
             memoryview(self.shift)[first // 16 : last // 16],
@@ -470,31 +474,32 @@ class Attention:
     def mix(self, x, out=None, qkv=None):
         """What the heads make of x, before `proj`: int8 [tokens, width] -> out, int8 [tokens, width].
 
-        qkv: memory for q, k and v of one head or more, int8 [tokens, 3 * heads * head width]: as many are computed at
-        a time.
+        qkv: memory for q, k and v of all heads, int8 [tokens, 3 * width], or for k and v of fewer, int8
+        [tokens, 2 * heads * head width]: as many are computed at a time, and their q lie in `out` meanwhile.
         """
         tokens = rows_of(x, self.width)
         if out is None:
             out = ternary.arena(len(x))
         heads, head_width = self.heads, self.width // self.heads
-        if qkv is not None:
-            heads = min(heads, len(qkv) // (3 * tokens * head_width))
+        if qkv is not None and len(qkv) < 3 * len(x):
+            heads = min(heads, len(qkv) // (2 * tokens * head_width))
         if heads == self.heads or type(self.qkv) is not TernaryBitLinear or not self._plain():
-            fits = qkv is not None and heads == self.heads
+            fits = qkv is not None and len(qkv) >= 3 * len(x)
             place = qkv[: 3 * len(x)] if fits else ternary.arena(3 * len(x))
             return self.attend(self.qkv(x, place), tokens, out)
         columns = heads * head_width
-        part = qkv[: 3 * tokens * columns]
+        kv = qkv[: 2 * tokens * columns]
         for first in range(0, self.width, columns):
-            for third in range(3):
-                self.qkv.columns(third * self.width + first, columns, x, part, third * columns)
-            self._attend(part, tokens, heads, out, first)
+            self.qkv.columns(self.width + first, columns, x, kv, 0)
+            self.qkv.columns(2 * self.width + first, columns, x, kv, columns)
+            self.qkv.columns(first, columns, x, out, first)
+            self._attend(ternary.attention_columns, kv, tokens, heads, out, first)
         return out
 
     def attend(self, qkv, tokens, out):
         """qkv: int8 [tokens, 3 * width] -> out, int8 [tokens, width] (SPEC 7)."""
         if self._plain():
-            self._attend(qkv, tokens, self.heads, out, 0)
+            self._attend(ternary.attention, qkv, tokens, self.heads, out, 0)
         else:
             for head in range(self.heads):
                 scores = self.scores(qkv, tokens, head)
@@ -504,11 +509,11 @@ class Attention:
     def _plain(self):
         return type(self) is Attention and type(self.softmax) is Softmax
 
-    def _attend(self, qkv, tokens, heads, out, column):
+    def _attend(self, operation, qkv, tokens, heads, out, column):
         table, work = self.softmax.table, self._work(tokens)
         if column + heads * (self.width // self.heads) == self.width:
             prefetch(self.proj)  # which follows the last heads
-        ternary.attention(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
+        operation(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
         return self.scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))

@@ -8,7 +8,7 @@ from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, READ, WRITE
 OVERHEAD, SMALLEST = 256, 8192
 # Regions that a budget is cut into, at most; bytes that no network needs.
 MOST_REGIONS, UNLIMITED = 8, 1 << 29
-# What may be in PSRAM, by its bit in the number of a choice.
+# What may be in PSRAM, by its bit in the number of a choice; scratch last.
 EXTERNAL = ("qkv", "mixed", "stream", "hidden", "normed", "branch", "scratch")
 
 
@@ -69,13 +69,24 @@ class Search:
         self.plan = plan
         plan.regions, plan.leave = budget(sram, piece, reserve, free)
         plan.cycles = None
-        for choice in range(1 << len(EXTERNAL)):
-            in_psram = [name for bit, name in enumerate(EXTERNAL) if choice >> bit & 1]
+        self.search(EXTERNAL)
+        if plan.scratch_least < plan.scratch and not self.ideal:
+            plan.scratch = plan.scratch_least
+            self.search(EXTERNAL[:-1])
+            plan.scratch = plan.places["scratch"][2]
+        self.embedding()
+
+    def search(self, external):
+        """Attempt all ways, with some of these buffers in PSRAM. Sets ideal: all are inside for all tokens at once."""
+        plan = self.plan
+        self.ideal = False
+        for choice in range(1 << len(external)):
+            in_psram = [name for bit, name in enumerate(external) if choice >> bit & 1]
             for whole, heads in self.ways():
                 self.attempt(whole, heads, in_psram)
             if choice == 0 and plan.cycles is not None and plan.rows == plan.tokens:
-                break
-        self.embedding()
+                self.ideal = True
+                return
 
     def ways(self):
         """(whole, heads) to try: all heads for some tokens at a time, or some heads for all tokens."""

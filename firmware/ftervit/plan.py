@@ -9,7 +9,7 @@ VisionTransformer.load(path, ...) makes and follows it.
 import ternary
 
 from ftervit.architecture import SIZES, convolutions, grids, packed_bytes, padded, patch_rows
-from ftervit.costs import CACHED, DECODE, FLASH, MULTIPLY, PANELS, READ, WRITE
+from ftervit.costs import CACHED, CALL, DECODE, FLASH, MULTIPLY, PANELS, READ, WRITE
 
 # Bytes that stay free in one block of internal memory unless `reserve` says otherwise: Wi-Fi and cameras need it.
 RESERVE = 64 * 1024
@@ -26,7 +26,7 @@ class Plan:
     cores: that it is for; regions: bytes that each region of internal memory offers, None where there is no limit;
     leave: what each piece leaves in one block; rows: tokens that go through proj and MLP at a time; heads: that are
     projected to q, k and v at a time; whole: whether the first LayerNorm of a block takes all tokens at once (otherwise
-    `rows`); patch_rows: for each convolution, rows of patches that are cut out at a time; places: name -> (piece or
+    `rows`); scratch: for the operations of any layer, at most `scratch_most`, with which they are fastest; patch_rows: for each convolution, rows of patches that are cut out at a time; places: name -> (piece or
     None for PSRAM, offset, bytes); pieces: bytes of each piece of SRAM; cycles: modelled, that decoding weights and
     waiting for flash and PSRAM take in all blocks.
     """
@@ -48,7 +48,8 @@ class Plan:
         self.cores = 0
         while self.cores != ternary.cores():  # another thread may set them between two measures
             self.cores = ternary.cores()
-            self.scratch = self._scratch()
+            self.scratch = self.scratch_most = self._scratch(ternary.linear_scratch, ternary.attention_scratch)
+            self.scratch_least = self._scratch(ternary.linear_scratch_least, ternary.attention_scratch_least)
         if free is None and sram is None and piece is None:
             self._all_at_once()
         else:
@@ -78,11 +79,12 @@ class Plan:
         self.patch_rows = self.most_patch_rows()
         self.patch_bytes = max(self.patches())
 
-    def _scratch(self):
-        """Bytes for the scratch of any layer."""
-        head_width = self.width // self.sizes["num_heads"]
-        most = max(ternary.linear_scratch(self.width), ternary.linear_scratch(self.hidden))
-        most = max(most, ternary.layernorm_scratch(self.width), ternary.attention_scratch(self.tokens, head_width))
+    def _scratch(self, linear, attention):
+        """Bytes for the scratch of any layer, by these measures."""
+        most = max(linear(self.width), linear(self.hidden), ternary.layernorm_scratch(self.width))
+        most = max(most, attention(self.tokens, self.width // self.sizes["num_heads"]))
+        # A head and convolutions need whole panels.
+        most = max(most, ternary.linear_scratch(self.width))
         for inputs, _, _ in self.convolutions():
             most = max(most, ternary.linear_scratch(inputs))
         return padded(most)
@@ -102,11 +104,15 @@ class Plan:
 
     def needs(self, whole: bool, heads: int, rows: int) -> list[list[tuple[str, int]]]:
         """(name, bytes) of all buffers: those that always live, those of attention, those of the MLP."""
-        stream, group = self.tokens * self.width, 3 * self.width * heads // self.sizes["num_heads"]
+        stream, group = self.tokens * self.width, self.group(heads)
         lasting = ("stream", 2 * stream), ("mixed", stream), ("scratch", self.scratch)
         attention = ("qkv", self.tokens * group), ("normed", (self.tokens if whole else rows) * self.width)
         mlp = ("hidden", rows * self.hidden), ("branch", rows * self.width)
         return [[(name, padded(size)) for name, size in phase] for phase in (lasting, attention, mlp)]
+
+    def group(self, heads: int) -> int:
+        """Bytes of a token's q, k and v, if all heads are projected at a time; otherwise k and v of as many."""
+        return 3 * self.width if heads == self.sizes["num_heads"] else 2 * self.width * heads // self.sizes["num_heads"]
 
     def reads_of(self, size: int, outputs: int) -> float:
         """Cycles for each byte that a linear layer reads from PSRAM, of `size` bytes at a time."""
@@ -136,7 +142,7 @@ class Plan:
         if "mixed" in in_psram:
             cycles += stream * (READ + self.reads_of(again * width, width) + WRITE)
         if "qkv" in in_psram:
-            group = 3 * stream * heads // self.sizes["num_heads"]
+            group = self.tokens * self.group(heads)
             cycles += (stream if group <= CACHED else 3 * stream) * (2 * READ + WRITE)
         if "hidden" in in_psram:
             # Twice as much passes through the cache: it is written, changed and read.
@@ -145,6 +151,11 @@ class Plan:
             cycles += stream * (WRITE + self.reads_of((first if reads is None else reads) * width, 3 * width))
         if "branch" in in_psram:
             cycles += stream * (2 * READ + 3 * WRITE + self.reads_of(again * width, hidden))
+        if self.scratch < self.scratch_most:
+            # Attention takes fewer rows at a time: more calls of kernels for each of its panels.
+            heads = self.sizes["num_heads"]
+            panels = (self.tokens + 15) // 16 + (width // heads + 15) // 16
+            cycles += CALL * heads * panels * self.passes(8)
         if "scratch" in in_psram:
             cycles += PANELS * (packed[0] * self.passes(first) + packed[1] * self.passes(rows))
         return cycles * self.sizes["depth"]
@@ -234,7 +245,7 @@ class Work:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.cores, self.rows, self.whole = plan.cores, plan.rows, plan.whole
+        self.cores, self.rows, self.whole, self.scratch_most = plan.cores, plan.rows, plan.whole, plan.scratch_most
         self.width, self.hidden_width = plan.width, plan.hidden
         # All memory now, the largest first, while it is least fragmented.
         self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else b""

@@ -82,6 +82,9 @@ def linear_logits(
 def linear_scratch(in_features: int, /) -> int:
     """Bytes of scratch for the linear operations."""
 
+def linear_scratch_least(in_features: int, /) -> int:
+    """With fewer bytes, linear and linear_columns use fewer cores or refuse."""
+
 def prefetch(data: _Uint8, /) -> None:
     """A hint that this buffer is read soon: the chip loads it into its cache.
 
@@ -169,8 +172,31 @@ def attention(
     scratch: int8, working memory
     """
 
+def attention_columns(
+    kv: _Int8,
+    tokens: int,
+    heads: int,
+    score_shift: int,
+    table: _Int8,
+    value_gain: int,
+    out: _Int8Out,
+    column: int,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """The same for q in these columns of out, which its heads replace, and kv [T, 2 D].
+
+    kv: int8, read
+    table: int8, read
+    out: int8, changed
+    scratch: int8, working memory
+    """
+
 def attention_scratch(tokens: int, head_width: int, /) -> int:
     """Bytes of scratch for attention and its parts."""
+
+def attention_scratch_least(tokens: int, head_width: int, /) -> int:
+    """With fewer bytes, attention uses fewer cores or refuses."""
 
 def attention_scores(
     qkv: _Int8, tokens: int, heads: int, head: int, score_shift: int, out: _Int8Out, scratch: _Int8Out, /

@@ -52,7 +52,8 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Kernel functions of the attention products; the rest of an operation counts as a part of its own or as "calls".
+# Kernel functions of linear layers and of the attention products; the rest of an operation counts as a part of its own or as "calls".
+LINEAR = ("pie_linear", "pie_first_slice", "pie_slice", "pie_last_slice", "pie_region")
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (
     "products of linear layers",
@@ -200,7 +201,7 @@ def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, floa
     for (function, mnemonic), (cycles, external) in by_function(runner.machine).items():
         old = before.get((function, mnemonic), (0.0, 0.0))
         net = cycles - old[0] - (external - old[1])
-        if function in ("pie_linear", "pie_region"):
+        if function in LINEAR:
             product = mnemonic.startswith("ee.vsmulas") or mnemonic == "ee.vld.128.ip"
             parts["products of linear layers" if product else "drain of linear layers"] += net
         elif function == "pie_decode":
@@ -209,7 +210,8 @@ def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, floa
             parts["attention products"] += net
     linear = sum(cycles for name, cycles in inside.items() if name.startswith(("linear", "convolution")))
     parts["calls and checks of linear layers"] = linear - sum(parts[name] for name in PARTS[:3])
-    parts["softmax"] = inside.get("attention", 0.0) - parts["attention products"]
+    attention = inside.get("attention", 0.0) + inside.get("attention_columns", 0.0)
+    parts["softmax"] = attention - parts["attention products"]
     for name, operation in (("GELU", "lookup"), ("LayerNorm", "layernorm"), ("residual", "residual_add")):
         parts[name] = inside.get(operation, 0.0)
     parts["patches and the rest"] = sum(inside.values()) - sum(parts.values())

@@ -48,7 +48,7 @@ BEYOND = [(14, 384, 12), (24, 384, 12), (14, 768, 12), (24, 768, 24)]
 OPERATIONS = {
     "linear": ("linear", "linear_columns"),
     "convolution": ("convolution",),
-    "attention": ("attention",),
+    "attention": ("attention", "attention_columns"),
     "layernorm": ("layernorm",),
     "lookup": ("lookup",),
     "residual": ("residual_add", "residual_start"),

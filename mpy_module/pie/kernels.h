@@ -39,6 +39,11 @@ typedef struct {
 } pie_patches;
 
 void pie_linear(const pie_product *p);
+// pie_linear in slices of the inputs. The accumulators of each row have 64 bytes: pie_first_slice and
+// pie_slice write them to out, the others begin with them.
+void pie_first_slice(const pie_product *p);
+void pie_slice(const pie_product *p);
+void pie_last_slice(const pie_product *p);
 void pie_region(const pie_patches *p);
 void pie_scores(const pie_product *p);
 void pie_values(const pie_product *p);

@@ -147,6 +147,33 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     run(p, &k, pie_linear, 0);
 }
 
+static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first, bool last) {
+    // The same answer for all slices of a row: they begin at multiples of 16 inputs.
+    if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
+        ternary_reference.slice(p, scale, sums, first, last);
+        return;
+    }
+    ALIGNED int8_t copy[VECTOR];
+    pie_product k = product_of(p);
+    if (last) {
+        k.begin = sums;
+        k.shift = (uint32_t)scale->shift;
+        k.multiplier = multipliers(scale, copy);
+        run(p, &k, pie_last_slice, VECTOR * sizeof(*sums));
+        return;
+    }
+    accumulators begin;
+    k.out = (int8_t *)sums;
+    k.begin = sums;
+    if (first) {
+        pack(scale, &begin);
+        k.begin = &begin;
+        pie_first_slice(&k);
+    } else {
+        pie_slice(&k);
+    }
+}
+
 // Patches side by side, or one above the other if there are more of these, in one call.
 static void regions(const ternary_region *r, size_t count, const int8_t *panel, int8_t *out,
                     const ternary_scale *scale) {
@@ -402,22 +429,25 @@ enum { PRELOAD_START = 1, PRELOAD_DONE = 2 };
 #define EXTERNAL_BEGIN 0x3c000000u
 #define EXTERNAL_END 0x3e000000u
 
-static void prefetch(const void *data, size_t size) {
+static bool prefetch(const void *data, size_t size) {
     uintptr_t first = bits_of(data) / TERNARY_CACHE_LINE;
     uintptr_t last = (bits_of(data) + size - 1) / TERNARY_CACHE_LINE;
-    if (bits_of(data) < EXTERNAL_BEGIN || bits_of(data) + size > EXTERNAL_END ||
-        !(PRELOAD->control & PRELOAD_DONE)) {
-        return;
+    if (bits_of(data) < EXTERNAL_BEGIN || bits_of(data) + size > EXTERNAL_END) {
+        return false;
     }
-    PRELOAD->address = (uint32_t)(first * TERNARY_CACHE_LINE);
-    PRELOAD->lines = (uint32_t)(last - first + 1);
-    PRELOAD->control = PRELOAD_START;
+    if (PRELOAD->control & PRELOAD_DONE) {
+        PRELOAD->address = (uint32_t)(first * TERNARY_CACHE_LINE);
+        PRELOAD->lines = (uint32_t)(last - first + 1);
+        PRELOAD->control = PRELOAD_START;
+    }
+    return true;
 }
 
 const ternary_backend ternary_pie = {
     .name = "pie",
     .decode = decode,
     .linear = linear,
+    .slice = slice,
     .regions = regions,
     .sums = sums,
     .scores = scores,

@@ -153,7 +153,27 @@
     ee.st.qacc_h.h.32.ip a5, 4
     .endm
 
+    // A row's accumulators have 64 bytes.
+    .macro from_slice
+    ee.ld.qacc_l.l.128.ip a10, 16
+    ee.ld.qacc_h.l.128.ip a10, 16
+    ee.ld.qacc_l.h.32.ip a10, 4
+    ee.ld.qacc_h.h.32.ip a10, 28
+    .endm
+
+    .macro keep_slice
+    addi a6, a6, -1
+    ee.st.qacc_l.l.128.ip a5, 16
+    ee.st.qacc_h.l.128.ip a5, 16
+    ee.st.qacc_l.h.32.ip a5, 4
+    ee.st.qacc_h.h.32.ip a5, 28
+    add a3, a3, a8
+    .endm
+
     product pie_linear, from_bias, scale_by_layer
+    product pie_first_slice, from_bias, keep_slice
+    product pie_slice, from_slice, keep_slice
+    product pie_last_slice, from_slice, scale_by_layer
     product pie_scores, from_zero, shift_only
     product pie_values, from_zero, scale_by_row
     product pie_sums, from_zero, keep

@@ -58,15 +58,17 @@ def cores(request):
     ternary.cores(1)
 
 
-def largest_scratch(plan):
-    """The largest scratch of any layer, in bytes."""
-    sizes, inputs, channels = plan.sizes, [plan.width, plan.hidden], plan.sizes["in_chans"]
+def largest_scratch(plan, least=False):
+    """The largest scratch of any layer, in bytes: the best for it, or the least."""
+    sizes, inputs, channels = plan.sizes, [plan.width], plan.sizes["in_chans"]
     for _, kernel, _, _, made in convolutions(sizes):
         inputs.append(kernel * kernel * channels)
         channels = made
     head_width = plan.width // sizes["num_heads"]
-    most = max(map(ternary.linear_scratch, inputs))
-    return max(most, ternary.layernorm_scratch(plan.width), ternary.attention_scratch(plan.tokens, head_width))
+    most = max(ternary.layernorm_scratch(plan.width), *map(ternary.linear_scratch, inputs))
+    linear = ternary.linear_scratch_least if least else ternary.linear_scratch
+    attention = ternary.attention_scratch_least if least else ternary.attention_scratch
+    return max(most, linear(plan.hidden), attention(plan.tokens, head_width))
 
 
 def check(plan):
@@ -79,10 +81,10 @@ def check(plan):
     assert plan.whole or plan.heads == plan.sizes["num_heads"]
     needed = {
         "stream": 2 * tokens * width,
-        "scratch": largest_scratch(plan),
+        "scratch": largest_scratch(plan, plan.scratch < plan.scratch_most),
         "mixed": tokens * width,
         "normed": (tokens if plan.whole else rows) * width,
-        "qkv": 3 * tokens * width * plan.heads // plan.sizes["num_heads"],
+        "qkv": tokens * width * (3 if plan.heads == plan.sizes["num_heads"] else 2 * plan.heads / plan.sizes["num_heads"]),
         "branch": rows * width,
         "hidden": rows * plan.hidden,
         "patches": plan.patch_bytes,

@@ -85,13 +85,21 @@ static size_t scratch_for(const char *name, int32_t first, int32_t second) {
     return (size_t)ternary_call(operation(name), arguments, &error);
 }
 
+// From the least to the most.
+static size_t scratch_between(const char *name, int32_t first, int32_t second) {
+    char least[40];
+    snprintf(least, sizeof(least), "%s_least", name);
+    size_t low = scratch_for(least, first, second), high = scratch_for(name, first, second);
+    return low + draw((uint32_t)(high - low + 1));
+}
+
 static void check_linear(size_t rows, size_t inputs, size_t outputs, size_t off, int extreme, int *wrong) {
     size_t tiles = (outputs + 15) / 16;
     bytes x = filled(rows * inputs, off, extreme), weight = filled(tiles * ((inputs + 4) / 5) * 16, off, 0);
     bytes bias = filled(outputs * 2, 0, 0), multiplier = filled(outputs, off, 0),
           shift = filled(tiles, off, 0);
     bytes out = filled(rows * outputs, off, 0),
-          scratch = filled(scratch_for("linear_scratch", (int32_t)inputs, 0), off, 0);
+          scratch = filled(scratch_between("linear_scratch", (int32_t)inputs, 0), off, 0);
     for (size_t i = 0; i < outputs; i++) {
         multiplier.data[i] &= 127;
         bias.data[2 * i + 1] = (uint8_t)(draw(2) ? 0xff : 0); // 4.3 for every shift
@@ -114,7 +122,7 @@ static void check_attention(size_t tokens, size_t heads, size_t width, size_t of
     size_t columns = heads * width;
     bytes qkv = filled(tokens * 3 * columns, off, extreme), table = filled(256, off, 0);
     bytes out = filled(tokens * columns, off, 0);
-    bytes scratch = filled(scratch_for("attention_scratch", (int32_t)tokens, (int32_t)width), off, 0);
+    bytes scratch = filled(scratch_between("attention_scratch", (int32_t)tokens, (int32_t)width), off, 0);
     for (size_t i = 0; i < 256; i++) {
         table.data[i] = (uint8_t)(127 >> (i / 16));
     }

@@ -79,6 +79,25 @@ def test_many_tokens(tokens, width):
     check(random_qkv(np.random.default_rng(tokens), tokens, 1, width), 1, 9, EXPONENTIAL, 3)
 
 
+@pytest.mark.parametrize("tokens", [1, 10, 11, 33, 97, 197, 530])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_less_scratch_and_queries_in_the_output(tokens, heads):
+    """Fewer rows at a time; q in columns of wider rows, which the heads replace."""
+    width = 16 if heads == 1 else 5
+    qkv = random_qkv(np.random.default_rng(tokens), tokens, heads, width)
+    expected, features = oracle.attention(qkv, heads, 6, EXPONENTIAL, 1), heads * width
+    least, most = ternary.attention_scratch_least(tokens, width), ternary.attention_scratch(tokens, width)
+    assert least < most if tokens < 530 else least <= most
+    kv, room = qkv[:, features:].copy(), np.full((tokens, features + 9), 77, I8)
+    room[:, 4 : 4 + features] = qkv[:, :features]
+    for size in sorted({least, least + 1, (least + most) // 2, most}):
+        out = run("attention", qkv, tokens, heads, 6, EXPONENTIAL, 1, Out((tokens, features), I8), 0, Scratch(size))
+        equal(out, expected)
+        out = run("attention_columns", kv, tokens, heads, 6, EXPONENTIAL, 1, Updated(room), 4, Scratch(size))
+        equal(out[:, 4 : 4 + features], expected)
+        assert (out[:, :4] == 77).all() and (out[:, 4 + features :] == 77).all()
+
+
 @pytest.mark.parametrize("tokens", [1, 32, 33, 64, 65, 129, 258, 577, 1024, 1033])
 @pytest.mark.parametrize("v", [-128, 127])
 def test_flat_rows(tokens, v):
@@ -174,10 +193,17 @@ def test_refuses_wrong_sizes():
     refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((14,), I8), 0, Scratch(size))
     refused("attention", qkv[:, :11].copy(), 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), 0, Scratch(size))
     refused("attention", np.zeros((1, 3 * 1025), I8), 1, 1, 0, EXPONENTIAL, 0, Out((1, 1025), I8), 0, Scratch(1 << 18))
-    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), 0, Scratch(size - 1))
+    least = ternary.attention_scratch_least(3, 4)
+    refused("attention", qkv, 3, 1, 0, EXPONENTIAL, 0, Out((3, 4), I8), 0, Scratch(least - 1))
+    kv = qkv[:, 4:].copy()
+    refused("attention_columns", kv, 3, 1, 0, EXPONENTIAL, 0, Updated(qkv), 9, Scratch(size), match="column")
+    refused("attention_columns", kv, 3, 1, 0, EXPONENTIAL, 0, Updated(qkv), 0, Scratch(least - 1), match="scratch")
+    refused("attention_columns", kv[:, :7].copy(), 3, 1, 0, EXPONENTIAL, 0, Updated(qkv), 0, Scratch(size), match="kv")
+    refused("attention_columns", kv, 3, 1, 0, EXPONENTIAL, 0, Updated(np.zeros(14, I8)), 0, Scratch(size), match="out")
     for tokens in (0, -1, 2049):
-        with pytest.raises(ValueError):
-            ternary.attention_scratch(tokens, 4)
+        for measure in (ternary.attention_scratch, ternary.attention_scratch_least):
+            with pytest.raises(ValueError, match="tokens"):
+                measure(tokens, 4)
     refused("attention_scores", qkv, 3, 1, 0, 0, Out((8,), I8), Scratch(size))
     refused("softmax", np.zeros(8, I8), 3, EXPONENTIAL, Out((8,), I8))
     refused("attention_values", np.full(8, 64, I8), qkv, 3, 1, 0, 0, Out((3, 4), I8), Scratch(size))

@@ -14,6 +14,7 @@ TABLE = np.full(256, 127, I8)
 PACKED = oracle.pack_weight(np.ones((17, 6), int))
 GAMMA = oracle.pack_channels(np.ones(17, int))
 QKV = np.ones((3, 12), I8)
+KV, QUERIES = np.ones((3, 8), I8), np.ones((3, 6), I8)
 
 
 def scratch(name, *sizes):
@@ -37,6 +38,7 @@ CASES = {
         *(lambda: Out((2, 20), I8), 3, scratch("linear", 6)),
     ],
     "linear_scratch": [6],
+    "linear_scratch_least": [6],
     "prefetch": [PACKED],
     "patches": [np.ones((4, 6, 1), I8), 6, 1, 3, 2, 1, 0, lambda: Out((6, 9), I8)],
     "convolution": [
@@ -49,7 +51,9 @@ CASES = {
     ],
     "layernorm_scratch": [17],
     "attention": [QKV, 3, 2, 0, TABLE, 0, lambda: Out((3, 4), I8), 0, scratch("attention", 3, 2)],
+    "attention_columns": [KV, 3, 2, 0, TABLE, 0, lambda: Updated(QUERIES), 1, scratch("attention", 3, 2)],
     "attention_scratch": [3, 2],
+    "attention_scratch_least": [3, 2],
     "attention_scores": [QKV, 3, 2, 1, 0, lambda: Out((3, 3), I8), scratch("attention", 3, 2)],
     "softmax": [np.zeros((3, 3), I8), 3, TABLE, lambda: Out((3, 3), I8)],
     "attention_values": [

@@ -129,7 +129,7 @@ def test_scratch_for_one_core_serves_one_core(target):
     attention = random_qkv(np.random.default_rng(0), 33, 1, 16), 33, 1, 5, EXPONENTIAL, 1, Out((33, 16), I8), 0
     for name, arguments, measure in (
         ("linear", layer, lambda: ternary.linear_scratch(33)),
-        ("attention", attention, lambda: ternary.attention_scratch(33, 16)),
+        ("attention", attention, lambda: ternary.attention_scratch_least(33, 16)),
     ):
         ternary.cores(1)
         one = measure()

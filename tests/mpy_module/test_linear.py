@@ -8,7 +8,7 @@ import pytest
 import ternary
 
 from tests import oracle
-from tests.mpy_module.kernel import I8, I16, I32, U8, Out, Scratch, equal, on_every_target, refused, run
+from tests.mpy_module.kernel import I8, I16, I32, U8, Out, Scratch, Updated, equal, on_every_target, refused, run
 
 pytestmark = on_every_target
 
@@ -172,6 +172,40 @@ def test_refuses_wrong_sizes():
     refused("linear", *good[:2], np.zeros(17, np.float32), *good[3:], Out((2, 17), I8), Scratch(size))
     refused("linear", None, *good[1:], Out((2, 17), I8), Scratch(size))
     refused("linear", *good)
+
+
+def scratch_sizes(inputs):
+    """From the least to as much as is of use."""
+    least, most = ternary.linear_scratch_least(inputs), ternary.linear_scratch(inputs)
+    return sorted({least, min(least + 1, most), (least + most) // 2, max(least, most - 1), most})
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
+@pytest.mark.parametrize("inputs", [640, 657, 800, 801, 1536])
+def test_less_scratch_gives_the_same(inputs, rows):
+    """Weights are decoded slice by slice, for some rows at a time."""
+    rng = np.random.default_rng(inputs + rows)
+    x, trits, *scales = random_layer(rng, 17, inputs, rows)
+    expected, packed = oracle.linear(x, trits, *scales), oracle.pack_weight(trits)
+    room = np.full((rows, 20), 77, I8)
+    for size in scratch_sizes(inputs):
+        equal(run("linear", x, packed, *scales, Out((rows, 17), I8), Scratch(size)), expected)
+        columns = run("linear_columns", x, rows, packed, *scales, Updated(room), 3, Scratch(size))
+        equal(columns[:, 3:], expected)
+        assert (columns[:, :3] == 77).all()
+    size = ternary.linear_scratch_least(inputs)
+    if size:
+        refused("linear", x, packed, *scales, Out((rows, 17), I8), Scratch(size - 1), match=f"needs at least {size}")
+
+
+def test_least_scratch():
+    """Never more than the most, and less for all that do not fit a slice."""
+    for inputs in (1, 384, 640, 657, 768, 1536, 4032):
+        least, most = ternary.linear_scratch_least(inputs), ternary.linear_scratch(inputs)
+        assert least < most if inputs > 656 else least == most
+    for inputs in (0, -1, 4033):
+        with pytest.raises(ValueError, match="in_features"):
+            ternary.linear_scratch_least(inputs)
 
 
 @pytest.mark.parametrize("inputs", SIZES)

@@ -91,8 +91,9 @@ def linear(numbers, wheres=("sram", "flash", "sram"), offsets=(0, 0, 0, 0, 0)):
     out = Placed((len(x), len(trits)), I8, wheres[2], offsets[3])
     tensors = put(oracle.pack_weight(trits), wheres[1], offsets[1]), put(bias, wheres[1], offsets[1] & 14)
     tensors += put(multiplier, wheres[1], offsets[2]), put(shift, wheres[1], offsets[1])
-    work = scratch(ternary.linear_scratch(x.shape[1]), offsets[4])
-    equal(run("linear", put(x, wheres[0], offsets[0]), *tensors, out, work, out=out), oracle.linear(*numbers))
+    for measure in (ternary.linear_scratch, ternary.linear_scratch_least):
+        work = scratch(measure(x.shape[1]), offsets[4])
+        equal(run("linear", put(x, wheres[0], offsets[0]), *tensors, out, work, out=out), oracle.linear(*numbers))
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
@@ -174,8 +175,12 @@ def attention(qkv, heads, score_shift, table, gain, where="sram", offsets=(0, 0,
     expected = out.array.copy()
     expected[:, column : column + features] = oracle.attention(qkv, heads, score_shift, table, gain)
     buffers = put(qkv, where, offsets[0]), tokens, heads, score_shift, put(table, "flash", offsets[1]), gain
-    work = scratch(ternary.attention_scratch(tokens, features // heads))
-    equal(run("attention", *buffers, out, column, work, out=out), expected)
+    for measure in (ternary.attention_scratch, ternary.attention_scratch_least):
+        work = scratch(measure(tokens, features // heads))
+        equal(run("attention", *buffers, out, column, work, out=out), expected)
+    out.array[:, column : column + features] = qkv[:, :features]
+    kv = put(qkv[:, features:].copy(), where, offsets[0])
+    equal(run("attention_columns", kv, *buffers[1:], out, column, work, out=out), expected)
 
 
 @pytest.mark.parametrize("tokens", [1, 15, 16, 17, 31, 32, 33, 65])

@@ -67,6 +67,7 @@ CASES = {
         new("b", ternary.linear_scratch(7)),
     ],
     "linear_scratch": [7],
+    "linear_scratch_least": [7],
     "prefetch": [new("B", 64, 0, 255)],
     "patches": [new("b", 72, -128, 127), 6, 3, 3, 2, 1, 0, new("b", 162)],
     "convolution": [
@@ -97,7 +98,9 @@ CASES = {
     ],
     "layernorm_scratch": [17],
     "attention": [new("b", 90, -128, 127), 5, 2, 6, exponentials, 1, new("b", 30), 0, new("b", 1055)],
+    "attention_columns": [new("b", 60, -128, 127), 5, 2, 6, exponentials, 1, new("b", 35), 1, new("b", 1055)],
     "attention_scratch": [5, 3],
+    "attention_scratch_least": [5, 3],
     "attention_scores": [new("b", 90, -128, 127), 5, 2, 1, 6, new("b", 25), new("b", 1055)],
     "softmax": [new("b", 25, -128, 127), 5, exponentials, new("b", 25)],
     "attention_values": [new("b", 25, 0, 127), new("b", 90, -128, 127), 5, 2, 1, 0, new("b", 30), new("b", 1055)],
