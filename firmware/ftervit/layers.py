@@ -28,12 +28,13 @@ class Scratch:
     work = None
     _buffer = _patches = b""  # type: memoryview | bytes
 
-    def get(self, size):
-        """At least `size` bytes, 16-byte aligned, with any content; fewer if the plan has less for its layers, with
-        which operations are a little slower, or if more cores are in use than it is for: they then use fewer cores."""
+    def get(self, size, least=None, *of):
+        """At least `size` bytes, 16-byte aligned, with any content; fewer if the plan has less, but least(*of), with
+        which the operation is slower, or if more cores are in use than it is for: operations then use fewer cores."""
         work = self.work
         if work is not None:
-            enough = size <= work.scratch_most or ternary.cores() > work.cores
+            room = len(work.scratch)
+            enough = room >= size or ternary.cores() > work.cores or (least is not None and room >= least(*of))
             return work.scratch if enough else ternary.arena(size)
         if len(self._buffer) < size:
             self._buffer = b""  # freed first, and still a buffer if the next line fails
@@ -149,7 +150,7 @@ class TernaryBitLinear:
         rows = rows_of(x, self.in_features)
         if out is None:
             out = ternary.arena(rows * self.out_features)
-        work = self.scratch.get(ternary.linear_scratch(self.in_features))
+        work = self._work()
         if len(self.ahead) > len(self.weight):
             prefetch(self)  # and what follows it in the file
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
@@ -173,8 +174,12 @@ class TernaryBitLinear:
             memoryview(self.shift)[first // 16 : last // 16],
             out,
             column,
-            self.scratch.get(ternary.linear_scratch(self.in_features)),
+            self._work(),
         )
+
+    def _work(self):
+        inputs = self.in_features
+        return self.scratch.get(ternary.linear_scratch(inputs), ternary.linear_scratch_least, inputs)
 
     def trits(self, tile):
         """Weights of outputs 16 * tile to 16 * tile + 15, int8 [in_features, 16], each -1, 0 or +1."""
@@ -516,7 +521,8 @@ class Attention:
         operation(qkv, tokens, heads, self.score_shift, table, self.value_gain, out, column, work)
 
     def _work(self, tokens):
-        return self.scratch.get(ternary.attention_scratch(tokens, self.width // self.heads))
+        of = tokens, self.width // self.heads
+        return self.scratch.get(ternary.attention_scratch(*of), ternary.attention_scratch_least, *of)
 
     def scores(self, qkv, tokens, head):
         """int8 scores [tokens, tokens] of one head (SPEC 7.1)."""

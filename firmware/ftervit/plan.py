@@ -245,7 +245,7 @@ class Work:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.cores, self.rows, self.whole, self.scratch_most = plan.cores, plan.rows, plan.whole, plan.scratch_most
+        self.cores, self.rows, self.whole = plan.cores, plan.rows, plan.whole
         self.width, self.hidden_width = plan.width, plan.hidden
         # All memory now, the largest first, while it is least fragmented.
         self.patches = ternary.arena(plan.patch_bytes) if plan.regions is None else b""

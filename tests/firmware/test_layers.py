@@ -4,6 +4,7 @@
 import functools
 import weakref
 from array import array
+from types import SimpleNamespace
 
 import ftervit
 import numpy as np
@@ -277,6 +278,14 @@ def test_scratch_survives_a_failed_allocation(monkeypatch):
         with pytest.raises(MemoryError):
             scratch.get(1000)
     assert len(scratch.get(1000)) >= 1000
+
+
+def test_scratch_of_a_plan_serves_where_it_is_enough():
+    scratch, memory = layers.Scratch(), memoryview(bytearray(1000))
+    scratch.use(SimpleNamespace(scratch=memory, cores=1))
+    assert scratch.get(1000) is memory
+    assert scratch.get(1001) is not memory and len(scratch.get(1001)) >= 1001
+    assert scratch.get(1001, max, 999, 1000) is memory and scratch.get(1001, max, 999, 1001) is not memory
 
 
 def test_fracs_are_there_for_people(model):

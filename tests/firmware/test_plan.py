@@ -16,6 +16,8 @@ from ftervit.architecture import MAX_VALUES, architecture_problem, convolutions,
 from ftervit.estimate import seconds
 from ftervit.modelfile import ModelFile
 from ftervit.plan import RESERVE, Plan, Work
+from host_sim.chip import curve
+from host_sim.random_models import assembled
 
 from tests.conftest import ROOT
 from tests.firmware.chip_heap import BOOT, WIFI, ChipHeap
@@ -304,6 +306,25 @@ def test_every_budget_gives_the_same_logits(path, piece):
         assert list(model(picture)) == expected, str(model.plan)
         kinds.add((model.plan.rows, model.plan.external_bytes()))
     assert len(kinds) > 1
+
+
+@pytest.mark.parametrize("target", ["host", "lx7"])
+def test_less_scratch_gives_the_same_logits(tmp_path, target, cores):
+    """A wide MLP, whose weights are decoded slice by slice, and attention to fewer rows at a time."""
+    sizes, path = curve.network(8, 64, 1, heads=2, ratio=20, patch=4, classes=5), tmp_path / "wide.safetensors"
+    path.write_bytes(assembled(Random(1), sizes))
+    picture, expected = expected_of(path)
+    ternary.use(target)
+    ternary.cores(cores)
+    try:
+        tight = 0
+        for sram in range(0, sum(Plan(sizes).pieces), 6 * KB):
+            model = ftervit.VisionTransformer.load(str(path), sram=sram)
+            tight += model.plan.scratch < model.plan.scratch_most
+            assert list(model(picture)) == expected, str(model.plan)
+        assert tight > 1
+    finally:
+        ternary.use("host")
 
 
 def plain_bytes(part):
