@@ -26,9 +26,10 @@ class Plan:
     cores: that it is for; regions: bytes that each region of internal memory offers, None where there is no limit;
     leave: what each piece leaves in one block; rows: tokens that go through proj and MLP at a time; heads: that are
     projected to q, k and v at a time; whole: whether the first LayerNorm of a block takes all tokens at once (otherwise
-    `rows`); scratch: for the operations of any layer, at most `scratch_most`, with which they are fastest; patch_rows: for each convolution, rows of patches that are cut out at a time; places: name -> (piece or
-    None for PSRAM, offset, bytes); pieces: bytes of each piece of SRAM; cycles: modelled, that decoding weights and
-    waiting for flash and PSRAM take in all blocks.
+    `rows`); scratch: for the operations of any layer, from `scratch_least`, with which they use all cores, to
+    `scratch_most`, with which they are fastest; patch_rows: for each convolution, rows of patches that are cut out at a
+    time; places: name -> (piece or None for PSRAM, offset, bytes); pieces: bytes of each piece of SRAM; cycles:
+    modelled, that decoding weights and waiting for flash and PSRAM take in all blocks.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ TARGETS = {
     DEIT: 1.25,
     SHIPPED: 0.010,
 }
-# Kernel functions of linear layers and of the attention products; the rest of an operation counts as a part of its own or as "calls".
+# Kernel functions of linear layers and of the attention products; the rest of an operation counts as a part of its own
+# or as "calls".
 LINEAR = ("pie_linear", "pie_first_slice", "pie_slice", "pie_last_slice", "pie_region")
 PRODUCTS = ("pie_scores", "pie_values", "pie_transpose", "pie_gather", "pie_magnitude")
 PARTS = (

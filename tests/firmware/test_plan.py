@@ -16,9 +16,9 @@ from ftervit.architecture import MAX_VALUES, architecture_problem, convolutions,
 from ftervit.estimate import seconds
 from ftervit.modelfile import ModelFile
 from ftervit.plan import RESERVE, Plan, Work
+
 from host_sim.chip import curve
 from host_sim.random_models import assembled
-
 from tests.conftest import ROOT
 from tests.firmware.chip_heap import BOOT, WIFI, ChipHeap
 from tests.firmware.chip_runner import ChipRunner
@@ -78,7 +78,8 @@ def check(plan):
     places, tokens, width, rows = plan.places, plan.tokens, plan.width, plan.rows
     made = [side * side * channels for side, channels in grids(plan.sizes)[1:-1]]
     maps = {f"map{i}": max(made[i::2]) for i in (0, 1) if made[i::2]}
-    limited = plan.regions is not None
+    limited, heads = plan.regions is not None, plan.sizes["num_heads"]
+    head_width = width // heads
     assert set(places) == (BUFFERS | {"patches"} | set(maps) if limited else BUFFERS) and 1 <= rows <= tokens
     assert plan.whole or plan.heads == plan.sizes["num_heads"]
     needed = {
@@ -86,7 +87,7 @@ def check(plan):
         "scratch": largest_scratch(plan, plan.scratch < plan.scratch_most),
         "mixed": tokens * width,
         "normed": (tokens if plan.whole else rows) * width,
-        "qkv": tokens * width * (3 if plan.heads == plan.sizes["num_heads"] else 2 * plan.heads / plan.sizes["num_heads"]),
+        "qkv": tokens * head_width * (3 if plan.heads == heads else 2) * plan.heads,
         "branch": rows * width,
         "hidden": rows * plan.hidden,
         "patches": plan.patch_bytes,
