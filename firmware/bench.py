@@ -261,9 +261,6 @@ def networks(name, path):
     ternary.cores(1)
 
 
-RESIDUAL = "key of residual additions, which belong to no layer"
-
-
 class Layers:
     """Times every layer of a model between `watch` and `stop`: calls, microseconds (without nested layers) and
     multiply-accumulates, by the layer's name. It patches classes, not objects, so checks of a layer's type still
@@ -276,7 +273,6 @@ class Layers:
             self._name("patch_embed.backbone.%d.conv" % i, stage.conv)
             self._name("patch_embed.backbone.%d.act" % i, stage.act)
         self._name("patch_embed.proj", model.patch_embed.proj)
-        self._name("(residual additions)", RESIDUAL)
         for i, block in enumerate(model.blocks):
             for name in ("norm1", "attn.qkv", "attn", "attn.proj", "norm2", "mlp.fc1", "mlp.act", "mlp.fc2"):
                 part = block
@@ -291,11 +287,11 @@ class Layers:
         self.order.append(name)
         self.rows[name] = [0, 0, 0]
 
-    def timed(self, function, products, layer=None):
-        """`function`, timed for the layer that is its first argument or `layer`; products: MACs from its arguments."""
+    def timed(self, function, products):
+        """`function`, timed for the layer that is its first argument; products: MACs from its arguments."""
 
         def call(*arguments):
-            row = self.rows.get(self.names.get(id(layer or arguments[0])))
+            row = self.rows.get(self.names.get(id(arguments[0])))
             if row is None:  # a layer of another model, or the user's own
                 return function(*arguments)
             self.inner.append(0)
@@ -314,13 +310,13 @@ class Layers:
         """Start timing; `stop` must follow."""
         from ftervit import layers
 
-        def rows(layer, x, out=None):
+        def rows(layer, x, *rest):
             return len(x) * layer.out_features
 
-        def some(layer, x, first, count, *rest):
+        def some(layer, first, count, x, *rest):
             return len(x) * count
 
-        def scores(attn, qkv, tokens, heads, out, column):
+        def scores(attn, operation, qkv, tokens, heads, out, column):
             return 2 * tokens * tokens * heads * (attn.width // attn.heads)
 
         def windows(conv, *arguments):
@@ -329,9 +325,10 @@ class Layers:
         def none(*arguments):
             return 0
 
-        self.kept = [(layers, "ternary", ternary)]
+        self.kept = []
         for owner, name, products in (
             (layers.TernaryBitLinear, "__call__", rows),
+            (layers.TernaryBitLinear, "add", rows),  # to the residual stream, whose time counts as the layer's
             (layers.TernaryBitLinear, "columns", some),
             (layers.TernaryHead, "__call__", rows),
             (layers.Attention, "_attend", scores),
@@ -343,23 +340,12 @@ class Layers:
             self.kept.append((owner, name, function))
             # A function becomes a method; an object with __call__ would not.
             setattr(owner, name, self.timed(function, products))
-        layers.ternary = Counted(self)
 
     def stop(self):
         """Restore the patched classes."""
         for owner, name, value in self.kept:
             setattr(owner, name, value)
         self.kept = []
-
-
-class Counted:
-    """The module `ternary` for ftervit.layers, with residual_add timed, which blocks call directly."""
-
-    def __init__(self, watched):
-        for name in dir(ternary):
-            if not name.startswith("__"):
-                setattr(self, name, getattr(ternary, name))
-        self.residual_add = watched.timed(ternary.residual_add, lambda *_: 0, RESIDUAL)
 
 
 def layers(path):

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 #endif
 
-// Rows of q, and of k with v behind it, each `width` bytes; a head's part of each begins at head * head_width.
+// Rows of q, and of k with v behind it, each `width` bytes; a head's part of each begins at head *
+// head_width.
 typedef struct {
     const ternary_backend *backend;
     const int8_t *q, *kv;
@@ -337,8 +338,8 @@ static bool check_columns(const attention_arguments *a, const heads_view *h, ter
 }
 
 #define ATTENTION_ARGUMENTS(a)                                                                               \
-    {&(a)->tokens, &(a)->heads, &(a)->score_shift, &(a)->table,                                              \
-     &(a)->value_gain, &(a)->out, &(a)->column, &(a)->scratch}
+    {&(a)->tokens,     &(a)->heads, &(a)->score_shift, &(a)->table,                                          \
+     &(a)->value_gain, &(a)->out,   &(a)->column,      &(a)->scratch}
 
 int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
                           ternary_error *error) {
@@ -371,7 +372,8 @@ int32_t ternary_attention_columns(const ternary_settings *settings, const ternar
 
 // Scratch for `bytes` a part.
 static int32_t scratch_of(const ternary_settings *settings, const ternary_arg *tokens,
-                          const ternary_arg *head_width, size_t (*bytes)(size_t tokens), ternary_error *error) {
+                          const ternary_arg *head_width, size_t (*bytes)(size_t tokens),
+                          ternary_error *error) {
     if (!ternary_value_in(tokens, 1, TERNARY_MAX_TOKENS, error) ||
         !ternary_value_in(head_width, 1, TERNARY_MAX_HEAD_WIDTH, error)) {
         return error->code;

@@ -4,6 +4,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
+#include "residual.h"
 
 // An elementwise operation; parts take stretches of whole vectors.
 typedef struct {
@@ -59,9 +60,8 @@ int32_t ternary_lookup(const ternary_settings *settings, const ternary_arg *argu
     return 0;
 }
 
-// 5.1, 5.2: residual [T, D] and a branch y of the same shape.
-static bool check_branch(const ternary_arg *residual, const ternary_arg *y, const ternary_arg *shift,
-                         ternary_error *error) {
+bool ternary_check_branch(const ternary_arg *residual, const ternary_arg *y, const ternary_arg *shift,
+                          ternary_error *error) {
     return ternary_value_in(shift, 0, TERNARY_MAX_RESIDUAL_SHIFT, error) &&
            ternary_size_is(residual, (uint64_t)y->size * sizeof(int16_t), error);
 }
@@ -69,27 +69,32 @@ static bool check_branch(const ternary_arg *residual, const ternary_arg *y, cons
 int32_t ternary_residual_start(const ternary_settings *settings, const ternary_arg *arguments,
                                ternary_error *error) {
     const ternary_residual_start_arguments *a = (const void *)arguments;
-    if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
+    if (!ternary_check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
     settings->backend->residual_start(a->residual.data, a->y.data, a->y.size, a->shift.value);
     return 0;
 }
 
+void ternary_add_branch(const ternary_settings *settings, const ternary_arg *residual, const ternary_arg *y,
+                        const ternary_arg *shift) {
+    elements e = {
+        .backend = settings->backend,
+        .x = y->data,
+        .residual = residual->data,
+        .count = y->size,
+        .parts = (size_t)settings->cores,
+        .shift = shift->value,
+    };
+    ternary_parallel(residual_part, &e, e.parts);
+}
+
 int32_t ternary_residual_add(const ternary_settings *settings, const ternary_arg *arguments,
                              ternary_error *error) {
     const ternary_residual_add_arguments *a = (const void *)arguments;
-    if (!check_branch(&a->residual, &a->y, &a->shift, error)) {
+    if (!ternary_check_branch(&a->residual, &a->y, &a->shift, error)) {
         return error->code;
     }
-    elements e = {
-        .backend = settings->backend,
-        .x = a->y.data,
-        .residual = a->residual.data,
-        .count = a->y.size,
-        .parts = (size_t)settings->cores,
-        .shift = a->shift.value,
-    };
-    ternary_parallel(residual_part, &e, e.parts);
+    ternary_add_branch(settings, &a->residual, &a->y, &a->shift);
     return 0;
 }

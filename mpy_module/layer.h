@@ -21,6 +21,8 @@ typedef struct {
     size_t slice;        // inputs of a slice; 0: panels are whole
     int8_t *spare;       // aligned copies of rows
     size_t depth;        // K rounded up to 16: bytes of an aligned row
+    const void *ahead;   // what is read after the layer, and its bytes: prefetched with the last tile
+    size_t ahead_bytes;
 } ternary_layer;
 
 // Scales and destination of a layer's outputs: columns of rows that are `stride` bytes apart.

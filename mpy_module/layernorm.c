@@ -67,7 +67,8 @@ static void norm_part(void *context, size_t part) {
         const int16_t *x = r->x + row * norm.width;
         const ternary_items next = ternary_next_items(row, part, r->parts, r->count);
         if (ahead && next.count) {
-            ahead = r->backend->prefetch(r->x + next.first * norm.width, next.count * norm.width * sizeof(*x));
+            ahead =
+                r->backend->prefetch(r->x + next.first * norm.width, next.count * norm.width * sizeof(*x));
         }
         measure(r->backend, &norm, x, r->gain, r->gain_shift);
         r->backend->norm(&norm, x, r->out + row * norm.width);

@@ -8,6 +8,7 @@
 #include "numbers.h"
 #include "operations.h"
 #include "parallel.h"
+#include "residual.h"
 
 #ifdef TERNARY_HEAP
 #include <stdlib.h>
@@ -87,6 +88,7 @@ bool ternary_layer_fits(const ternary_settings *settings, const ternary_arg *wei
     l->vectors = vectors_of(l->inputs);
     l->depth = ternary_round_up(l->inputs);
     l->weight = weight->data;
+    l->ahead_bytes = 0;
     uint64_t tiles = ternary_ceil_div(outputs, TERNARY_LANES);
     if (!ternary_size_is(weight, tiles * l->vectors * TERNARY_LANES, error)) {
         return false;
@@ -134,12 +136,15 @@ typedef struct {
     size_t first, parts;
 } share;
 
-// Prefetches the next tile's weights from flash, which then load while this one is multiplied.
+// Prefetches the next tile's weights from flash, which then load while this one is multiplied; with the last
+// tile, what is read after the layer.
 static void prefetch_next(const layer *l, size_t tile, share share) {
     const size_t size = l->vectors * TERNARY_LANES;
     const ternary_items next = ternary_next_items(tile, share.first, share.parts, tiles_of(l));
     if (next.count) {
         l->backend->prefetch(l->weight + next.first * size, next.count * size);
+    } else if (l->ahead_bytes && ternary_prefetches_for_all(share.first, share.parts)) {
+        l->backend->prefetch(l->ahead, l->ahead_bytes);
     }
 }
 
@@ -199,8 +204,8 @@ typedef struct {
     const void *context;
 } tiles;
 
-// Outputs whose biases are worth a prefetch of their own: in the time of these 2 KB, the second tile's weights
-// are not prefetched.
+// Outputs whose biases are worth a prefetch of their own: in the time of these 2 KB, the second tile's
+// weights are not prefetched.
 enum { MANY_OUTPUTS = 1024 };
 
 // A tile slice by slice, to `out`: as many rows at a time as sums have room for, blocks of about the same
@@ -378,24 +383,59 @@ void ternary_linear_rows(const layer *l, const columns *c) {
     }
 }
 
-int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
-    const ternary_linear_arguments *a = (const void *)arguments;
-    size_t outputs = a->multiplier.size;
-    layer l;
-    if (!ternary_size_multiple(&a->out, outputs, error) ||
-        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / outputs, outputs, true, &l,
+// What ternary_linear and ternary_linear_add have in common.
+typedef struct {
+    const ternary_arg *x, *weight, *bias, *multiplier, *shift, *out, *scratch;
+} linear_arguments;
+
+#define LINEAR_ARGUMENTS(a)                                                                                  \
+    {&(a)->x, &(a)->weight, &(a)->bias, &(a)->multiplier, &(a)->shift, &(a)->out, &(a)->scratch}
+
+static bool check_linear(const ternary_settings *settings, const linear_arguments *a, layer *l, columns *c,
+                         ternary_error *error) {
+    const size_t outputs = a->multiplier->size;
+    if (!ternary_size_multiple(a->out, outputs, error) ||
+        !check_layer(settings, a->x, a->weight, a->scratch, a->out->size / outputs, outputs, true, l,
                      error) ||
-        !ternary_check_scales(&l, &a->bias, &a->multiplier, &a->shift, error)) {
-        return error->code;
+        !ternary_check_scales(l, a->bias, a->multiplier, a->shift, error)) {
+        return false;
     }
-    columns c = {
-        .bias = a->bias.data,
-        .multiplier = a->multiplier.data,
-        .shift = a->shift.data,
-        .out = a->out.data,
+    *c = (columns){
+        .bias = a->bias->data,
+        .multiplier = a->multiplier->data,
+        .shift = a->shift->data,
+        .out = a->out->data,
         .stride = outputs,
     };
+    return true;
+}
+
+int32_t ternary_linear(const ternary_settings *settings, const ternary_arg *arguments, ternary_error *error) {
+    const ternary_linear_arguments *a = (const void *)arguments;
+    const linear_arguments common = LINEAR_ARGUMENTS(a);
+    layer l;
+    columns c;
+    if (!check_linear(settings, &common, &l, &c, error)) {
+        return error->code;
+    }
     ternary_linear_rows(&l, &c);
+    return 0;
+}
+
+int32_t ternary_linear_add(const ternary_settings *settings, const ternary_arg *arguments,
+                           ternary_error *error) {
+    const ternary_linear_add_arguments *a = (const void *)arguments;
+    const linear_arguments common = LINEAR_ARGUMENTS(a);
+    layer l;
+    columns c;
+    if (!check_linear(settings, &common, &l, &c, error) ||
+        !ternary_check_branch(&a->residual, &a->out, &a->residual_shift, error)) {
+        return error->code;
+    }
+    l.ahead = a->residual.data;
+    l.ahead_bytes = ternary_smaller(a->residual.size, TERNARY_MAX_PREFETCH);
+    ternary_linear_rows(&l, &c);
+    ternary_add_branch(settings, &a->residual, &a->out, &a->residual_shift);
     return 0;
 }
 
@@ -451,7 +491,8 @@ int32_t ternary_linear_logits(const ternary_settings *settings, const ternary_ar
     size_t outputs = a->multiplier.size / sizeof(int16_t), row = outputs * sizeof(int32_t);
     layer l;
     if (!ternary_size_multiple(&a->out, row, error) ||
-        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / row, outputs, false, &l, error) ||
+        !check_layer(settings, &a->x, &a->weight, &a->scratch, a->out.size / row, outputs, false, &l,
+                     error) ||
         !ternary_size_is(&a->bias, (uint64_t)row, error) ||
         !ternary_i16_in(&a->multiplier, 0, TERNARY_MAX_LOGIT_MULTIPLIER, error) ||
         !ternary_i32_in(&a->bias, -bias_room(&l), bias_room(&l), error)) {

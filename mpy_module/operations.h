@@ -17,6 +17,9 @@
     OPERATION(linear_columns, 0, "linear, to columns column..column + N - 1 of out [rows, any width].", \
         P(x, I8, IN) P(rows, INT, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) \
         P(shift, U8, IN) P(out, I8, INOUT) P(column, INT, IN) P(scratch, I8, SCRATCH)) \
+    OPERATION(linear_add, 0, "linear to out, then residual += out * 2^residual_shift, saturating (SPEC 4, 5.1).", \
+        P(x, I8, IN) P(weight, U8, IN) P(bias, I16, IN) P(multiplier, I8, IN) P(shift, U8, IN) \
+        P(out, I8, OUT) P(residual, I16, INOUT) P(residual_shift, INT, IN) P(scratch, I8, SCRATCH)) \
     OPERATION(linear_logits, 0, "The head: x [rows, K] to logits [rows, N] (SPEC 4.7).", \
         P(x, I8, IN) P(weight, U8, IN) P(bias, I32, IN) P(multiplier, I16, IN) \
         P(out, I32, OUT) P(scratch, I8, SCRATCH)) \

@@ -44,7 +44,8 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     }
 }
 
-static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first, bool last) {
+static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first,
+                  bool last) {
     for (size_t row = 0; row < p->rows; row++, sums += TERNARY_LANES) {
         if (first) {
             start_of(scale, sums);

@@ -91,7 +91,7 @@ def counts(plan):
         linear(width, width, tokens, passes),
         linear(width, hidden, tokens, passes),
         linear(hidden, width, tokens, passes, slices_of(plan)),
-    )
+    ) + [2 * depth * tokens * width]  # added to the residual stream
     shapes, patches, direct = grids(sizes), [0] * 6, [0] * 6
     for (_, kernel, stride, padding, outputs), (side, channels), (new, _) in zip(
         convolutions(sizes), shapes, shapes[1:]
@@ -122,7 +122,7 @@ def counts(plan):
         ],
         "layernorm": [(2 * depth * tokens + 1) * padded(width), 2 * depth * tokens + 1, depth * (passes + first) + 1],
         "lookup": [depth * tokens * hidden + sum(made), depth * passes + len(made)],
-        "residual": [(2 * depth + 2) * tokens * width, 2 * depth * passes + 3],
+        "residual": [2 * tokens * width, 3],
         "logits": [((classes + 15) // 16) * features, (classes + 15) // 16, 1],
         "waiting": waiting(plan, first, passes),
     }

@@ -97,6 +97,14 @@ def unchanged(part, cls):
     return isinstance(part, cls) and type(part).__call__ is cls.__call__
 
 
+def add(layer, x, out, residual, shift):
+    """residual += layer(x, out) * 2^shift (SPEC 5.1), where `layer` is a TernaryBitLinear or a part of your own."""
+    if unchanged(layer, TernaryBitLinear):
+        layer.add(x, out, residual, shift)
+    else:
+        ternary.residual_add(residual, layer(x, out), shift)
+
+
 def prefetch(layer):
     """Prefetch a layer's first tensors into the chip's cache while something else is computed."""
     ahead = getattr(layer, "ahead", None) if CACHED else None
@@ -151,10 +159,21 @@ class TernaryBitLinear:
         if out is None:
             out = ternary.arena(rows * self.out_features)
         work = self._work()
-        if len(self.ahead) > len(self.weight):
-            prefetch(self)  # and what follows it in the file
+        self._prefetch()
         ternary.linear(x, self.weight, self.bias, self.multiplier, self.shift, out, work)
         return out
+
+    def add(self, x, out, residual, shift):
+        """Add what a call makes in `out` to the residual stream: int16 [rows, out_features], typecode "h"; shift as in
+        SPEC 5.1."""
+        work = self._work()
+        self._prefetch()
+        tensors = self.weight, self.bias, self.multiplier, self.shift
+        ternary.linear_add(x, *tensors, out, residual, shift, work)
+
+    def _prefetch(self):
+        if len(self.ahead) > len(self.weight):
+            prefetch(self)  # and what follows it in the file
 
     def weight_of(self, first, count):
         """Packed trits of outputs first..first + count - 1, multiples of 16."""
@@ -559,11 +578,18 @@ class Mlp:
 
     def __call__(self, x, out=None):
         """x, out: int8 [tokens, width], out may be x."""
+        return self.fc2(self._hidden(x), ternary.arena(len(x)) if out is None else out)
+
+    def add(self, x, out, residual, shift):
+        """Add what a call makes in `out` to the residual stream: int16 [tokens, width], typecode "h" (SPEC 5.1)."""
+        add(self.fc2, self._hidden(x), out, residual, shift)
+
+    def _hidden(self, x):
         size, work = rows_of(x, self.width) * self.hidden, self.scratch.work
         planned = work is not None and len(work.hidden) >= size
         hidden = self.fc1(x, work.hidden[:size] if planned else ternary.arena(size))  # type: ignore[union-attr]
         prefetch(self.fc2)
-        return self.fc2(self.act(hidden, hidden), ternary.arena(len(x)) if out is None else out)
+        return self.act(hidden, hidden)
 
 
 class Block:
@@ -612,11 +638,14 @@ class Block:
             last = min(first + rows * width, size)
             part, buffer = x[first:last], work.branch[: last - first]
             if fused:
-                ternary.residual_add(part, self.attn.proj(mixed[first:last], buffer), self.attn_shift)
+                add(self.attn.proj, mixed[first:last], buffer, part, self.attn_shift)
             prefetch(getattr(self.mlp, "fc1", None))
-            # An Mlp writes over its x; a part of your own gets memory apart, which attention no longer needs.
-            made = self.mlp(self.norm2(part, buffer), buffer if plain else apart[first:last])
-            ternary.residual_add(part, made, self.mlp_shift)
+            normed = self.norm2(part, buffer)
+            if plain:
+                self.mlp.add(normed, buffer, part, self.mlp_shift)
+            else:
+                # It gets memory apart, which attention no longer needs: an Mlp would write over its x.
+                ternary.residual_add(part, self.mlp(normed, apart[first:last]), self.mlp_shift)
         return stream
 
     def _mix(self, x, work):

@@ -66,6 +66,30 @@ def linear_columns(
     scratch: int8, working memory
     """
 
+def linear_add(
+    x: _Int8,
+    weight: _Uint8,
+    bias: _Int16,
+    multiplier: _Int8,
+    shift: _Uint8,
+    out: _Int8Out,
+    residual: _Int16Out,
+    residual_shift: int,
+    scratch: _Int8Out,
+    /,
+) -> None:
+    """linear to out, then residual += out * 2^residual_shift, saturating (SPEC 4, 5.1).
+
+    x: int8, read
+    weight: uint8, read
+    bias: int16, read
+    multiplier: int8, read
+    shift: uint8, read
+    out: int8, written
+    residual: int16, changed
+    scratch: int8, working memory
+    """
+
 def linear_logits(
     x: _Int8, weight: _Uint8, bias: _Int32, multiplier: _Int16, out: _Int32Out, scratch: _Int8Out, /
 ) -> None:

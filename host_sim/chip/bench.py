@@ -205,15 +205,17 @@ def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, floa
         if function in LINEAR:
             product = mnemonic.startswith("ee.vsmulas") or mnemonic == "ee.vld.128.ip"
             parts["products of linear layers" if product else "drain of linear layers"] += net
+        elif function == "pie_residual_add":
+            parts["residual"] += net
         elif function == "pie_decode":
             parts["decoding"] += net
         elif function in PRODUCTS:
             parts["attention products"] += net
     linear = sum(cycles for name, cycles in inside.items() if name.startswith(("linear", "convolution")))
-    parts["calls and checks of linear layers"] = linear - sum(parts[name] for name in PARTS[:3])
+    parts["calls and checks of linear layers"] = linear - sum(parts[name] for name in (*PARTS[:3], "residual"))
     attention = inside.get("attention", 0.0) + inside.get("attention_columns", 0.0)
     parts["softmax"] = attention - parts["attention products"]
-    for name, operation in (("GELU", "lookup"), ("LayerNorm", "layernorm"), ("residual", "residual_add")):
+    for name, operation in (("GELU", "lookup"), ("LayerNorm", "layernorm")):
         parts[name] = inside.get(operation, 0.0)
     parts["patches and the rest"] = sum(inside.values()) - sum(parts.values())
     return parts

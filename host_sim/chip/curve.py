@@ -46,7 +46,7 @@ SWEEPS = {
 BEYOND = [(14, 384, 12), (24, 384, 12), (14, 768, 12), (24, 768, 24)]
 # Part of the estimate -> operations whose cycles it stands for.
 OPERATIONS = {
-    "linear": ("linear", "linear_columns"),
+    "linear": ("linear", "linear_add", "linear_columns"),
     "convolution": ("convolution",),
     "attention": ("attention", "attention_columns"),
     "layernorm": ("layernorm",),

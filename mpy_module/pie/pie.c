@@ -147,7 +147,8 @@ static void linear(const ternary_product *p, const ternary_scale *scale) {
     run(p, &k, pie_linear, 0);
 }
 
-static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first, bool last) {
+static void slice(const ternary_product *p, const ternary_scale *scale, int32_t *sums, bool first,
+                  bool last) {
     // The same answer for all slices of a row: they begin at multiples of 16 inputs.
     if (!aligned(bits_of(p->panel)) || !direct_x(p)) {
         ternary_reference.slice(p, scale, sums, first, last);

@@ -33,6 +33,10 @@ CASES = {
         *(np.ones((2, 6), I8), PACKED, np.zeros(17, I32), np.ones(17, I16)),
         *(lambda: Out((2, 17), I32), scratch("linear", 6)),
     ],
+    "linear_add": [
+        *(np.ones((2, 6), I8), PACKED, np.zeros(17, I16), np.ones(17, I8), np.zeros(2, U8)),
+        *(lambda: Out((2, 17), I8), lambda: Updated(np.zeros((2, 17), I16)), 3, scratch("linear", 6)),
+    ],
     "linear_columns": [
         *(np.ones((2, 6), I8), 2, PACKED, np.zeros(17, I16), np.ones(17, I8), np.zeros(2, U8)),
         *(lambda: Out((2, 20), I8), 3, scratch("linear", 6)),

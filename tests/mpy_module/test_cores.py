@@ -60,8 +60,13 @@ def test_linear(both, rows, outputs):
             work = Scratch(ternary.linear_scratch(inputs))
             return run("linear_columns", arguments[0], rows, *arguments[1:], Updated(room), 3, work)
 
+        def added(arguments=arguments, inputs=inputs):
+            work, sums = Scratch(ternary.linear_scratch(inputs)), Updated(np.ones((rows, outputs), I16))
+            return run("linear_add", *arguments, np.zeros((rows, outputs), I8), sums, 4, work)
+
         both(whole)
         both(columns)
+        both(added)
 
 
 @on_every_target

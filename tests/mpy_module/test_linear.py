@@ -198,6 +198,38 @@ def test_less_scratch_gives_the_same(inputs, rows):
         refused("linear", x, packed, *scales, Out((rows, 17), I8), Scratch(size - 1), match=f"needs at least {size}")
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (5, 33, 17), (66, 48, 64), (50, 801, 32)])
+def test_add(rows, inputs, outputs, cores):
+    """The branch in `out`, the sum in the residual stream, saturated at both ends."""
+    rng = np.random.default_rng(rows)
+    x, trits, *scales = random_layer(rng, outputs, inputs, rows)
+    packed, branch = oracle.pack_weight(trits), oracle.linear(x, trits, *scales)
+    residual = rng.choice([-32768, -300, 0, 300, 32767], (rows, outputs)).astype(I16)
+    ternary.cores(cores)
+    try:
+        for shift in (0, 3, 8):
+            for scratch in {ternary.linear_scratch_least(inputs), ternary.linear_scratch(inputs)}:
+                out, sums = Out((rows, outputs), I8), Updated(residual)
+                run("linear_add", x, packed, *scales, out, sums, shift, Scratch(scratch))
+                equal(out.array, branch)
+                equal(sums.array, np.clip(residual + branch.astype(int) * 2**shift, -32768, 32767).astype(I16))
+    finally:
+        ternary.cores(1)
+
+
+def test_add_refuses_another_stream():
+    x, trits, bias, *scales = random_layer(np.random.default_rng(0), 17, 6, 2)
+    layer, scratch = (x, oracle.pack_weight(trits), bias // 512, *scales), Scratch(1 << 16)
+    for residual, shift, match in (
+        (np.zeros((2, 16), I16), 3, "residual"),
+        (np.zeros((3, 17), I16), 3, "residual"),
+        (np.zeros((2, 17), I16), -1, "residual_shift"),
+        (np.zeros((2, 17), I16), 9, "residual_shift"),
+    ):
+        refused("linear_add", *layer, Out((2, 17), I8), Updated(residual), shift, scratch, match=match)
+
+
 def test_least_scratch():
     """Never more than the most, and less for all that do not fit a slice."""
     for inputs in (1, 384, 640, 657, 768, 1536, 4032):

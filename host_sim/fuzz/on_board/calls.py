@@ -55,6 +55,17 @@ CASES = {
         new("i", 54),
         new("b", ternary.linear_scratch(7)),
     ],
+    "linear_add": [
+        new("b", 21, -128, 127),
+        new("B", 64, 0, 255),
+        new("h", 18, -99, 99),
+        new("b", 18, 0, 127),
+        new("B", 2, 0, 15),
+        new("b", 54),
+        new("h", 54, -32768, 32767),
+        7,
+        new("b", ternary.linear_scratch(7)),
+    ],
     "linear_columns": [
         new("b", 21, -128, 127),
         3,
