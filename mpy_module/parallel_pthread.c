@@ -97,6 +97,7 @@ static void *run_worker(void *number) {
             pthread_mutex_lock(&lock);
         } else if (!*mine) {
             pthread_cond_wait(&told_workers, &lock);
+            looked = false; // if the caller has its part back already, the next operation follows closely
         } else {
             TERNARY_STORE(mine, BEGUN);
             pthread_mutex_unlock(&lock);
