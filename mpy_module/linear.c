@@ -143,7 +143,7 @@ static void prefetch_next(const layer *l, size_t tile, share share) {
     const ternary_items next = ternary_next_items(tile, share.first, share.parts, tiles_of(l));
     if (next.count) {
         l->backend->prefetch(l->weight + next.first * size, next.count * size);
-    } else if (l->ahead_bytes && ternary_prefetches_for_all(share.first, share.parts)) {
+    } else if (l->ahead_bytes && ternary_prefetches_last(share.first, share.parts)) {
         l->backend->prefetch(l->ahead, l->ahead_bytes);
     }
 }
@@ -242,7 +242,7 @@ static void tile_part(void *context, size_t part) {
     const columns *c = t->columns;
     layer l = *t->layer;
     l.panel += part * l.panel_stride;
-    if (l.outputs >= MANY_OUTPUTS) {
+    if (l.outputs >= MANY_OUTPUTS && ternary_prefetches(part)) {
         l.backend->prefetch(c->bias, l.outputs * sizeof(*c->bias));
     }
     for (size_t tile = part; tile < tiles_of(&l); tile += l.parts) {
