@@ -62,7 +62,8 @@ def test_linear(both, rows, outputs):
 
         def added(arguments=arguments, inputs=inputs):
             work, sums = Scratch(ternary.linear_scratch(inputs)), Updated(np.ones((rows, outputs), I16))
-            return run("linear_add", *arguments, np.zeros((rows, outputs), I8), sums, 4, work)
+            run("linear_add", *arguments, Out((rows, outputs), I8), sums, 4, work)
+            return sums.array
 
         both(whole)
         both(columns)

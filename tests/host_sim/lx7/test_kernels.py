@@ -171,6 +171,48 @@ def check_linear(core, rng, size):
         assert np.array_equal(y, oracle.sat8(sums >> shift) * multiplier.astype(int) >> 7)
 
 
+def kept(sums):
+    """Accumulators of rows as the slices keep them, 64 bytes apart, with nothing after the last one."""
+    return (b"\x5a" * 24).join(map(qacc, sums))
+
+
+def part_sums(rng, size, rows):
+    """x, panel, sums before them and sums after them, within 20 bits."""
+    x, panel = i8(rng, rows, 16 * size), rng.integers(-1, 2, (16 * size, 16)).astype(np.int8)
+    room = oracle.ACCUMULATOR_MAX - 128 * 16 * size
+    before = rng.integers(-room, room + 1, (rows, 16))
+    return x, panel, before, before + x.astype(int) @ panel
+
+
+def check_first_slice(core, rng, size):
+    for rows in (1, 2, 5):
+        x, panel, (bias, *_), _ = part_sums(rng, size, rows)
+        out, memory = core.room(64 * rows - 24)
+        skip, weights = 16 * int(rng.integers(0, 3)), core.give(panel)
+        numbers = (weights, out, rows, size, skip, 0, core.give(np.frombuffer(qacc(bias), np.uint8)), 0, weights)
+        core.call("pie_first_slice", core.give(struct.pack("<10I", core.give(strided(x, 16 * size + skip)), *numbers)))
+        assert memory == kept(bias + x.astype(int) @ panel)
+
+
+def check_slice(core, rng, size):
+    for rows in (1, 2, 5):
+        x, panel, before, after = part_sums(rng, size, rows)
+        sums, memory = core.room(np.frombuffer(kept(before), np.uint8))
+        skip, weights = 16 * int(rng.integers(0, 3)), core.give(panel)
+        numbers = weights, sums, rows, size, skip, 0, sums, 0, weights
+        core.call("pie_slice", core.give(struct.pack("<10I", core.give(strided(x, 16 * size + skip)), *numbers)))
+        assert memory == kept(after)
+
+
+def check_last_slice(core, rng, size):
+    for rows in (1, 2, 5):
+        x, panel, before, after = part_sums(rng, size, rows)
+        shift, multiplier = int(rng.integers(0, 16)), rng.integers(0, 128, 16).astype(np.int8)
+        begin = np.frombuffer(kept(before), np.uint8)
+        y = product(core, rng, "pie_last_slice", size, rows, x, panel, begin, shift, multiplier)
+        assert np.array_equal(y, oracle.sat8(after >> shift) * multiplier.astype(int) >> 7)
+
+
 def check_scores(core, rng, size):
     for rows in (1, 4):
         x, panel = rng.integers(-30, 31, (rows, 16 * size)).astype(np.int8), i8(rng, 16 * size, 16)
