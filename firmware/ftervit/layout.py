@@ -69,24 +69,23 @@ class Search:
         self.plan = plan
         plan.regions, plan.leave = budget(sram, piece, reserve, free)
         plan.cycles = None
-        self.search(EXTERNAL)
-        if plan.scratch_least < plan.scratch and not self.ideal:
+        ideal = self.search(EXTERNAL)
+        if plan.scratch_least < plan.scratch and not ideal:
             plan.scratch = plan.scratch_least
             self.search(EXTERNAL[:-1])
             plan.scratch = plan.places["scratch"][2]
         self.embedding()
 
     def search(self, external):
-        """Attempt all ways, with some of these buffers in PSRAM. Sets ideal: all are inside for all tokens at once."""
+        """Attempt all ways, with some of these buffers in PSRAM; whether all are inside, for all tokens at once."""
         plan = self.plan
-        self.ideal = False
         for choice in range(1 << len(external)):
             in_psram = [name for bit, name in enumerate(external) if choice >> bit & 1]
             for whole, heads in self.ways():
                 self.attempt(whole, heads, in_psram)
             if choice == 0 and plan.cycles is not None and plan.rows == plan.tokens:
-                self.ideal = True
-                return
+                return True
+        return False
 
     def ways(self):
         """(whole, heads) to try: all heads for some tokens at a time, or some heads for all tokens."""

@@ -82,9 +82,9 @@ class Plan:
 
     def _scratch(self, linear, attention):
         """Bytes for the scratch of any layer, by these measures."""
-        most = max(linear(self.width), linear(self.hidden), ternary.layernorm_scratch(self.width))
+        most = max(linear(self.hidden), ternary.layernorm_scratch(self.width))
         most = max(most, attention(self.tokens, self.width // self.sizes["num_heads"]))
-        # A head and convolutions need whole panels.
+        # The head and convolutions need whole panels.
         most = max(most, ternary.linear_scratch(self.width))
         for inputs, _, _ in self.convolutions():
             most = max(most, ternary.linear_scratch(inputs))

@@ -112,11 +112,20 @@
     ee.zero.qacc
     .endm
 
-    .macro from_bias
+    // `step`: bytes from the fifth word of QACC_H to the next row's accumulators.
+    .macro from_memory step
     ee.ld.qacc_l.l.128.ip a10, 16
     ee.ld.qacc_h.l.128.ip a10, 16
     ee.ld.qacc_l.h.32.ip a10, 4
-    ee.ld.qacc_h.h.32.ip a10, -36
+    ee.ld.qacc_h.h.32.ip a10, \step
+    .endm
+
+    .macro from_bias
+    from_memory -36
+    .endm
+
+    .macro from_slice
+    from_memory 28
     .endm
 
     .macro scale_by_layer
@@ -145,28 +154,20 @@
     ee.vst.128.xp q4, a5, a9
     .endm
 
-    .macro keep
+    .macro keep step
     addi a6, a6, -1
     ee.st.qacc_l.l.128.ip a5, 16
     ee.st.qacc_h.l.128.ip a5, 16
     ee.st.qacc_l.h.32.ip a5, 4
-    ee.st.qacc_h.h.32.ip a5, 4
+    ee.st.qacc_h.h.32.ip a5, \step
     .endm
 
-    // A row's accumulators have 64 bytes.
-    .macro from_slice
-    ee.ld.qacc_l.l.128.ip a10, 16
-    ee.ld.qacc_h.l.128.ip a10, 16
-    ee.ld.qacc_l.h.32.ip a10, 4
-    ee.ld.qacc_h.h.32.ip a10, 28
+    .macro keep_sums
+    keep 4
     .endm
 
     .macro keep_slice
-    addi a6, a6, -1
-    ee.st.qacc_l.l.128.ip a5, 16
-    ee.st.qacc_h.l.128.ip a5, 16
-    ee.st.qacc_l.h.32.ip a5, 4
-    ee.st.qacc_h.h.32.ip a5, 28
+    keep 28
     add a3, a3, a8
     .endm
 
@@ -176,7 +177,7 @@
     product pie_last_slice, from_slice, scale_by_layer
     product pie_scores, from_zero, shift_only
     product pie_values, from_zero, scale_by_row
-    product pie_sums, from_zero, keep
+    product pie_sums, from_zero, keep_sums
 
 // Patches in a picture (kernels.h): the products of each run, without their zeros outside of it. Registers as above,
 // and a2 x_next, a12 panel_skip, a14 runs left, a15 runs - 1.
