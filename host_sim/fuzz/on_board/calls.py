@@ -35,18 +35,19 @@ def exponentials():
     return buffer("b", [127 >> (i // 16) for i in range(256)])
 
 
-# x [3, 7], N = 18; T = 5, H = 2, d = 3; pictures of 6 x 4 pixels.
+# x [3, 7], N = 18: what linear operations begin with.
+LAYER = [
+    new("b", 21, -128, 127),
+    new("B", 64, 0, 255),
+    new("h", 18, -99, 99),
+    new("b", 18, 0, 127),
+    new("B", 2, 0, 15),
+    new("b", 54),
+]
+# T = 5, H = 2, d = 3; pictures of 6 x 4 pixels.
 CASES = {
     "decode": [new("B", 32, 0, 255), new("b", 96)],
-    "linear": [
-        new("b", 21, -128, 127),
-        new("B", 64, 0, 255),
-        new("h", 18, -99, 99),
-        new("b", 18, 0, 127),
-        new("B", 2, 0, 15),
-        new("b", 54),
-        new("b", ternary.linear_scratch(7)),
-    ],
+    "linear": LAYER + [new("b", ternary.linear_scratch(7))],
     "linear_logits": [
         new("b", 21, -128, 127),
         new("B", 64, 0, 255),
@@ -55,17 +56,7 @@ CASES = {
         new("i", 54),
         new("b", ternary.linear_scratch(7)),
     ],
-    "linear_add": [
-        new("b", 21, -128, 127),
-        new("B", 64, 0, 255),
-        new("h", 18, -99, 99),
-        new("b", 18, 0, 127),
-        new("B", 2, 0, 15),
-        new("b", 54),
-        new("h", 54, -32768, 32767),
-        7,
-        new("b", ternary.linear_scratch(7)),
-    ],
+    "linear_add": LAYER + [new("h", 54, -32768, 32767), 7, new("b", ternary.linear_scratch(7))],
     "linear_columns": [
         new("b", 21, -128, 127),
         3,
