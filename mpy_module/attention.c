@@ -288,41 +288,40 @@ static bool by_heads(attention *a) {
 }
 #endif
 
-// What ternary_attention and ternary_attention_columns have in common.
-typedef struct {
-    const ternary_arg *tokens, *heads, *score_shift, *table, *value_gain, *out, *column, *scratch;
-} attention_arguments;
+// ternary_attention_columns has the same arguments, with kv in the place of qkv.
+typedef ternary_attention_arguments attention_arguments;
+_Static_assert(sizeof(attention_arguments) == sizeof(ternary_attention_columns_arguments), "arguments");
 
 // Checks all that follows from a view of the heads, and computes all of them.
 static int32_t all_heads(const ternary_settings *settings, const attention_arguments *a, const heads_view *h,
                          ternary_error *error) {
-    if (!ternary_value_in(a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
-        !check_table(settings->backend, a->table, error) ||
-        !ternary_value_in(a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error)) {
+    if (!ternary_value_in(&a->score_shift, 0, TERNARY_MAX_SCORE_SHIFT, error) ||
+        !check_table(settings->backend, &a->table, error) ||
+        !ternary_value_in(&a->value_gain, TERNARY_MIN_VALUE_GAIN, TERNARY_MAX_VALUE_GAIN, error)) {
         return error->code;
     }
-    size_t parts = parts_in(a->scratch, h, settings->cores, error);
+    size_t parts = parts_in(&a->scratch, h, settings->cores, error);
     if (parts == 0) {
         return error->code;
     }
     attention all = {
         .view = *h,
-        .score_shift = a->score_shift->value,
-        .value_gain = a->value_gain->value,
-        .table = a->table->data,
-        .out = (int8_t *)a->out->data + a->column->value,
-        .stride = a->out->size / h->tokens,
-        .heads = (size_t)a->heads->value,
-        .scratch = a->scratch,
+        .score_shift = a->score_shift.value,
+        .value_gain = a->value_gain.value,
+        .table = a->table.data,
+        .out = (int8_t *)a->out.data + a->column.value,
+        .stride = a->out.size / h->tokens,
+        .heads = (size_t)a->heads.value,
+        .scratch = &a->scratch,
         .parts = parts,
-        .rows = rows_in(a->scratch, h, parts),
+        .rows = rows_in(&a->scratch, h, parts),
     };
 #ifdef TERNARY_HEAP
     if (by_heads(&all)) {
         return 0;
     }
 #endif
-    workplace work = workplace_of(a->scratch, h, all.rows, 0);
+    workplace work = workplace_of(&a->scratch, h, all.rows, 0);
     for (; all.head < all.heads; all.head++) {
         pack_keys(h, all.head, work.keys);
         pack_values(h, all.head, work.values);
@@ -333,41 +332,34 @@ static int32_t all_heads(const ternary_settings *settings, const attention_argum
 
 // Checks that the heads' columns are within out [T, any width].
 static bool check_columns(const attention_arguments *a, const heads_view *h, ternary_error *error) {
-    return ternary_size_multiple(a->out, h->tokens, error) &&
-           ternary_columns_in(a->out, h->tokens, a->column, h->width, error);
+    return ternary_size_multiple(&a->out, h->tokens, error) &&
+           ternary_columns_in(&a->out, h->tokens, &a->column, h->width, error);
 }
-
-#define ATTENTION_ARGUMENTS(a)                                                                               \
-    {&(a)->tokens,     &(a)->heads, &(a)->score_shift, &(a)->table,                                          \
-     &(a)->value_gain, &(a)->out,   &(a)->column,      &(a)->scratch}
 
 int32_t ternary_attention(const ternary_settings *settings, const ternary_arg *arguments,
                           ternary_error *error) {
-    const ternary_attention_arguments *a = (const void *)arguments;
-    const attention_arguments common = ATTENTION_ARGUMENTS(a);
+    const attention_arguments *a = (const void *)arguments;
     heads_view h;
-    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) ||
-        !check_columns(&common, &h, error)) {
+    if (!check_qkv(settings, &a->qkv, &a->tokens, &a->heads, &h, error) || !check_columns(a, &h, error)) {
         return error->code;
     }
-    return all_heads(settings, &common, &h, error);
+    return all_heads(settings, a, &h, error);
 }
 
 int32_t ternary_attention_columns(const ternary_settings *settings, const ternary_arg *arguments,
                                   ternary_error *error) {
-    const ternary_attention_columns_arguments *a = (const void *)arguments;
-    const attention_arguments common = ATTENTION_ARGUMENTS(a);
+    const attention_arguments *a = (const void *)arguments;
     heads_view h;
-    if (!check_heads(settings, &a->kv, 2, &a->tokens, &a->heads, &h, error) ||
-        !check_columns(&common, &h, error)) {
+    if (!check_heads(settings, &a->qkv, 2, &a->tokens, &a->heads, &h, error) ||
+        !check_columns(a, &h, error)) {
         return error->code;
     }
-    h.kv = a->kv.data;
+    h.kv = a->qkv.data;
     h.kv_stride = 2 * h.width;
     // Scores of a block of rows are computed before its outputs, which replace its queries.
     h.q = (const int8_t *)a->out.data + a->column.value;
     h.q_stride = a->out.size / h.tokens;
-    return all_heads(settings, &common, &h, error);
+    return all_heads(settings, a, &h, error);
 }
 
 // Scratch for `bytes` a part.
