@@ -211,7 +211,9 @@ def breakdown(runner: Lx7Runner, before: dict[tuple[str, str], tuple[float, floa
             parts["decoding"] += net
         elif function in PRODUCTS:
             parts["attention products"] += net
-    linear = sum(cycles for name, cycles in inside.items() if name.startswith(("linear", "convolution")))
+    # With residual_add: linear_add adds to the residual stream by the same kernel.
+    together = ("linear", "convolution", "residual_add")
+    linear = sum(cycles for name, cycles in inside.items() if name.startswith(together))
     parts["calls and checks of linear layers"] = linear - sum(parts[name] for name in (*PARTS[:3], "residual"))
     attention = inside.get("attention", 0.0) + inside.get("attention_columns", 0.0)
     parts["softmax"] = attention - parts["attention products"]
