@@ -10,6 +10,7 @@ import os
 import select
 import struct
 import threading
+import time
 import zlib
 
 from host_sim.boards.interpreter import open_raw_terminal
@@ -41,12 +42,12 @@ class Rom:
 
     chip_id: that of its images; magic: of register 0x40001000; security: whether it knows SECURITY, as an ESP32 does
     not. size: of the flash in bytes, a power of two; corrupt: it keeps one bit wrong; lost_after: the board is
-    unplugged after so many blocks.
+    unplugged after so many blocks; pause: seconds that a block takes.
     """
 
-    def __init__(self, chip_id=9, magic=9, security=True, size=FLASH, corrupt=False, lost_after=None):
+    def __init__(self, chip_id=9, magic=9, security=True, size=FLASH, corrupt=False, lost_after=None, pause=0.0):
         self.chip_id, self.magic, self.security = chip_id, magic, security
-        self.corrupt, self.lost_after = corrupt, lost_after
+        self.corrupt, self.lost_after, self.pause = corrupt, lost_after, pause
         self.flash = bytearray(b"\xff" * (size - 4) + b"mine")  # files of the user at the end
         self.baud, self.states = RESET_BAUD, []
         self.dtr = self.rts = False
@@ -235,6 +236,7 @@ class Rom:
     def defl_data(self, command: int, data: bytes) -> None:
         """A block of it."""
         self.in_order(data)
+        time.sleep(self.pause)
         self.program(self.inflate.decompress(data[16:]))
         self.answer(command)
 

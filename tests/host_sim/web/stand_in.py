@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import select
+import threading
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,11 +24,12 @@ class Port extends EventTarget {
     #gone() {
         const error = new DOMException("The device has been lost.", "NetworkError");
         if (this.readable) this.dispatchEvent(new Event("disconnect"));
+        this.readable = this.writable = null;
         return error;
     }
     async open({ baudRate }) {
         if (!baudRate) throw new TypeError("open: baudRate is missing");
-        if (this.readable) throw new DOMException("The port is already open.", "InvalidStateError");
+        if (this.stop) throw new DOMException("The port is already open.", "InvalidStateError");
         const stop = (this.stop = new AbortController());
         const { body } = await fetch(`/serial/read?baud=${baudRate}`, { signal: stop.signal });
         const reader = body.getReader();
@@ -43,14 +45,15 @@ class Port extends EventTarget {
             write: async (chunk) => {
                 if (!(chunk instanceof Uint8Array)) throw new TypeError("write: not bytes");
                 const answer = await fetch("/serial/write", { method: "POST", body: chunk.slice() });
-                if (!answer.ok) throw new DOMException("The device has been lost.", "NetworkError");
+                if (!answer.ok) throw this.#gone();
             },
         });
     }
     async close() {
-        if (this.readable.locked || this.writable.locked) throw new TypeError("close: a stream is locked");
+        if (this.readable?.locked || this.writable?.locked) throw new TypeError("close: a stream is locked");
+        if (!this.stop) throw new DOMException("The port is already closed.", "InvalidStateError");
         this.stop.abort();
-        this.readable = this.writable = null;
+        this.stop = this.readable = this.writable = null;
     }
     async setSignals(signals) {
         await fetch("/serial/signals", { method: "POST", body: JSON.stringify(signals) });
@@ -78,6 +81,7 @@ class SerialHandler(Handler):
     device = ""
     chip: Chip | None = None
     terminal = -1
+    closing = threading.Lock()  # of the terminal, whose number the next one may get
 
     def do_GET(self) -> None:
         """Files, or the board's bytes until either end is gone."""
@@ -106,7 +110,10 @@ class SerialHandler(Handler):
         except OSError:
             return
         finally:
-            os.close(terminal)
+            with self.closing:
+                os.close(terminal)
+                if SerialHandler.terminal == terminal:
+                    SerialHandler.terminal = -1
 
     def do_POST(self) -> None:
         """Bytes for the board, or lines of its port."""
@@ -118,8 +125,11 @@ class SerialHandler(Handler):
                 self.chip.signals(lines.get("dataTerminalReady"), lines.get("requestToSend"))
         else:
             try:
-                while data:
-                    data = data[os.write(self.terminal, data) :]
+                with self.closing:
+                    terminal = os.dup(self.terminal)
+                with open(terminal, "wb", buffering=0) as device:
+                    while data:
+                        data = data[device.write(data) :]
             except OSError:
                 status = 410
         with contextlib.suppress(OSError):

@@ -16,6 +16,58 @@ const TABLE_MAGIC = [0xaa, 0x50];
 // DTR off, then a reset by RTS. HardReset of esptool-js 0.7.0 only lets RTS go, which resets nothing.
 const RESET = "D0|R1|W100|R0";
 
+const CLOSING_MS = 1000;
+
+// The port of one installation. esptool-js goes on for seconds after its board was unplugged (it waits for answers and
+// sends blocks again); once this is over, nothing of that reaches the port, which another installation may have opened.
+class Session {
+    #port;
+    #over = false;
+    #open = false;
+
+    constructor(port) {
+        this.#port = port;
+    }
+
+    get readable() {
+        return this.#over ? null : this.#port.readable;
+    }
+
+    get writable() {
+        return this.#over ? null : this.#port.writable;
+    }
+
+    getInfo() {
+        return this.#port.getInfo();
+    }
+
+    #check() {
+        if (this.#over) throw new Error("the installation is over");
+    }
+
+    async open(options) {
+        this.#check();
+        await this.#port.open(options);
+        this.#open = true;
+    }
+
+    async setSignals(signals) {
+        this.#check();
+        await this.#port.setSignals(signals);
+    }
+
+    async close() {
+        if (!this.#open) return;
+        await this.#port.close();
+        this.#open = false;
+    }
+
+    async end() {
+        this.#over = true;
+        await this.close().catch(() => {});
+    }
+}
+
 // An Error unless this is all of an ESP32-S3's firmware.
 function check(image, name) {
     if (image[0] !== MAGIC) throw new Error(`${name}: not a flash image of an ESP32 (its first byte is not 0xE9)`);
@@ -79,21 +131,22 @@ async function write(transport, image, name, { say, progress }) {
 
 export async function flash(port, image, name, report) {
     check(image, name);
-    const transport = new Transport(port);
+    const session = new Session(port);
+    const transport = new Transport(session);
     let unplugged;
     const lost = new Promise((_, reject) => {
         unplugged = () => reject(new Error(`${name}: the board was unplugged; plug it in and install it again`));
     });
-    lost.catch(() => {});
     port.addEventListener("disconnect", unplugged);
     const work = write(transport, image, name, report);
     try {
         await Promise.race([work, lost]);
     } finally {
         port.removeEventListener("disconnect", unplugged);
-        // esptool-js waits long for answers that do not come; nobody waits for it.
         work.catch(() => {});
-        const closed = transport.disconnect().catch(() => {});
-        await Promise.race([closed, lost.catch(() => {})]);
+        // A stream that stays locked would keep esptool-js waiting for ever.
+        const late = new Promise((resolve) => setTimeout(resolve, CLOSING_MS));
+        await Promise.race([transport.disconnect().catch(() => {}), late]);
+        await session.end();
     }
 }
