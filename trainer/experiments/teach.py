@@ -6,9 +6,7 @@ modelled on the simulated ESP32-S3; they do not include the interpreter. Heap is
 whose pointers are twice as wide as a chip's; the package's own code counts.
 """
 
-import functools
 import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,9 @@ import numpy as np
 from PIL import Image
 
 from host_sim.setup.package import import_ftervit
+from trainer.data.archive import data_root
 from trainer.data.decode import SUFFIXES, UnreadableError, decode, square
+from trainer.data.listing import walk
 from trainer.errors import TrainerError
 from trainer.files import commit
 from trainer.paths import BUILD
@@ -51,37 +51,28 @@ class Folder:
     """Pictures by their names, of a folder or a zip file of the same name, which is read in place."""
 
     def __init__(self, data: Path, name: str):
-        folder, archive = data / name, data / f"{name}.zip"
-        self.name = name
-        if folder.is_dir():
-            paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-            self._files = {path.relative_to(folder).as_posix(): path.read_bytes for path in paths}
-        elif archive.is_file():
-            try:
-                file = zipfile.ZipFile(archive)  # open as long as this object lives
-            except zipfile.BadZipFile:
-                raise TrainerError(f"{archive}: not a zip file, or damaged") from None
-            names = sorted(name for name in file.namelist() if name.lower().endswith(SUFFIXES))
-            self._files = {name: functools.partial(file.read, name) for name in names}
-        else:
+        root = next((found for found in (data / name, data / f"{name}.zip") if found.exists()), None)
+        if root is None:
             raise TrainerError(f"{data}: has neither a folder {name} nor {name}.zip")
+        self.root, self.name = data_root(str(root)), name
 
     def by_class(self, prefix: str = "", count: int | None = None) -> dict[str, list[str]]:
-        """Names below `prefix` by the folder that they are in, the first `count` of each."""
+        """Names in the folder `prefix` ("": in all) by the folder that they are in, the first `count` of each."""
         found: dict[str, list[str]] = {}
-        for name in self._files:
-            if name.startswith(prefix) and "/" in name[len(prefix) :]:
+        inside = self.root / prefix if prefix else self.root
+        for name in walk(inside, f"{prefix}/" if prefix else "") if inside.is_dir() else ():
+            if name.lower().endswith(SUFFIXES) and "/" in name[len(prefix) :].strip("/"):
                 found.setdefault(name.split("/")[-2], []).append(name)
         if len(found) < 2:
-            raise TrainerError(f"{self.name}/{prefix}: needs pictures in a folder for each class")
+            raise TrainerError(f"{inside}: needs pictures in a folder for each class")
         return {label: names[:count] for label, names in sorted(found.items())}
 
     def picture(self, name: str) -> Image.Image:
         """A picture, mode RGB."""
         try:
-            return decode(self._files[name]())
+            return decode((self.root / name).read_bytes())
         except UnreadableError as error:
-            raise TrainerError(f"{self.name}/{name}: not a readable picture ({error})") from None
+            raise TrainerError(f"{self.root / name}: not a readable picture ({error})") from None
 
 
 class Backbone:
@@ -306,7 +297,7 @@ def bench(path: Path, data: Path, pooling: str, test_images: int, table: bool, s
         return dict(zip(names, np.split(found, ends[:-1]), strict=True))
 
     seen = features(camera, "", None)
-    pool, test = features(cifar, "train/", POOL), features(cifar, "test/", test_images)
+    pool, test = features(cifar, "train", POOL), features(cifar, "test", test_images)
     digest = backbone.model.digest
     result: dict[str, Any] = {
         "model": path.name,
