@@ -46,8 +46,9 @@ class Phase:
     fraction `warmup` of all steps (of the first cosine's, if there are two); a cosine over all steps, which has fallen
     a little by then, follows; optimizer: timm's name; clip: largest gradient norm; smoothing: of the labels;
     ema: decay of the averaged weights that are validated and kept (0: none); sizes: [epochs, side] one after another,
-    the side in pixels to which pictures are resized then (none: the data's size). A teacher that is asked about them
-    and validation see the data's size.
+    the side in pixels to which pictures are resized then (none: the data's size); coarse: part of a step's pictures
+    that the model sees shrunk and enlarged again, so that it knows pictures with little detail, too. A teacher that is
+    asked about them and validation see pictures of the data's size with all their detail.
     """
 
     epochs: int
@@ -60,6 +61,7 @@ class Phase:
     smoothing: float = 0.0
     ema: float = 0.0
     sizes: list[list[int]] = field(default_factory=list)
+    coarse: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.epochs >= self.fewest_epochs, f"epochs must be at least {self.fewest_epochs}")
@@ -68,6 +70,7 @@ class Phase:
             require(entry[1] <= LARGEST_SIDE, f"sizes has side {entry[1]}, must be at most {LARGEST_SIDE}")
         spent = sum(epochs for epochs, _ in self.sizes)
         require(not self.epochs or spent in (0, self.epochs), f"sizes are of {spent} epochs, epochs is {self.epochs}")
+        require(0 <= self.coarse <= 1, "coarse must be 0 to 1")
         require(self.batch >= 1, "batch must be at least 1")
         require(self.learning_rate > 0, "learning_rate must be above 0")
         require(0 < self.warmup < 1, "warmup must be between 0 and 1")
@@ -244,9 +247,12 @@ YOUNGER: dict[str, Any] = {
     "data.balance": "off",
     "teacher.size": 0,
     "teacher.training.sizes": [],
+    "teacher.training.coarse": 0.0,
     "student.sizes": [],
+    "student.coarse": 0.0,
     "student.weights": "",
     "recovery.sizes": [],
+    "recovery.coarse": 0.0,
 }
 
 

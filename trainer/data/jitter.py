@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from trainer.data.settings import DataSettings
 
+COARSE = (3 / 8, 3 / 4)
 ASPECT = math.log(4 / 3)  # of crops, wide and high alike, as in timm
 
 
@@ -56,6 +57,21 @@ def jittered(images: Tensor, jitter: Jitter) -> Tensor:
     mean = pixels.mean((1, 2, 3), keepdim=True)
     pixels = (mean + (pixels - mean) * contrast[:, None, None, None]) * brightness[:, None, None, None]
     return pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def coarsened(images: Tensor, part: float) -> Tensor:
+    """uint8 [batch, size, size, channels], of which the first round(part * batch) pictures have less detail.
+
+    They are shrunk to one side of COARSE times size, drawn from torch's random numbers, and enlarged again bilinearly,
+    as SPEC 3.4 does with small pictures.
+    """
+    count, size = round(part * len(images)), images.shape[1]
+    if not count:
+        return images
+    low, high = (max(1, round(bound * size)) for bound in COARSE)
+    # Drawn on the CPU, so that every device sees the same.
+    small = resized(images[:count], int(torch.randint(low, high + 1, ())))
+    return torch.cat([resized(small, size), images[count:]])
 
 
 def resized(images: Tensor, side: int) -> Tensor:

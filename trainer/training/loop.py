@@ -172,9 +172,9 @@ class Trainer:
         # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
         where = device(run.model)
-        side = run.phase.side(epoch)
+        seen = {"keys": batch.keys, "side": run.phase.side(epoch), "coarse": run.phase.coarse}
         with where, autocast(run.compute.amp):
-            loss = run.task(batch.images.to(where), batch.labels.to(where), keys=batch.keys, side=side)["loss"]
+            loss = run.task(batch.images.to(where), batch.labels.to(where), **seen)["loss"]
         # The processes' gradients are averaged, whatever their shares of the batch.
         loss = loss * (len(batch.labels) * run.processes.world / run.phase.batch)
         if not loss.isfinite():

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tests.tiny import images
 from trainer.data import DataSettings, open_data, open_test
 from trainer.data.folder import FolderPictures
-from trainer.data.jitter import Jitter, jittered, resized
+from trainer.data.jitter import COARSE, Jitter, coarsened, jittered, resized
 from trainer.errors import TrainerError
 
 SYNSETS = ("n01443537", "n02123045", "n02099601")
@@ -149,6 +149,31 @@ def test_smaller_sides_are_antialiased():
     small = resized(checker.expand(2, 3, 16, 16).permute(0, 2, 3, 1), 8)
     assert small.shape == (2, 8, 8, 3)
     assert small[:, 1:-1, 1:-1].float().sub(127.5).abs().max() <= 1
+
+
+def test_a_part_of_a_batch_loses_detail():
+    """The first ones, to a side in the range; flat areas stay; the same random numbers, the same pictures."""
+    pixels = images(10, 64, 3, seed=6)
+    assert coarsened(pixels, 0.0) is pixels
+    torch.manual_seed(4)
+    found = coarsened(pixels, 0.4)
+    torch.manual_seed(4)
+    assert torch.equal(coarsened(pixels, 0.4), found)
+    assert found.dtype == torch.uint8 and found.shape == pixels.shape
+    assert torch.equal(found[4:], pixels[4:])
+    blocks = np.kron(np.random.default_rng(1).integers(0, 256, (1, 4, 4, 1)), np.ones((1, 16, 16, 3))).astype(np.uint8)
+    flat = torch.from_numpy(blocks)
+    deviations, sides = [], []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        sides.append(int(torch.randint(round(COARSE[0] * 64), round(COARSE[1] * 64) + 1, ())))
+        torch.manual_seed(seed)
+        made = coarsened(flat, 1.0)
+        deviations.append(made.float().diff(dim=1).abs().max().item())
+        # What is far from an edge stays as it is, whatever the side.
+        assert torch.equal(made[0, 7:9, 7:9], flat[0, 7:9, 7:9])
+    assert {min(sides), max(sides)} == {24, 48}
+    assert max(deviations) < flat.float().diff(dim=1).abs().max(), "edges are softer"
 
 
 @pytest.mark.parametrize(

@@ -396,9 +396,28 @@ def test_the_student_sees_smaller_pictures_than_its_teacher(tmp_path):
     assert set(sides[steps:]) == {28}
 
 
+def test_the_student_sees_less_detail_than_its_teacher(tmp_path):
+    """coarse: of every step's pictures the first part differs from the teacher's, in training alone."""
+    seen, asked = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        forward, teach = Student.forward, Teacher.forward
+        patch.setattr(Student, "forward", lambda self, x: seen.append(x.clone()) or forward(self, x))
+        patch.setattr(Teacher, "forward", lambda self, x: asked.append(x.clone()) or teach(self, x))
+        tiny_student(tmp_path, "student.coarse=0.5", "student.epochs=2")
+    trained = 0
+    for pictures in asked:
+        half = round(len(pictures) / 2)
+        for other in seen:
+            if other.shape == pictures.shape and torch.equal(other[half:], pictures[half:]):
+                assert not torch.equal(other[:half], pictures[:half])
+                trained += 1
+    assert trained == len(asked), "once in each step"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ("student.coarse=1.5", "coarse must be 0 to 1"),
         ("student.sizes=[[1,14]]", "sizes are of 1 epochs, epochs is 3"),
         ("student.sizes=[[3,0]]", "needs [epochs, side] of at least 1 each"),
         ("student.sizes=[[3,9999]]", "must be at most 4096"),
