@@ -100,3 +100,36 @@ def test_teaching_starts_with_eyes_and_pictures_follow_to_another_model(several,
         names = [row[0] for row in page.evaluate("ftervit.board.call('zeros')")]
         assert len(names) == 4 + 1 + 4 * 5 and "head" not in names
         context.close()
+
+
+# A fetch whose answer for eyes comes when release() is called; a service worker's answers cannot be held by a route.
+HOLD = """() => {
+    const real = fetch;
+    globalThis.fetch = async (url) => {
+        const answer = await real(url);
+        if (url.includes("eyes")) await new Promise((resolve) => (globalThis.release = resolve));
+        return answer;
+    };
+}"""
+
+
+def test_the_last_choice_counts(page):
+    """Teaching asks for eyes, whose file comes after a model that was chosen meanwhile; one that fails changes nothing."""
+    page.evaluate(HOLD)
+    page.click("#tab-teach")
+    page.wait_for_function("() => globalThis.release")
+    page.select_option("#model", "fashion_mnist.safetensors")
+    page.wait_for_function("() => document.getElementById('teach-state').textContent === 'Learns with fashion_mnist.'")
+    page.evaluate("release()")
+    # Long enough to read half a megabyte; the board would load it before the next call.
+    page.wait_for_timeout(500)
+    page.evaluate("ftervit.board.call('memory')")
+    assert page.evaluate("ftervit.board.model.path") == "/models/fashion_mnist.safetensors"
+    assert page.locator("#model").input_value() == "fashion_mnist.safetensors"
+
+    missing = "new Response('', { status: 404, statusText: 'Not Found' })"
+    page.evaluate(f"() => {{ globalThis.fetch = async () => {missing}; }}")
+    page.select_option("#model", "eyes.safetensors")
+    words = "models/eyes.safetensors: 404 Not Found"
+    page.wait_for_function("words => document.getElementById('problem').textContent === words", arg=words)
+    assert page.locator("#model").input_value() == "fashion_mnist.safetensors"

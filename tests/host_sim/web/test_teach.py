@@ -115,6 +115,22 @@ class TestTeach:
         self.guesses(page, without)
         self.count(page, "shoe", 2)
 
+    def test_what_is_taught_while_a_model_is_loaded_is_taught_once(self, page):
+        page.select_option("#model", MODEL.name)
+        page.click("#tab-teach")
+        self.teach_class(page, "top", [0])
+        # The board has the next model, whose learner is empty, before the panel hears of it.
+        page.evaluate("ftervit.board.load(ftervit.board.model.path)")
+        self.show(page, IMAGES[2])
+        page.click("[data-label=top]")
+        self.count(page, "top", 1)
+        page.evaluate("ftervit.board.dispatchEvent(new Event('restarted'))")
+        self.count(page, "top", 2)
+        page.click("#undo")
+        self.count(page, "top", 1)
+        page.click("#undo")
+        self.count(page, "top", 0)
+
     def test_table_of_pictures_that_it_was_not_taught_with_their_press(self, page):
         dialogs = []
         page.on("dialog", lambda dialog: (dialogs.append(dialog.type), dialog.accept()))

@@ -263,7 +263,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
     calls = []
     forward = SupervisedTask.forward
 
-    def spoiled(self, images, target, keys=None, side=None):
+    def spoiled(self, images, target, **seen):
         calls.append(1)
         result = forward(self, images, target)
         return result if len(calls) < 7 else {"loss": result["loss"] * float("nan")}

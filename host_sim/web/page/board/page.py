@@ -157,6 +157,12 @@ class Desk:
         return cls.lesson
 
 
+def start_lesson():
+    """A Lesson without pictures, of the current model; returns {label: pictures}, of which there are none."""
+    Desk.lesson = Lesson(ftervit.Learner(current()))
+    return counts(Desk.lesson)
+
+
 def counts(lesson):
     """{label: pictures} as JSON."""
     return json.dumps(lesson.learner.counts)

@@ -44,7 +44,9 @@ function tabs() {
     }
 }
 
-const choice = { photos: null, made: false }; // the model that was made for colour pictures; whether one was chosen
+// photos: the model that was made for colour pictures; made: whether one was chosen; turn: counts choices, of which the last
+// one counts; done: resolves when the one that is being loaded is loaded.
+const choice = { photos: null, made: false, turn: 0, done: Promise.resolve() };
 
 // The webcam, photos and teaching begin with the model that was made for them, unless the user has chosen another.
 async function forPhotos() {
@@ -64,25 +66,38 @@ async function models(names) {
     element("model-file").addEventListener("change", async ({ target }) => {
         const [file] = target.files;
         target.value = "";
-        if (file) await use(file.name, new Uint8Array(await file.arrayBuffer()), true);
+        if (file) await use(file.name, () => file.arrayBuffer(), true);
     });
 }
 
-async function load(name) {
-    try {
+function load(name) {
+    const fetched = async () => {
         const answer = await fetch(`models/${name}`);
         if (!answer.ok) throw new Error(`models/${name}: ${answer.status} ${answer.statusText}`);
-        await use(name, new Uint8Array(await answer.arrayBuffer()), false);
+        return answer.arrayBuffer();
+    };
+    return use(name, fetched, false);
+}
+
+// Loads a model after those before it, unless another was chosen meanwhile.
+async function use(name, read, added) {
+    const turn = ++choice.turn;
+    choice.made ||= added;
+    try {
+        const data = new Uint8Array(await read());
+        await (choice.done = choice.done.then(() => (turn === choice.turn ? put(name, data, added) : null)));
     } catch (error) {
+        if (turn !== choice.turn) return;
+        const chooser = element("model");
+        if (chooser.dataset.loaded) chooser.value = chooser.dataset.loaded;
         problem(error);
     }
 }
 
-// Loads a model; what the reader refuses is shown in its words, and the model that was there stays.
-async function use(name, data, added) {
+// Hands a model to the board; what the reader refuses is shown in its words, and the model that was there stays.
+async function put(name, data, added) {
     const chooser = element("model");
     const before = chooser.dataset.loaded;
-    choice.made ||= added;
     try {
         const about = await board.load(`/models/${name}`, data);
         problem(null);

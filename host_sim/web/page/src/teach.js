@@ -183,8 +183,8 @@ export class Teach {
 
     // Teaches a new learner all that was recorded.
     async #again() {
-        if (this.#base) this.#counts(await this.#restore());
-        else this.#counts({});
+        // What was recorded since the model was loaded is among what follows.
+        this.#counts(this.#base ? await this.#restore() : await this.#ask("start_lesson"));
         for (const each of this.#recorded) each.taught = false;
         for (const [index, each] of this.#recorded.entries()) {
             if (this.#recorded.length > 20) show("teach-state", `teaching ${index + 1} of ${this.#recorded.length} …`);
