@@ -135,7 +135,7 @@ def test_shipped_configurations_are_within_their_limits(name):
     config = load_config(ROOT / "trainer" / "configs" / f"{name}.toml")
     vit = create_vit(config.model, config.data.size, 3, 200 if name == "eyes" else 10)
     sizes = vars(architecture_of(vit, name))
-    assert Forward.of(sizes).macs <= {"eyes": 180e6, "cifar10": 44e6}[name]
+    assert Forward.of(sizes).macs <= {"eyes": 180e6, "cifar10": 60e6}[name]
     matrices = sum(p.numel() for p in vit.parameters() if p.ndim > 1)
     assert matrices / 5 <= {"eyes": 0.55e6, "cifar10": 0.25e6}[name]
 

@@ -114,7 +114,7 @@ HOLD = """() => {
 
 
 def test_the_last_choice_counts(page):
-    """Teaching asks for eyes, whose file comes after a model that was chosen meanwhile; one that fails changes nothing."""
+    """Teaching asks for eyes, whose file comes after a model chosen meanwhile; one that fails changes nothing."""
     page.evaluate(HOLD)
     page.click("#tab-teach")
     page.wait_for_function("() => globalThis.release")
