@@ -151,17 +151,23 @@ class Trainer:
             self.progress = Progress(**state["progress"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise TrainerError(f"{path}: does not fit the model ({error}); {ANEW}") from None
+        if self.run.processes.first:
+            self.write_log()  # a run that was killed behind its checkpoint has not written it
         if self.progress.epoch < self.run.phase.epochs:
             done, step = self.progress.epoch, self.progress.step
             where = f", step {step} of {self.run.steps}" if step else ""
             self.run.processes.say(f"{self.run.name}: resuming after epoch {done} of {self.run.phase.epochs}{where}")
 
+    def write_log(self) -> None:
+        """Write the log of the epochs, a line of JSON each."""
+        rows = "".join(json.dumps(row) + "\n" for row in self.progress.log)
+        write_atomically(rows.encode(), self.run.directory / f"{self.run.name}.jsonl")
+
     def save(self) -> None:
         """Write the checkpoint, and the log beside it."""
         if self.run.processes.first:
             save_state(self.state(), self.run.checkpoint)
-            rows = "".join(json.dumps(row) + "\n" for row in self.progress.log)
-            write_atomically(rows.encode(), self.run.directory / f"{self.run.name}.jsonl")
+            self.write_log()
         self.saved = time.monotonic()
 
     def step(self, batch: Batch, number: int) -> float:

@@ -140,6 +140,17 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     assert len(log_of(tmp_path)) == 3
 
 
+def test_a_log_that_a_killed_run_could_not_write_is_written_by_the_next(tmp_path):
+    """The last checkpoint has all epochs, the log one less."""
+    tiny_student(tmp_path)
+    whole = log_of(tmp_path)
+    (path,) = tmp_path.rglob("student.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert len(log_of(tmp_path)) == len(whole) - 1
+    tiny_student(tmp_path)
+    assert log_of(tmp_path) == whole
+
+
 def test_best_epoch_is_kept_and_full_precision_ones_never_are(tmp_path):
     recipe = tiny_recipe(tmp_path, "student.epochs=5", "student.full_precision_epochs=2")
     student, progress = train_student(recipe, tiny_teacher())
