@@ -15,7 +15,6 @@ const TABLE = 0x8000; // of partitions
 const TABLE_MAGIC = [0xaa, 0x50];
 // DTR off, then a reset by RTS. HardReset of esptool-js 0.7.0 only lets RTS go, which resets nothing.
 const RESET = "D0|R1|W100|R0";
-
 const CLOSING_MS = 1000;
 
 // The port of one installation. esptool-js goes on for seconds after its board was unplugged (it waits for answers and

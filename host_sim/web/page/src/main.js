@@ -79,13 +79,16 @@ function load(name) {
     return use(name, fetched, false);
 }
 
-// Loads a model after those before it, unless another was chosen meanwhile.
+// Loads a model after those before it, unless another was chosen meanwhile. What the reader refuses is shown in its words, and
+// the model that was there stays.
 async function use(name, read, added) {
     const turn = ++choice.turn;
     choice.made ||= added;
     try {
         const data = new Uint8Array(await read());
-        await (choice.done = choice.done.then(() => (turn === choice.turn ? put(name, data, added) : null)));
+        const put = choice.done.then(() => (turn === choice.turn ? give(name, data, added) : null));
+        choice.done = put.catch(() => {});
+        await put;
     } catch (error) {
         if (turn !== choice.turn) return;
         const chooser = element("model");
@@ -94,27 +97,21 @@ async function use(name, read, added) {
     }
 }
 
-// Hands a model to the board; what the reader refuses is shown in its words, and the model that was there stays.
-async function put(name, data, added) {
+// Hands a model to the board and to the panels.
+async function give(name, data, added) {
     const chooser = element("model");
-    const before = chooser.dataset.loaded;
-    try {
-        const about = await board.load(`/models/${name}`, data);
-        problem(null);
-        if (added && ![...chooser.options].some((option) => option.value === name)) {
-            const option = new Option(`${name.replace(".safetensors", "")} (from disk)`, name);
-            option.disabled = true; // its bytes are not kept: choose it again with the button
-            chooser.add(option);
-        }
-        chooser.value = name;
-        chooser.dataset.loaded = name;
-        chip.model = { name, data };
-        teach.loaded(name);
-        see.loaded(about);
-    } catch (error) {
-        if (before) chooser.value = before;
-        problem(error);
+    const about = await board.load(`/models/${name}`, data);
+    problem(null);
+    if (added && ![...chooser.options].some((option) => option.value === name)) {
+        const option = new Option(`${name.replace(".safetensors", "")} (from disk)`, name);
+        option.disabled = true; // its bytes are not kept: choose it again with the button
+        chooser.add(option);
     }
+    chooser.value = name;
+    chooser.dataset.loaded = name;
+    chip.model = { name, data };
+    teach.loaded(name);
+    see.loaded(about);
 }
 
 // What was typed or run may have changed the model; a webcam shows it by itself.
