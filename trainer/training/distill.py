@@ -17,7 +17,6 @@ from tqdm import tqdm
 from host_sim.setup.shell import lock
 from trainer.config import DistillationSettings
 from trainer.data import DataSettings, Pictures
-from trainer.data.jitter import coarsened, resized
 from trainer.errors import TrainerError
 from trainer.model.predict import autocast
 from trainer.model.student import Student
@@ -171,17 +170,12 @@ class DistillationTask(LogitDistillationTask):
         student.keep_features = self.feature_weight > 0
 
     def forward(
-        self,
-        images: Tensor,
-        target: Tensor,
-        keys: Tensor | None = None,
-        side: int | None = None,
-        coarse: float = 0.0,
+        self, images: Tensor, target: Tensor, keys: Tensor | None = None, whole: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """images: uint8 [batch, size, size, channels]; target: int64 [batch]; keys: Batch.keys; side: to which the
-        student's pictures are resized, None for size; coarse: part of these that is coarsened before."""
-        self.teacher.keys, self.teacher.whole = keys, images
-        result = super().forward(resized(coarsened(images, coarse), side or images.shape[1]), target)
+        """images: uint8 [batch, side, side, channels], what the student sees; target: int64 [batch]; keys: Batch.keys;
+        whole: the same pictures for the teacher, where they differ."""
+        self.teacher.keys, self.teacher.whole = keys, whole
+        result = super().forward(images, target)
         self.teacher.whole = None
         if self.feature_weight:
             (student,) = self.students

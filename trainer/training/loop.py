@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from trainer.config import ComputeSettings, Phase
 from trainer.data import Batch, Pictures
-from trainer.data.jitter import resized
+from trainer.data.jitter import coarsened, resized
 from trainer.errors import TrainerError
 from trainer.files import write_atomically
 from trainer.model.confusion import Confusion
@@ -37,7 +37,7 @@ STATISTICS_STEPS = 50  # of training pictures, for the BatchNorms of averaged we
 class Run:
     """What one training run needs.
 
-    model: trained by `task`, whose forward takes (images, labels, keys=.., side=..) and returns {"loss": scalar, ..};
+    model: trained by `task`, whose forward takes (images, labels, keys=.., whole=..) and returns {"loss": scalar, ..};
     directory: checkpoint and log go there; manifest: digest of the run's manifest, which its checkpoint bears;
     start_epoch: called with the model (and again with the averaged one), the epoch's number and the steps of it that an
     interrupted run has done; answers whether this epoch's weights may become the best ones; after_step: called with the
@@ -178,9 +178,10 @@ class Trainer:
         # Dropout and other random layers depend on the step alone, so a resumed run draws the same numbers.
         torch.manual_seed((run.seed * 1_000_003 + update) * 1_009 + run.processes.rank)
         where = device(run.model)
-        seen = {"keys": batch.keys, "side": run.phase.side(epoch), "coarse": run.phase.coarse}
         with where, autocast(run.compute.amp):
-            loss = run.task(batch.images.to(where), batch.labels.to(where), **seen)["loss"]
+            whole = batch.images.to(where)
+            seen = resized(coarsened(whole, run.phase.coarse), run.phase.side(epoch) or whole.shape[1])
+            loss = run.task(seen, batch.labels.to(where), keys=batch.keys, whole=whole)["loss"]
         # The processes' gradients are averaged, whatever their shares of the batch.
         loss = loss * (len(batch.labels) * run.processes.world / run.phase.batch)
         if not loss.isfinite():

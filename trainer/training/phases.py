@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from trainer.config import Config, Phase
 from trainer.data import Pictures, open_data
 from trainer.data.advice import unevenness
-from trainer.data.jitter import coarsened, resized
 from trainer.errors import TrainerError
 from trainer.integer.calibrate import calibrate
 from trainer.integer.network import IntegerNetwork
@@ -161,16 +160,10 @@ class SupervisedTask(ClassificationTask):
     """timm's classification task, called as DistillationTask is."""
 
     def forward(
-        self,
-        images: Tensor,
-        target: Tensor,
-        keys: Tensor | None = None,
-        side: int | None = None,
-        coarse: float = 0.0,
+        self, images: Tensor, target: Tensor, keys: Tensor | None = None, whole: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """images: uint8 [batch, size, size, channels]; target: int64 [batch]; side: to which pictures are resized;
-        coarse: part of them that is coarsened before."""
-        return super().forward(resized(coarsened(images, coarse), side or images.shape[1]), target)
+        """images: uint8 [batch, side, side, channels]; target: int64 [batch]."""
+        return super().forward(images, target)
 
 
 def take_weights(student: Student, given: Student, path: str) -> None:
