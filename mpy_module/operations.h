@@ -97,13 +97,13 @@
         P(pictures, INT, IN) P(width, INT, IN) P(classes, INT, IN)) \
     OPERATION(ridge_scores, 0, "Scores of the classes for features [F] (SPEC 12.6).", \
         P(x, I8, IN) P(weights, I8, IN) P(multiplier, I32, IN) P(bias, I32, IN) P(out, I32, OUT)) \
-    OPERATION(span_fit, 0, "Directions [m, F] that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).", \
-        P(features, I8, IN) P(gram, I16, IN) P(ridge, INT, IN) P(directions, I8, OUT) P(distances, I32, OUT) \
+    OPERATION(span_fit, 0, "Directions, m of (F + 1) // 2 bytes, that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).", \
+        P(features, I8, IN) P(gram, I16, IN) P(ridge, INT, IN) P(directions, U8, OUT) P(distances, I32, OUT) \
         P(scratch, I8, SCRATCH)) \
     OPERATION(span_scratch, 1, "Bytes of scratch for span_fit.", \
         P(directions, INT, IN)) \
-    OPERATION(span_distance, 1, "Distance of features [F] from the directions [m, F] (SPEC 12.8).", \
-        P(x, I8, IN) P(directions, I8, IN)) \
+    OPERATION(span_distance, 1, "Distance of features [F] from the directions of span_fit (SPEC 12.8).", \
+        P(x, I8, IN) P(directions, U8, IN)) \
     OPERATION(moments, 0, "Mean and standard deviation of numbers (SPEC 12.9).", \
         P(x, I32, IN) P(out, I32, OUT))
 // clang-format on

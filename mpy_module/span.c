@@ -6,6 +6,11 @@
 #include "numbers.h"
 #include "operations.h"
 
+// Bytes of a direction: two features in one, the even one in the low half.
+static size_t row_bytes(size_t width) {
+    return (width + 1) / 2;
+}
+
 static uint64_t scratch_bytes(uint64_t directions) {
     return TERNARY_SLACK + (ternary_triangle((size_t)directions) + 3 * directions) * sizeof(int32_t);
 }
@@ -38,18 +43,39 @@ static void measure(const ternary_cholesky *c, int32_t ridge, int32_t *work, int
     }
 }
 
+// A direction's number for a feature, 26 fractional bits, as one of 4 bits with 3 of them.
+static uint8_t half_byte(int32_t z) {
+    int32_t rounded = ternary_shift_right(ternary_min(z, INT32_MAX - (1 << 22)) + (1 << 22), 23);
+    return (uint8_t)ternary_max(-7, ternary_min(rounded, 7)) & 15;
+}
+
 static void make_directions(const ternary_cholesky *c, const int8_t *features, size_t width, int32_t *work,
-                            int8_t *directions) {
+                            uint8_t *directions) {
+    size_t row = row_bytes(width);
     for (size_t k = 0; k < width; k++) {
         for (size_t j = 0; j < c->n; j++) {
             work[j] = features[ternary_chosen(c, j) * width + k] * (1 << 16);
         }
         ternary_forward(c, work, work);
         for (size_t j = 0; j < c->n; j++) {
-            directions[j * width + k] = ternary_sat8(
-                ternary_shift_right(ternary_min(work[j], INT32_MAX - (1 << 18)) + (1 << 18), 19));
+            uint8_t *byte = directions + j * row + k / 2;
+            *byte = k % 2 ? (uint8_t)(*byte | half_byte(work[j]) << 4) : half_byte(work[j]);
         }
     }
+}
+
+// The product of features with a direction, 14 fractional bits.
+static int32_t product_of(const int8_t *x, const uint8_t *direction, size_t width) {
+    int32_t sum = 0, divisor = (int32_t)width;
+    for (size_t k = 0; k + 1 < width; k += 2) {
+        // Moved up with the sign on top, both halves are 16 times their number.
+        sum += x[k] * (int8_t)(direction[k / 2] << 4) + x[k + 1] * (int8_t)(direction[k / 2] & 0xf0);
+    }
+    if (width % 2) {
+        sum += x[width - 1] * (int8_t)(direction[width / 2] << 4);
+    }
+    int32_t scaled = 16 * sum, quotient = scaled / divisor; // at most 2^30
+    return quotient - (scaled < quotient * divisor);        // C rounds toward 0
 }
 
 int32_t ternary_span_fit(const ternary_settings *settings, const ternary_arg *arguments,
@@ -64,9 +90,9 @@ int32_t ternary_span_fit(const ternary_settings *settings, const ternary_arg *ar
         !ternary_value_in(&a->ridge, 1, TERNARY_MAX_RIDGE, error)) {
         return error->code;
     }
-    size_t width = a->features.size / all, n = a->directions.size / width;
-    if (!ternary_size_multiple(&a->directions, width, error) ||
-        !ternary_size_at_least(&a->features, a->directions.size, error) ||
+    size_t width = a->features.size / all, n = a->directions.size / row_bytes(width);
+    if (!ternary_size_multiple(&a->directions, row_bytes(width), error) ||
+        !ternary_size_at_least(&a->features, n * width, error) ||
         !ternary_size_at_least(&a->scratch, scratch_bytes(n), error)) {
         return error->code;
     }
@@ -96,13 +122,15 @@ int32_t ternary_span_distance(const ternary_settings *settings, const ternary_ar
     (void)settings;
     const ternary_span_distance_arguments *a = (const void *)arguments;
     size_t width = a->x.size, n;
-    if (!ternary_is_width(&a->x, width, error) || !ternary_is_pictures(&a->directions, width, &n, error)) {
+    if (!ternary_is_width(&a->x, width, error) ||
+        !ternary_is_pictures(&a->directions, row_bytes(width), &n, error)) {
         return error->code;
     }
-    const int8_t *directions = a->directions.data, *x = a->x.data;
+    const uint8_t *directions = a->directions.data;
+    const int8_t *x = a->x.data;
     uint64_t explained = 0;
     for (size_t j = 0; j < n; j++) {
-        int64_t product = ternary_kernel(x, directions + j * width, width);
+        int64_t product = product_of(x, directions + j * row_bytes(width), width);
         explained += (uint64_t)(product * product);
     }
     return distance_of(ternary_kernel(x, x, width), explained);

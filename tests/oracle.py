@@ -516,12 +516,13 @@ def ridge_scores(f, weights, multiplier, bias):
 
 
 def span_fit(features, packed, ridge, count, exact=True):
-    """SPEC 12.7: directions [count, F] and distances [n]."""
+    """SPEC 12.7: directions uint8 [count, (F + 1) // 2] and distances [n]."""
     n, matrix = len(features), square_of(packed, len(features))
     chosen = [j * n // count for j in range(count)]
     algebra = FixedPoint([[matrix[a][b] for b in chosen] for a in chosen], 0, [ridge] * count, exact)
     columns = [algebra.forward([2**16 * int(features[j][k]) for j in chosen]) for k in range(len(features[0]))]
-    rounded = [[(min(z, 2**31 - 1 - 2**18) + 2**18) >> 19 for z in column] for column in columns]
+    rounded = [[max(-7, min(7, (min(z, 2**31 - 1 - 2**22) + 2**22) >> 23)) for z in column] for column in columns]
+    rows = np.pad(np.array(rounded).T, ((0, 0), (0, len(columns) % 2))) % 16
     distances = []
     for i in range(n):
         if i in chosen:
@@ -529,12 +530,22 @@ def span_fit(features, packed, ridge, count, exact=True):
         else:
             z = algebra.forward([2**9 * matrix[i][j] for j in chosen])
             distances.append(max(0, 4 * matrix[i][i] - ((2**8 * sum(algebra.high(v, v) for v in z)) >> 12)))
-    return narrow(sat8(np.array(rounded).T), np.int8), np.array(distances, np.int32)
+    return narrow(rows[:, ::2] + 16 * rows[:, 1::2], np.uint8), np.array(distances, np.int32)
 
 
 def span_distance(f, directions):
     """SPEC 12.8."""
-    return max(0, 4 * kernel(f, f) - (sum(kernel(f, u) ** 2 for u in directions) >> 12))
+    halves = np.stack([directions % 16, directions // 16], -1).reshape(len(directions), -1)[:, : len(f)].astype(int)
+    halves -= 16 * (halves > 7)
+    products = [256 * sum(int(a) * int(b) for a, b in zip(f, u, strict=True)) // len(f) for u in halves]
+    return max(0, 4 * kernel(f, f) - (sum(p * p for p in products) >> 12))
+
+
+def limit(distances):
+    """SPEC 12.9."""
+    n, (mean, deviation) = len(distances), moments(distances)
+    found = sorted((int(x) for x in distances), reverse=True)[max(1, (n + 1) // 20) - 1]
+    return found if n >= 19 else max(found, mean + 9 * deviation // 4)
 
 
 def moments(x):

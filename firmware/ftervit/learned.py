@@ -8,10 +8,10 @@ from errno import ENOENT
 
 import ternary
 
-from ftervit.ridge import MAX_CLASSES, MAX_PICTURES, SHARPNESS, Head, check_label, directions_of
+from ftervit.ridge import MAX_CLASSES, MAX_PICTURES, SHARPNESS, Head, bytes_of, check_label, directions_of
 
 MAGIC = b"ftlearnt"
-VERSION = 1
+VERSION = 2
 # magic, version, pooling, whether it holds pictures, width, classes, pictures, directions, the model's digest, limit,
 # spread, sharpness, bytes, crc32
 HEADER = "<8sHBBHHHH8siiIII"
@@ -32,7 +32,13 @@ def write(path, learner, head, counts, taught):
     if taught is not None:
         parts += taught
     size, fields = SIZE + sum(len(part) for part in parts), [MAGIC, VERSION, POOLINGS.index(learner.pooling)]
-    fields += [int(taught is not None), head.width, head.classes, sum(counts), len(head.directions) // head.width]
+    fields += [
+        int(taught is not None),
+        head.width,
+        head.classes,
+        sum(counts),
+        len(head.directions) // bytes_of(head.width),
+    ]
     fields += [learner.model.digest, head.limit, head.spread, head.sharpness, size]
     found = crc32(struct.pack(HEADER, *fields, 0))
     for part in parts:
@@ -119,7 +125,8 @@ class LearnedFile:
             file.seek(SIZE)
             if found != size:
                 self.refuse("size", "%d bytes, the header says %d" % (found, size))
-            fixed = SIZE + 10 * classes + (classes + directions) * width + pictures * count * (width + 1)
+            spanned = directions * bytes_of(width)
+            fixed = SIZE + 10 * classes + classes * width + spanned + pictures * count * (width + 1)
             if not fixed + 2 * classes <= size <= fixed + 256 * classes:
                 self.refuse("size", "%d bytes do not fit its numbers" % size)
             check_room(size - SIZE, path)
@@ -131,7 +138,7 @@ class LearnedFile:
             self._read(file, head.bias, 4 * classes)
             self._read(file, counts, 2 * classes)
             self._read(file, head.weights, classes * width)
-            self._read(file, head.directions, directions * width)
+            self._read(file, head.directions, spanned)
             self.counts = list(struct.unpack("<%dH" % classes, counts))
             self.labels = [self._label(file) for _ in range(classes)]
             self.taught = None

@@ -406,13 +406,13 @@ def ridge_scores(x: _Int8, weights: _Int8, multiplier: _Int32, bias: _Int32, out
     """
 
 def span_fit(
-    features: _Int8, gram: _Int16, ridge: int, directions: _Int8Out, distances: _Int32Out, scratch: _Int8Out, /
+    features: _Int8, gram: _Int16, ridge: int, directions: _Uint8Out, distances: _Int32Out, scratch: _Int8Out, /
 ) -> None:
-    """Directions [m, F] that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).
+    """Directions, m of (F + 1) // 2 bytes, that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).
 
     features: int8, read
     gram: int16, read
-    directions: int8, written
+    directions: uint8, written
     distances: int32, written
     scratch: int8, working memory
     """
@@ -420,11 +420,11 @@ def span_fit(
 def span_scratch(directions: int, /) -> int:
     """Bytes of scratch for span_fit."""
 
-def span_distance(x: _Int8, directions: _Int8, /) -> int:
-    """Distance of features [F] from the directions [m, F] (SPEC 12.8).
+def span_distance(x: _Int8, directions: _Uint8, /) -> int:
+    """Distance of features [F] from the directions of span_fit (SPEC 12.8).
 
     x: int8, read
-    directions: int8, read
+    directions: uint8, read
     """
 
 def moments(x: _Int32, out: _Int32Out, /) -> None:

@@ -51,16 +51,16 @@ def by_oracle(path, names, pooling):
     order = list(dict.fromkeys(names))
     labels, packed = [order.index(name) for name in names], oracle.gram(x)
     _, *head, margins = oracle.ridge_fit(x, labels, packed, [1024, 8192], len(order))
-    count = max(1, min(len(names), 32, (3584 + len(order) * (960 - x.shape[1])) // x.shape[1]))
+    count = max(1, min(len(names), 48, (3584 + len(order) * (960 - x.shape[1])) // ((x.shape[1] + 1) // 2)))
     directions, distances = oracle.span_fit(x, packed, 1024, count)
-    (mean, deviation), (middle, spread) = oracle.moments(margins), oracle.moments(distances)
+    (mean, deviation), (_, spread) = oracle.moments(margins), oracle.moments(distances)
     sharpness = max(768, min(1216, (mean << 25) // (deviation**2 + 1))) if mean > 0 else 768
 
     def decide(picture):
         f = look(picture)
         return oracle.ridge_scores(f, *head), oracle.span_distance(f, directions)
 
-    return (*head, directions, middle + 9 * spread // 4, spread, sharpness), decide
+    return (*head, directions, oracle.limit(distances), spread, sharpness), decide
 
 
 def state(head):
@@ -92,6 +92,21 @@ def test_it_is_spec(odd_model, model, pooling):
     shown = pictures(12, seed=5) + pictures(3)
     decided = [found.predict(picture, 1)[0][0] == "unknown" for picture in shown]
     assert decided == [distance > limit for distance in distances] and True in decided and False in decided
+
+
+@pytest.mark.parametrize("count", [1, 2, 18, 19, 20, 38, 39, 40, 200, 1024])
+def test_limits_of_distances(count):
+    """SPEC 12.9; with 19 and more, 95 % of numbers of the same kind stay below."""
+    rng, above = np.random.default_rng(count), []
+    for _ in range(2000 if 19 <= count < 200 else 3):
+        distances = (rng.gamma(2.0, 4000.0, count + 1)).astype(np.int32)
+        taught = distances[:-1].copy()
+        limit = ridge.limit_of(taught, *oracle.moments(taught))
+        assert limit == oracle.limit(taught)
+        above.append(distances[-1] > limit)
+    if len(above) > 3:
+        assert np.mean(above) < 0.05 + 3 * (0.05 * 0.95 / 2000) ** 0.5
+        assert np.mean(above) > 0.01
 
 
 def test_counts_undo_and_forget(model):
@@ -207,7 +222,7 @@ def test_saved_without_pictures(model, tmp_path):
 def test_sizes_of_files(width, classes, count):
     """At most 4 KB and 1 KB a class to predict, and 64 KB for 200 pictures of 320 features."""
     directions = ridge.directions_of(count, width, classes)
-    to_predict = learned.SIZE + classes * (10 + width + 1 + ridge.MAX_LABEL) + directions * width
+    to_predict = learned.SIZE + classes * (10 + width + 1 + ridge.MAX_LABEL) + directions * ridge.bytes_of(width)
     assert to_predict <= 4096 + 1024 * classes
     assert count * (width + 1) <= 65536
 
@@ -261,7 +276,7 @@ def patched(whole, at, layout, *values):
     ("at", "layout", "value", "words"),
     [
         (0, "B", 0, "format: not a file of what a Learner was taught"),
-        (8, "<H", 2, "version: is 2, this reader knows 1"),
+        (8, "<H", 1, "version: is 1, this reader knows 2"),
         (10, "B", 3, "pooling: is 3, needs 0..2"),
         (10, "B", 2, "width: is 33, the model has 66"),
         (11, "B", 2, "pictures flag: is 2, needs 0..1"),
@@ -300,7 +315,7 @@ def test_every_field_is_checked(file, model, at, layout, value, words):
 def test_names_are_checked(file, model, old, new, words):
     whole = file.read_bytes()
     assert whole.count(old) == 1
-    file.write_bytes(patched(whole.replace(old, new), 8, "<H", 1))
+    file.write_bytes(patched(whole.replace(old, new), 8, "<H", 2))
     refused(file, model, words if new[0] else "")
 
 

@@ -161,6 +161,6 @@ def test_what_is_missing_is_said(own_board, folder):
             b"teach.py: no camera, and no pictures (.pgm, .ppm, .jpg) in images/ or /rom/images/",
         )
         (folder / "taught.learned").write_bytes(b"ftlearnt" + bytes(60))
-        press(terminal, b"teach.main()\r", b"teach.py: taught.learned: version: is 0, this reader knows 1")
+        press(terminal, b"teach.main()\r", b"teach.py: taught.learned: version: is 0, this reader knows 2")
         shutil.rmtree(folder / "models")
         press(terminal, b"teach.main()\r", b"teach.py: no model (.safetensors) in models/ or /rom/models/")

@@ -145,9 +145,9 @@ CASES = {
         new("i", 2, -99, 99),
         new("i", 2),
     ],
-    "span_fit": [new("b", 51, -99, 99), new("h", 6, -9999, 9999), 1024, new("b", 34), new("i", 3), new("b", 51)],
+    "span_fit": [new("b", 51, -99, 99), new("h", 6, -9999, 9999), 1024, new("B", 18), new("i", 3), new("b", 51)],
     "span_scratch": [2],
-    "span_distance": [new("b", 17, -99, 99), new("b", 34, -99, 99)],
+    "span_distance": [new("b", 17, -99, 99), new("B", 18, 0, 255)],
     "moments": [new("i", 5, -99, 99), new("i", 2)],
 }
 
