@@ -97,7 +97,7 @@
         P(pictures, INT, IN) P(width, INT, IN) P(classes, INT, IN)) \
     OPERATION(ridge_scores, 0, "Scores of the classes for features [F] (SPEC 12.6).", \
         P(x, I8, IN) P(weights, I8, IN) P(multiplier, I32, IN) P(bias, I32, IN) P(out, I32, OUT)) \
-    OPERATION(span_fit, 0, "Directions, m of (F + 1) // 2 bytes, that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).", \
+    OPERATION(span_fit, 0, "Directions, each (F + 1) // 2 bytes, of features [n, F], and how far each is from the others (SPEC 12.7).", \
         P(features, I8, IN) P(gram, I16, IN) P(ridge, INT, IN) P(directions, U8, OUT) P(distances, I32, OUT) \
         P(scratch, I8, SCRATCH)) \
     OPERATION(span_scratch, 1, "Bytes of scratch for span_fit.", \

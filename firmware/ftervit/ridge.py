@@ -11,7 +11,7 @@ MAX_LABEL = 48  # bytes
 # SPEC 12.11; ridges have 14 fractional bits.
 RIDGES = (1024, 8192)
 SPAN_RIDGE = 1024
-MAX_DIRECTIONS = 48
+MAX_DIRECTIONS = 36
 # Directions fill a file of 4 KB and 1 KB a class, up to 512 bytes, and 64 bytes a class, for all else.
 FIXED_ROOM, CLASS_ROOM = 4096 - 512, 1024 - 64
 SHARPNESS = 768, 1216  # 8 fractional bits

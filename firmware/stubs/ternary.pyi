@@ -408,7 +408,7 @@ def ridge_scores(x: _Int8, weights: _Int8, multiplier: _Int32, bias: _Int32, out
 def span_fit(
     features: _Int8, gram: _Int16, ridge: int, directions: _Uint8Out, distances: _Int32Out, scratch: _Int8Out, /
 ) -> None:
-    """Directions, m of (F + 1) // 2 bytes, that features [n, F] span, and distances [n] of each from the others (SPEC 12.7).
+    """Directions, each (F + 1) // 2 bytes, of features [n, F], and how far each is from the others (SPEC 12.7).
 
     features: int8, read
     gram: int16, read

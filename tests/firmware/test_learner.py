@@ -51,7 +51,7 @@ def by_oracle(path, names, pooling):
     order = list(dict.fromkeys(names))
     labels, packed = [order.index(name) for name in names], oracle.gram(x)
     _, *head, margins = oracle.ridge_fit(x, labels, packed, [1024, 8192], len(order))
-    count = max(1, min(len(names), 48, (3584 + len(order) * (960 - x.shape[1])) // ((x.shape[1] + 1) // 2)))
+    count = max(1, min(len(names), 36, (3584 + len(order) * (960 - x.shape[1])) // ((x.shape[1] + 1) // 2)))
     directions, distances = oracle.span_fit(x, packed, 1024, count)
     (mean, deviation), (_, spread) = oracle.moments(margins), oracle.moments(distances)
     sharpness = max(768, min(1216, (mean << 25) // (deviation**2 + 1))) if mean > 0 else 768
