@@ -92,7 +92,7 @@ int32_t ternary_span_fit(const ternary_settings *settings, const ternary_arg *ar
     }
     size_t width = a->features.size / all, n = a->directions.size / row_bytes(width);
     if (!ternary_size_multiple(&a->directions, row_bytes(width), error) ||
-        !ternary_size_at_least(&a->features, n * width, error) ||
+        !ternary_size_at_least(&a->features, (uint64_t)n * width, error) ||
         !ternary_size_at_least(&a->scratch, scratch_bytes(n), error)) {
         return error->code;
     }
