@@ -37,10 +37,14 @@ int32_t ternary_dot(const int8_t *a, const int8_t *b, size_t count) {
     return sum;
 }
 
-int32_t ternary_kernel(const int8_t *a, const int8_t *b, size_t width) {
-    int32_t scaled = 16 * ternary_dot(a, b, width), divisor = (int32_t)width; // at most 2^30
+int32_t ternary_per_feature(int32_t sum, size_t width) {
+    int32_t scaled = 16 * sum, divisor = (int32_t)width; // at most 2^30
     int32_t quotient = scaled / divisor;
     return quotient - (scaled < quotient * divisor); // C rounds toward 0
+}
+
+int32_t ternary_kernel(const int8_t *a, const int8_t *b, size_t width) {
+    return ternary_per_feature(ternary_dot(a, b, width), width);
 }
 
 int32_t ternary_rms_norm(const ternary_settings *settings, const ternary_arg *arguments,

@@ -16,6 +16,9 @@ bool ternary_is_pictures(const ternary_arg *buffer, size_t each, size_t *picture
 
 int32_t ternary_dot(const int8_t *a, const int8_t *b, size_t count);
 
+// (16 sum) // width, for sums of products of `width` pairs of bytes.
+int32_t ternary_per_feature(int32_t sum, size_t width);
+
 // 12.2: the product of two pictures' features, 14 fractional bits, before it is clamped to int16.
 int32_t ternary_kernel(const int8_t *a, const int8_t *b, size_t width);
 

@@ -45,7 +45,7 @@ static void measure(const ternary_cholesky *c, int32_t ridge, int32_t *work, int
 
 // A direction's number for a feature, 26 fractional bits, as one of 4 bits with 3 of them.
 static uint8_t half_byte(int32_t z) {
-    int32_t rounded = ternary_shift_right(ternary_min(z, INT32_MAX - (1 << 22)) + (1 << 22), 23);
+    int32_t rounded = ternary_shift_right(ternary_shift_right(z, 22) + 1, 1); // z + 2^22 may not fit
     return (uint8_t)ternary_max(-7, ternary_min(rounded, 7)) & 15;
 }
 
@@ -66,7 +66,7 @@ static void make_directions(const ternary_cholesky *c, const int8_t *features, s
 
 // The product of features with a direction, 14 fractional bits.
 static int32_t product_of(const int8_t *x, const uint8_t *direction, size_t width) {
-    int32_t sum = 0, divisor = (int32_t)width;
+    int32_t sum = 0;
     for (size_t k = 0; k + 1 < width; k += 2) {
         // Moved up with the sign on top, both halves are 16 times their number.
         sum += x[k] * (int8_t)(direction[k / 2] << 4) + x[k + 1] * (int8_t)(direction[k / 2] & 0xf0);
@@ -74,8 +74,7 @@ static int32_t product_of(const int8_t *x, const uint8_t *direction, size_t widt
     if (width % 2) {
         sum += x[width - 1] * (int8_t)(direction[width / 2] << 4);
     }
-    int32_t scaled = 16 * sum, quotient = scaled / divisor; // at most 2^30
-    return quotient - (scaled < quotient * divisor);        // C rounds toward 0
+    return ternary_per_feature(sum, width);
 }
 
 int32_t ternary_span_fit(const ternary_settings *settings, const ternary_arg *arguments,

@@ -521,7 +521,7 @@ def span_fit(features, packed, ridge, count, exact=True):
     chosen = [j * n // count for j in range(count)]
     algebra = FixedPoint([[matrix[a][b] for b in chosen] for a in chosen], 0, [ridge] * count, exact)
     columns = [algebra.forward([2**16 * int(features[j][k]) for j in chosen]) for k in range(len(features[0]))]
-    rounded = [[max(-7, min(7, (min(z, 2**31 - 1 - 2**22) + 2**22) >> 23)) for z in column] for column in columns]
+    rounded = [[max(-7, min(7, (z + 2**22) >> 23)) for z in column] for column in columns]
     rows = np.pad(np.array(rounded).T, ((0, 0), (0, len(columns) % 2))) % 16
     distances = []
     for i in range(n):

@@ -32,13 +32,8 @@ def write(path, learner, head, counts, taught):
     if taught is not None:
         parts += taught
     size, fields = SIZE + sum(len(part) for part in parts), [MAGIC, VERSION, POOLINGS.index(learner.pooling)]
-    fields += [
-        int(taught is not None),
-        head.width,
-        head.classes,
-        sum(counts),
-        len(head.directions) // bytes_of(head.width),
-    ]
+    directions = len(head.directions) // bytes_of(head.width)
+    fields += [int(taught is not None), head.width, head.classes, sum(counts), directions]
     fields += [learner.model.digest, head.limit, head.spread, head.sharpness, size]
     found = crc32(struct.pack(HEADER, *fields, 0))
     for part in parts:
